@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * fsd.h - the mounted file system as one object: what mount.c builds it from, and what the session loop calls.
+ *
+ * mount.c makes store, tree, spool, metaq, budget and pool in this order, then fsd_new(); it takes them down in the
+ * reverse order after the loop has ended and fsd_drain() has put everything into the bucket.
+ */
+#ifndef LSVD_FSD_H
+#define LSVD_FSD_H
+
+#include "metaq.h"
+#include "objstore/base/pool.h"
+#include "spool.h"
+#include <jansson.h>
+
+struct fuse_session;
+struct fuse_lowlevel_ops;
+struct fsd;
+
+struct fsd_opts {
+	struct objstore *store;
+	struct tree *tree;
+	struct spool *spool;
+	struct metaq *metaq;	 /* opened by fsd_new's caller with fsd_metaq_done as callback */
+	struct budget *budget;
+	struct pool *pool;	 /* for what may wait; jobs never wait for one another */
+	const char *prefix;
+	const char *node_path;	 /* file for the node table, in the slot */
+	struct attr_defaults def;
+	int64_t attr_timeout_ns;
+	int64_t open_trust_ns;	 /* open_trust=: no question at open within so long of a check */
+	const char *excl;	 /* excl= globs */
+	bool read_only, async_close, nolock_error, debug;
+	uint64_t part_size;
+};
+int must_check fsd_new(const struct fsd_opts *o, struct fsd **ret);
+/* To be given to metaq_open together with the address of a struct fsd * that is filled before the mount starts. */
+void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, int status, const struct version *v,
+		    const struct version *found, const struct obj_headers *h);
+const struct fuse_lowlevel_ops *fsd_fuse_ops(void); /* userdata of the session = struct fsd * */
+void fsd_attach(struct fsd *f, struct fuse_session *se);
+/* Reads and answers requests with `readers` threads until the mount ends or fuse_session_exit(). 0 or -errno. */
+int must_check session_loop(struct fuse_session *se, unsigned readers);
+/* Uploads every dirty file and every waiting metadata change. First error; what failed stays in the spool or is parked. */
+int must_check fsd_drain(struct fsd *f, struct objerr *err);
+void fsd_free(struct fsd *f);
+/* Adds "nodes", "handles", "dirty_files", ... to obj. */
+void fsd_status(struct fsd *f, json_t *obj);
+
+#endif
