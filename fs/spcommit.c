@@ -63,7 +63,7 @@ static int seal_locked(struct spfile *f, unsigned flags, struct spup *u)
 	f->sending = true;
 	if (f->state != SP_ACKED && f->state != SP_CLOSING) {
 		/* should the journal refuse, a crash parks what it could have finished: not worth failing the upload */
-		(void)sp_log_state_locked(f, SP_CLOSING);
+		sp_best_effort(sp_log_state_locked(f, SP_CLOSING));
 		f->state = SP_CLOSING;
 	}
 	sp_bg_wait_locked(f);
@@ -95,7 +95,7 @@ static void committed_locked(struct spfile *f, struct spup *u)
 	if (spj_encode(&ev, &recs) == 0) {
 		ev = (struct spj_event){ .type = SPJ_STATE, .number = SP_CLEAN };
 		if (spj_encode(&ev, &recs) == 0)
-			(void)spj_append_raw(&f->j, &recs);
+			sp_best_effort(spj_append_raw(&f->j, &recs));
 	}
 	str_free(&recs);
 }
@@ -108,7 +108,7 @@ static void unseal_locked(struct spfile *f, struct spup *u, int r)
 	} else if (f->state == SP_CLOSING && !(u->flags & SPC_RECOVER)) {
 		/* the caller hears of it: from now on it is a file that somebody still has open */
 		f->state = SP_OPEN;
-		(void)sp_log_state_locked(f, SP_OPEN);
+		sp_best_effort(sp_log_state_locked(f, SP_OPEN));
 	}
 	f->last = u->out;
 	f->last_status = r;
@@ -193,7 +193,7 @@ static int ack_locked(struct spfile *f, struct spcommit *ret)
 		f->state = SP_ACKED;
 	} else {
 		f->state = SP_OPEN;
-		(void)sp_log_state_locked(f, SP_OPEN);
+		sp_best_effort(sp_log_state_locked(f, SP_OPEN));
 	}
 	sp_unseal_locked(f);
 	if (r == 0)

@@ -164,7 +164,7 @@ void sp_abort_upload(struct spfile *f)
 	if (abort_upload(f->s->o.store, m) < 0)
 		sp_note_orphan(f->s, f->dir, f->name, m);
 	mtx_lock(&f->lock);
-	(void)log_mpu_locked(f, NULL); /* left standing, it would be aborted once more: harmless */
+	sp_best_effort(log_mpu_locked(f, NULL)); /* left standing, it would be aborted once more: harmless */
 	mtx_unlock(&f->lock);
 	spmpu_free(m);
 }
@@ -319,7 +319,7 @@ static int create(struct spup *u, const struct spplan_in *in)
 		m->id = req.ret_upload_id;
 		req.ret_upload_id = NULL;
 		mtx_lock(&f->lock);
-		(void)sp_install_mpu_locked(f, m); /* not journaled: the next mount cannot abort it, nothing else */
+		sp_best_effort(sp_install_mpu_locked(f, m)); /* not journaled: the next mount cannot abort it, nothing else */
 		mtx_unlock(&f->lock);
 		m = NULL;
 	} else {
@@ -369,7 +369,7 @@ static int note_part(struct spfile *f, const struct flight *fl)
 		r = -EBADMSG;
 	if (r == 0) {
 		p->up = true;
-		(void)sp_log_part_locked(f, p); /* after a crash it is sent again */
+		sp_best_effort(sp_log_part_locked(f, p)); /* after a crash it is sent again */
 	}
 	mtx_unlock(&f->lock);
 	FAILPOINT("spool.part-done");
@@ -568,7 +568,7 @@ static void forget_mpu(struct spup *u)
 	u->out.headers_stale |= !obj_headers_equal(&f->mpu->headers, &u->h);
 	spmpu_free(f->mpu);
 	f->mpu = NULL;
-	(void)log_mpu_locked(f, NULL);
+	sp_best_effort(log_mpu_locked(f, NULL));
 	mtx_unlock(&f->lock);
 }
 

@@ -156,6 +156,12 @@ struct spool {
 	pthread_t thread;
 };
 
+/* For a failure that has no consequence beyond what the comment at the call says. */
+static inline void sp_best_effort(int r)
+{
+	(void)r;
+}
+
 /* --- spool.c --- */
 uint64_t sp_new_id(struct spool *s);
 void sp_nonce(struct spool *s, char *out);

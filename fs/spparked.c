@@ -106,7 +106,7 @@ int sp_park(struct spfile *f, const char *reason)
 		r = move_to_parked(s, f->id);
 	mtx_lock(&f->lock);
 	if (r == 0) {
-		(void)sp_log_state_locked(f, SP_PARKED);
+		sp_best_effort(sp_log_state_locked(f, SP_PARKED));
 		f->state = SP_PARKED;
 		f->parked_id = f->id;
 		f->dirfd = s->parked_fd;

@@ -46,7 +46,7 @@ int sp_add_try(struct spup *u, const char *nonce)
 	if (r == 0)
 		f->ntries++;
 	/* a journal that takes nothing more costs a parked copy after a crash, not the upload */
-	(void)spj_append(&f->j, &ev);
+	sp_best_effort(spj_append(&f->j, &ev));
 	if (f->state == SP_ACKED)
 		(void)fdatasync(f->j.fd); /* the promise outlives a power cut: so must the proof that it was kept */
 out:
