@@ -191,12 +191,12 @@ int dialect_parse_time(const char *s, struct timespec *ret)
 	for (; isdigit((unsigned char)*p); p++) {
 		unsigned d = (unsigned char)*p - '0';
 
-		if (v > (INT64_MAX - d) / 10)
+		if (v > ((uint64_t)INT64_MAX - d) / 10)
 			return -EINVAL;
 		v = v * 10 + d;
 	}
 	if (!strcmp(p, "ns")) { /* AWS file services: nanoseconds since the epoch */
-		apply_sign(negative, (int64_t)(v / NSEC_PER_SEC), (long)(v % NSEC_PER_SEC), ret);
+		apply_sign(negative, (int64_t)(v / (uint64_t)NSEC_PER_SEC), (long)(v % (uint64_t)NSEC_PER_SEC), ret);
 		return 0;
 	}
 	if (v > sec_max || parse_fraction(p, &ns, &end) || *end)
