@@ -5,6 +5,7 @@
  * Three sorts of entries: ours (they set a field of struct options), the kernel's (passed on with the mount call) and
  * noise of fstab (swallowed: mount(8), systemd and automounters act on them). Anything else is an error that names it.
  */
+#include "config.h"
 #include "options.h"
 
 #include <ctype.h>

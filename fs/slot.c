@@ -5,6 +5,7 @@
  * States of a slot: absent -> (mkdir, lock) mine -> (exit, kill) unlocked -> (next mount of the identity) taken, or
  * adopted: its spool moves into the taker's while the taker holds both locks. Nobody ever waits for a lock.
  */
+#include "config.h"
 #include "slot.h"
 
 #include "objstore/base/str.h"
@@ -341,7 +342,7 @@ static int by_number(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static int list_in(const char *idir, unsigned **ret, size_t *ret_n)
+int slot_list_in(const char *idir, unsigned **ret, size_t *ret_n)
 {
 	unsigned *v = NULL;
 	size_t n = 0;
@@ -384,7 +385,7 @@ int slot_list(const char *dir, const char *identity, unsigned **ret, size_t *ret
 	_cleanup_free_ char *idir = NULL;
 	int r = slot_identity_dir(dir, identity, &idir);
 
-	return r ? r : list_in(idir, ret, ret_n);
+	return r ? r : slot_list_in(idir, ret, ret_n);
 }
 
 /* --- what others left ------------------------------------------------------------------------------------------- */
@@ -424,7 +425,7 @@ static int stranger(const char *idir, const char *identity,
 {
 	_cleanup_free_ unsigned *v = NULL;
 	size_t n = 0;
-	int r = list_in(idir, &v, &n);
+	int r = slot_list_in(idir, &v, &n);
 
 	for (size_t i = 0; !r && i < n; i++) {
 		struct slot s = { .lock_fd = -1 };

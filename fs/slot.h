@@ -39,6 +39,7 @@ int must_check slot_lock(const char *dir, const char *identity, unsigned number,
 void slot_release(struct slot *s); /* unlocks, frees */
 /* The numbers of all existing slots in ascending order; *ret to be freed. A missing directory has none. */
 int must_check slot_list(const char *dir, const char *identity, unsigned **ret, size_t *ret_n);
+int must_check slot_list_in(const char *identity_dir, unsigned **ret, size_t *ret_n); /* the same by its directory */
 /* A file inside: path + "/" + name. -ENOMEM. */
 int must_check slot_file(const struct slot *s, const char *name, char **ret);
 
