@@ -37,7 +37,8 @@ int must_check fsd_new(const struct fsd_opts *o, struct fsd **ret);
 /* To be given to metaq_open together with the address of a struct fsd * that is filled before the mount starts. */
 void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, int status, const struct version *v,
 		    const struct version *found, const struct obj_headers *h);
-const struct fuse_lowlevel_ops *fsd_fuse_ops(void); /* userdata of the session = struct fsd * */
+/* userdata of the session = struct fsd *. nolock_error: every lock call gets ENOLCK. */
+const struct fuse_lowlevel_ops *fsd_fuse_ops(bool nolock_error);
 void fsd_attach(struct fsd *f, struct fuse_session *se);
 /* Reads and answers requests with `readers` threads until the mount ends or fuse_session_exit(). 0 or -errno. */
 int must_check session_loop(struct fuse_session *se, unsigned readers);

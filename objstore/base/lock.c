@@ -28,7 +28,7 @@ static __thread unsigned nheld;
 
 static _Noreturn void die(const char *what, const struct mtx *m, const struct mtx *other)
 {
-	fprintf(stderr, "lock: %s: %s%s%s\n", what, rank_name[m->rank], other != NULL ? " while holding " : "",
+	fprintf(stderr, "lock: %s: lock %s%s%s\n", what, rank_name[m->rank], other != NULL ? " while holding " : "",
 		other != NULL ? rank_name[other->rank] : "");
 	abort();
 }
@@ -59,7 +59,15 @@ static void rank_drop(const struct mtx *m)
 		held[i - 1] = held[i];
 	nheld--;
 }
+
+void lock_check_free(const char *where)
+{
+	for (unsigned i = 0; i < nheld; i++)
+		if (held[i]->rank > RANK_RENAME)
+			die(where, held[i], NULL);
+}
 #else
+void lock_check_free(const char *where) { (void)where; }
 static void rank_take(const struct mtx *m) { (void)m; }
 static void rank_drop(const struct mtx *m) { (void)m; }
 #endif
