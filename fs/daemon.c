@@ -81,7 +81,7 @@ static int mount_kernel(struct mount *m, struct objerr *err)
 		goto out;
 	fuse_set_log_func(fuse_log_line);
 	r = -EINVAL;
-	m->se = fuse_session_new(&args, fsd_fuse_ops(), sizeof(struct fuse_lowlevel_ops), m->fsd);
+	m->se = fuse_session_new(&args, fsd_fuse_ops(m->opt.nolock_error), sizeof(struct fuse_lowlevel_ops), m->fsd);
 	if (!m->se)
 		goto out;
 	r = -EPERM;
