@@ -154,11 +154,11 @@ int file_commit_op(struct fsd *f, struct inode *i, unsigned flags, struct objerr
 	struct guard g;
 	struct attr a;
 	int64_t asked = clock_now_ns();
-	bool nothing;
+	bool nothing, acked;
 	int r;
 
 	mtx_lock(&i->lock);
-	nothing = !i->sp || i->unlinked || !spfile_dirty(i->sp);
+	nothing = !i->sp || i->unlinked || (!spfile_dirty(i->sp) && !i->acked);
 	if (!nothing)
 		i->sealing = true;
 	a = i->attr;
@@ -168,15 +168,17 @@ int file_commit_op(struct fsd *f, struct inode *i, unsigned flags, struct objerr
 	r = guard_enter_inode(f, &g, i, &dir, &name);
 	if (r == 0) {
 		r = commit_sealed(f, i, dir, name, &a, flags, &sc, err);
-		if (r == 0)
-			(void)tree_note_object(f->o.tree, dir, name, false, &sc.v, &i->headers, i->ino, true, sc.date_s,
-					       asked);
+		if (r == 0 && !((flags & SPC_ASYNC) && spfile_dirty(i->sp))) /* not in the bucket yet */
+			(void)tree_note_object(f->o.tree, dir, name, false, &sc.v, &i->headers, i->ino, true,
+					       sc.date_s, asked);
 		guard_leave(f, &g);
 	}
 	mtx_lock(&i->lock);
 	i->sealing = false;
 	cond_broadcast(&i->ops_idle);
-	if (r == 0) {
+	acked = r == 0 && (flags & SPC_ASYNC) && spfile_dirty(i->sp);
+	i->acked = acked;
+	if (r == 0 && !acked) {
 		if (strcmp(i->pages, i->base.etag) == 0)
 			memcpy(i->pages, sc.v.etag, sizeof i->pages); /* the kernel's pages are our own writes */
 		i->base = sc.v;
@@ -187,6 +189,8 @@ int file_commit_op(struct fsd *f, struct inode *i, unsigned flags, struct objerr
 	if (r == -ESTALE && !(flags & FILE_EXCL)) {
 		f->n_conflicts++;
 		conflict(f, i, dir, name, "another client has changed or removed it");
+	} else if (acked) {
+		async_watch(f, i);
 	} else if (r == 0 && sc.headers_stale) {
 		ignore(metaq_put(f->o.metaq, dir, name, false, &sc.v, &i->headers));
 	} else if (r < 0 && r != -ESTALE) {
@@ -397,7 +401,7 @@ void file_last_release(struct fsd *f, struct inode *i)
 	r = file_commit_op(f, i, f->o.async_close ? SPC_ASYNC : 0, &err);
 	mtx_lock(&i->lock);
 	unlinked = i->unlinked;
-	if (i->nopen == 0 && i->sp && (unlinked || !spfile_dirty(i->sp) || (r < 0 && r != -ESTALE))) {
+	if (i->nopen == 0 && i->sp && !i->acked && (unlinked || !spfile_dirty(i->sp) || (r < 0 && r != -ESTALE))) {
 		sp = i->sp;
 		i->sp = NULL;
 		obj_headers_free(&i->headers);

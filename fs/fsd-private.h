@@ -58,9 +58,12 @@ struct fsd {
 	unsigned chunks_loading;
 
 	_Atomic uint64_t n_parked, n_conflicts, n_stale_opens;
-	struct mtx async_lock;
-	struct cond async_idle;
-	unsigned async_jobs;
+	/* async_close: files whose upload goes on behind the answer, awaited by one thread */
+	struct mtx async_lock; /* RANK_MOUNT */
+	struct cond async_more;
+	struct list async_files; /* struct async_file */
+	bool async_stop, async_started;
+	pthread_t async_thread;
 };
 
 /* An open file or directory. Found by number: fi->fh survives this process, pointers do not. */
@@ -191,6 +194,11 @@ int must_check dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct ob
 
 /* The spool file of a node that nobody has open: freed when clean, uploaded or parked when not. */
 void file_last_release(struct fsd *f, struct inode *i);
+
+/* async.c: a file was acknowledged before its upload; learns the result when it is there. */
+void async_init(struct fsd *f);
+void async_watch(struct fsd *f, struct inode *i);
+void async_stop(struct fsd *f);
 
 /* change.c */
 bool fsd_has_local_below(struct fsd *f, struct inode *dir);

@@ -24,6 +24,7 @@ int fsd_new(const struct fsd_opts *o, struct fsd **ret)
 	list_init(&f->guards);
 	mtx_init(&f->handles_lock, RANK_HANDLE);
 	chunks_init(f);
+	async_init(f);
 	r = htab_init(&f->handles);
 	if (r < 0)
 		goto fail;
@@ -62,6 +63,7 @@ void fsd_free(struct fsd *f)
 {
 	if (!f)
 		return;
+	async_stop(f);
 	chunks_wait(f);
 	budget_set_reclaim(f->o.budget, NULL, NULL);
 	htab_each(&f->handles, forget_handle, NULL);

@@ -39,6 +39,7 @@ struct inode {
 	struct cond ops_idle;	 /* op_busy fell */
 	bool op_busy;		 /* a commit, rename, unlink or truncate is under way; pool threads only wait for it */
 	bool sealing;		 /* an upload has sealed the bytes: writers wait (ops_idle), inline writers go to the pool */
+	bool acked;		 /* async_close has answered; base is still the one before that upload */
 	bool unlinked, superseded;
 	struct version base;	 /* the object whose bytes this node shows (etag "": none yet) */
 	unsigned base_gen;	 /* counts own changes of base */
