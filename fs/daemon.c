@@ -214,8 +214,6 @@ static void *ready_thread(void *arg)
 
 	if (!r) {
 		log_info("%s: mounted on %s", m->opt.source, m->opt.dir);
-		if (!m->foreground)
-			log_setup(LOG_TO_SYSLOG, m->opt.log_level);
 		start_ready(&m->start);
 		start_notify("READY=1\nMAINPID=%d\nSTATUS=%.200s on %.200s", (int)getpid(), m->opt.source, m->opt.dir);
 		return NULL;

@@ -28,6 +28,9 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
+/* Background: messages go to the system log from the start; what who waits for the command must know, to both. */
+static bool tell_terminal;
+
 #define POOL_THREADS 128
 #define REACH_NS (10 * NSEC_PER_SEC) /* patience with a server without retry= */
 #define CAPS_AGE_S (24 * 3600)	     /* capabilities are asked again once a day */
@@ -57,6 +60,15 @@ int mount_open_store(const struct options *o, struct budget *budget, struct obj_
 	return 0;
 }
 
+static void say_waiting(const struct objerr *err, const struct options *o, int64_t deadline_ns)
+{
+	long long s = (deadline_ns - clock_now_ns()) / NSEC_PER_SEC;
+
+	log_warn("%s; waiting up to %lld s", err->msg[0] ? err->msg : o->source, s);
+	if (tell_terminal)
+		fprintf(stderr, "lsvdfs: %s; waiting up to %lld s\n", err->msg[0] ? err->msg : o->source, s);
+}
+
 int mount_reach(struct objstore *store, const struct options *o, const char *prefix, struct objerr *err)
 {
 	int64_t deadline = clock_now_ns() + o->retry_ns;
@@ -75,8 +87,7 @@ int mount_reach(struct objstore *store, const struct options *o, const char *pre
 		if (!explain_waitable(r) || clock_now_ns() >= deadline)
 			return r;
 		if (!said)
-			log_warn("%s; waiting up to %lld s", err ? err->msg : o->source,
-				 (long long)((deadline - clock_now_ns()) / NSEC_PER_SEC));
+			say_waiting(err, o, deadline);
 		said = true;
 		clock_sleep_ns(NSEC_PER_SEC);
 	}
@@ -312,6 +323,17 @@ static void report_recovered(void *arg, const char *dir, const char *name, const
 		tree_forget(m->tree, dir);
 }
 
+static void say_recovered(const struct mount_recovered *rec, const char *dir)
+{
+	if (rec->spool.uploaded || rec->spool.parked || rec->spool.failed)
+		fprintf(stderr, "lsvdfs: recovered from an earlier mount: %u files uploaded, %u parked, %u still to be sent%s%s\n",
+			rec->spool.uploaded, rec->spool.parked, rec->spool.failed,
+			rec->spool.parked ? "; see lsvdfs parked list " : "", rec->spool.parked ? dir : "");
+	if (rec->strangers)
+		fprintf(stderr, "lsvdfs: %u directories hold unsent data of this bucket under another spelling: see the log\n",
+			rec->strangers);
+}
+
 static int recover(struct mount *m)
 {
 	_cleanup_free_ unsigned *v = NULL;
@@ -329,7 +351,10 @@ static int recover(struct mount *m)
 		log_warn("recovery: %s", explain_errno(-r));
 	if (m->recovered.spool.failed)
 		log_warn("recovery: %u files could not be sent and stay in %s", m->recovered.spool.failed, m->spool_dir);
-	return slot_strangers(m->opt.state_dir, m->identity, report_stranger, m);
+	r = slot_strangers(m->opt.state_dir, m->identity, report_stranger, m);
+	if (tell_terminal)
+		say_recovered(&m->recovered, m->opt.dir);
+	return r;
 }
 
 /* --- the parts, in order ---------------------------------------------------------------------------------------- */
@@ -458,6 +483,7 @@ static void prepare_process(void)
 	}
 	/* writeback must not wait for us while we wait for writeback; needs CAP_SYS_RESOURCE */
 	(void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	(void)prctl(PR_SET_NAME, "lsvdfs"); /* whatever helper name we were called by */
 	mount_block_signals();
 }
 
@@ -474,7 +500,8 @@ int mount_run(struct options *take_opt, bool foreground)
 	m.state.lock_fd = m.cache.lock_fd = -1;
 	m.started_real_ns = clock_real_ns();
 	mtx_init(&m.lock, RANK_MOUNT);
-	log_setup(LOG_TO_STDERR, m.opt.log_level);
+	tell_terminal = !foreground;
+	log_setup(foreground ? LOG_TO_STDERR : LOG_TO_SYSLOG, m.opt.log_level);
 	r = start_fork(foreground, &m.start);
 	if (r) {
 		log_error("cannot start: %s", explain_errno(-r));
