@@ -20,6 +20,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define DAMAGED '\x7f'
+
 static pthread_once_t init_once = PTHREAD_ONCE_INIT;
 
 /* --- tree helpers ------------------------------------------------------------------------------------------------- */
@@ -45,6 +47,57 @@ static int parse(const void *p, size_t n, xmlDoc **ret)
 		return -EBADMSG;
 	}
 	*ret = doc;
+	return 0;
+}
+
+/* A byte or a character reference at p that XML 1.0 forbids; its length, 0 when it is none. */
+static size_t forbidden(const char *p, size_t n)
+{
+	unsigned long v = 0;
+	size_t i = 2;
+	bool hex;
+
+	if ((unsigned char)p[0] < 0x20 && p[0] != '\t' && p[0] != '\n' && p[0] != '\r')
+		return 1;
+	if (n < 4 || p[0] != '&' || p[1] != '#')
+		return 0;
+	hex = p[2] == 'x';
+	i += hex;
+	for (; i < n && i < 12 && p[i] != ';'; i++) {
+		char c = p[i] >= 'A' && p[i] <= 'F' ? (char)(p[i] | 0x20) : p[i];
+
+		if (c >= '0' && c <= '9')
+			v = v * (hex ? 16 : 10) + (unsigned long)(c - '0');
+		else if (hex && c >= 'a' && c <= 'f')
+			v = v * 16 + (unsigned long)(c - 'a' + 10);
+		else
+			return 0;
+	}
+	if (i >= n || p[i] != ';' || v >= 0x20 || v == '\t' || v == '\n' || v == '\r')
+		return 0;
+	return i + 1;
+}
+
+/*
+ * Some servers (Ceph RGW) put control characters of a key, in fields that are not percent-encoded, into XML that cannot
+ * hold them. Such a page is still of use: DEL in their place, and *ret_damaged so that nobody trusts a plain field.
+ */
+static int repair(const char *p, size_t n, char **ret, size_t *ret_n, bool *ret_damaged)
+{
+	char *out = malloc(n + 1);
+	size_t k = 0, f;
+
+	if (out == NULL)
+		return -ENOMEM;
+	*ret_damaged = false;
+	for (size_t i = 0; i < n; k++) {
+		f = forbidden(p + i, n - i);
+		out[k] = f > 0 ? DAMAGED : p[i];
+		*ret_damaged |= f > 0;
+		i += f > 0 ? f : 1;
+	}
+	*ret = out;
+	*ret_n = k;
 	return 0;
 }
 
@@ -269,13 +322,13 @@ static bool is_url_encoded(const xmlNode *root)
 	return s != NULL && strcmp(s, "url") == 0;
 }
 
-static int read_list(const xmlNode *root, struct obj_listing *l)
+static int read_list(const xmlNode *root, bool damaged, struct obj_listing *l)
 {
 	const char *more = child_text(root, "IsTruncated"), *token = child_text(root, "NextContinuationToken");
 	bool url = is_url_encoded(root);
 	int r = 0;
 
-	if (!is_named(root, "ListBucketResult") || more == NULL || token == NULL)
+	if (!is_named(root, "ListBucketResult") || more == NULL || token == NULL || (damaged && !url))
 		return -EBADMSG;
 	for (const xmlNode *c = root->children; c != NULL && r == 0; c = c->next) {
 		if (is_named(c, "Contents"))
@@ -286,26 +339,29 @@ static int read_list(const xmlNode *root, struct obj_listing *l)
 	if (r < 0)
 		return r;
 	l->truncated = is_true(more);
-	if (l->truncated) {
-		if (token[0] == '\0')
-			return -EBADMSG;
+	if (l->truncated && token[0] == '\0')
+		return -EBADMSG;
+	if (l->truncated && !damaged)
 		r = page_set_token(l, token);
-	}
 	page_sort(l);
 	return r;
 }
 
 int s3xml_list(const void *p, size_t n, struct obj_listing **ret)
 {
+	_cleanup_free_ char *repaired = NULL;
 	struct obj_listing *l = NULL;
+	bool damaged;
 	xmlDoc *doc;
-	int r = parse(p, n, &doc);
+	int r = n > S3XML_MAX ? -EBADMSG : repair(p, n, &repaired, &n, &damaged);
 
+	if (r == 0)
+		r = parse(repaired, n, &doc);
 	if (r < 0)
 		return r;
 	r = page_new(&l);
 	if (r == 0)
-		r = read_list(xmlDocGetRootElement(doc), l);
+		r = read_list(xmlDocGetRootElement(doc), damaged, l);
 	xmlFreeDoc(doc);
 	if (r < 0)
 		obj_listing_free(l);
@@ -314,7 +370,7 @@ int s3xml_list(const void *p, size_t n, struct obj_listing **ret)
 	return r;
 }
 
-static int add_upload(struct obj_listing *l, const xmlNode *n, bool url)
+static int add_upload(struct obj_listing *l, const xmlNode *n, bool url, bool damaged)
 {
 	_cleanup_free_ char *key = NULL;
 	const char *id = child_text(n, "UploadId"), *time = child_text(n, "Initiated");
@@ -325,7 +381,7 @@ static int add_upload(struct obj_listing *l, const xmlNode *n, bool url)
 	if (child(n, "Key") == NULL || id == NULL || id[0] == '\0' || time == NULL)
 		return -EBADMSG;
 	r = decode_name(child_text(n, "Key"), url, &key);
-	if (r < 0 || key == NULL)
+	if (r < 0 || key == NULL || (damaged && strchr(key, DAMAGED) != NULL))
 		return r;
 	if (time[0] != '\0' && s3xml_time(time, &t) < 0)
 		return -EBADMSG;
@@ -336,7 +392,7 @@ static int add_upload(struct obj_listing *l, const xmlNode *n, bool url)
 	return page_set_upload_id(l, e, id);
 }
 
-static int read_uploads(const xmlNode *root, struct s3_uploads *u)
+static int read_uploads(const xmlNode *root, bool damaged, struct s3_uploads *u)
 {
 	const char *more = child_text(root, "IsTruncated"), *id = child_text(root, "NextUploadIdMarker");
 	bool url = is_url_encoded(root);
@@ -346,13 +402,14 @@ static int read_uploads(const xmlNode *root, struct s3_uploads *u)
 		return -EBADMSG;
 	for (const xmlNode *c = root->children; c != NULL && r == 0; c = c->next)
 		if (is_named(c, "Upload"))
-			r = add_upload(u->listing, c, url);
+			r = add_upload(u->listing, c, url, damaged);
 	if (r < 0)
 		return r;
 	u->listing->truncated = is_true(more);
 	if (u->listing->truncated) {
 		r = decode_name(child_text(root, "NextKeyMarker"), url, &u->next_key);
-		if (r == 0 && (u->next_key == NULL || u->next_key[0] == '\0'))
+		if (r == 0 && (u->next_key == NULL || u->next_key[0] == '\0' ||
+			       (damaged && strchr(u->next_key, DAMAGED) != NULL)))
 			return -EBADMSG;
 	}
 	u->next_upload = strdup(u->listing->truncated ? id : "");
@@ -366,15 +423,19 @@ static int read_uploads(const xmlNode *root, struct s3_uploads *u)
 
 int s3xml_uploads(const void *p, size_t n, struct s3_uploads *ret)
 {
+	_cleanup_free_ char *repaired = NULL;
 	struct s3_uploads u = {0};
+	bool damaged;
 	xmlDoc *doc;
-	int r = parse(p, n, &doc);
+	int r = n > S3XML_MAX ? -EBADMSG : repair(p, n, &repaired, &n, &damaged);
 
+	if (r == 0)
+		r = parse(repaired, n, &doc);
 	if (r < 0)
 		return r;
 	r = page_new(&u.listing);
 	if (r == 0)
-		r = read_uploads(xmlDocGetRootElement(doc), &u);
+		r = read_uploads(xmlDocGetRootElement(doc), damaged, &u);
 	xmlFreeDoc(doc);
 	if (r < 0) {
 		obj_listing_free(u.listing);

@@ -25,10 +25,16 @@ struct s3_error {
 	char endpoint[128]; /* <Endpoint>, in PermanentRedirect */
 };
 
-/* ListObjectsV2. Keys with NUL, which no C string holds, are left out. */
+/*
+ * ListObjectsV2. Keys with NUL, which no C string holds, are left out. truncated without next_token: more follow, but the
+ * server's token could not be understood (Ceph RGW sends keys with control characters as tokens): go on by start-after.
+ */
 int must_check s3xml_list(const void *p, size_t n, struct obj_listing **ret);
 
-/* ListMultipartUploads; markers say where to go on while truncated and are "" otherwise. */
+/*
+ * ListMultipartUploads; markers say where to go on while truncated and are "" otherwise. Keys that the XML did not carry
+ * whole (control characters without percent-encoding) are left out.
+ */
 struct s3_uploads {
 	struct obj_listing *listing; /* key, upload_id, mtime_s = Initiated */
 	char *next_key, *next_upload;

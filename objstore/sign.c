@@ -10,10 +10,11 @@
  * and folds runs of blanks inside them. Derived keys live on the stack and are wiped.
  */
 #include "config.h"
-#include "sign.h"
+/* before base.h, whose `unused` these headers spell as an attribute */
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include "sign.h"
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
