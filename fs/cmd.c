@@ -156,7 +156,7 @@ int cmd_find_mount(const char *dir, struct mntpoint *ret)
 	if (r == -ENOENT && path)
 		return cmd_fail("%s: nothing is mounted there", dir);
 	if (r)
-		return cmd_fail("%s: %s", dir, explain_errno(-r));
+		return cmd_fail("%s: %s", dir, explain_errno(r));
 	if (!m.ours) {
 		mntpoint_done(&m);
 		return cmd_fail("%s: not an lsvdfs mount", dir);

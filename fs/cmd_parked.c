@@ -51,7 +51,7 @@ static int target_mount(struct target *t, const char *dir)
 	mntpoint_done(&m);
 	if (r) {
 		t->sock = -1;
-		return cmd_fail("%s: cannot ask the daemon: %s", dir, explain_errno(-r));
+		return cmd_fail("%s: cannot ask the daemon: %s", dir, explain_errno(r));
 	}
 	if (control_ask(t->sock, json_pack("{s:s}", "cmd", "status"), 30000, NULL, NULL, &st, &err))
 		return cmd_fail("%s: %s", dir, err.msg);
@@ -76,7 +76,7 @@ static int target_source(struct target *t, const char *source)
 	if (!r)
 		r = obj_url_parse(source, &url, &err);
 	if (r) {
-		cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(-r));
+		cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(r));
 		return r == -EINVAL ? CMD_USAGE : CMD_FAILED;
 	}
 	r = slot_identity(&url, t->o.endpoint, &t->identity);
@@ -128,7 +128,7 @@ static int do_list(const struct target *t, bool json)
 	int r = slot_list_in(t->identity_dir, &v, &n);
 
 	if (r)
-		return cmd_fail("%s: %s", t->identity_dir, explain_errno(-r));
+		return cmd_fail("%s: %s", t->identity_dir, explain_errno(r));
 	for (size_t i = 0; i < n; i++) {
 		_cleanup_free_ char *spool = NULL;
 		struct parked *p;
@@ -140,7 +140,7 @@ static int do_list(const struct target *t, bool json)
 		if (r == -ENOENT)
 			continue;
 		if (r)
-			return cmd_fail("%s: %s", spool, explain_errno(-r));
+			return cmd_fail("%s: %s", spool, explain_errno(r));
 		for (size_t k = 0; k < np; k++) {
 			if (json)
 				json_array_append_new(doc, parked_json(v[i], &p[k]));
@@ -203,14 +203,14 @@ static int do_save(const char *spool, const char *idstr, uint64_t id, const char
 		if (r)
 			unlink(file);
 	}
-	return r ? cmd_fail("%s: cannot save: %s", idstr, r == -ENOENT ? "no such id" : explain_errno(-r)) : CMD_OK;
+	return r ? cmd_fail("%s: cannot save: %s", idstr, r == -ENOENT ? "no such id" : explain_errno(r)) : CMD_OK;
 }
 
 static int do_drop(const char *spool, const char *idstr, uint64_t id)
 {
 	int r = parked_drop(spool, id);
 
-	return r ? cmd_fail("%s: %s", idstr, r == -ENOENT ? "no such id" : explain_errno(-r)) : CMD_OK;
+	return r ? cmd_fail("%s: %s", idstr, r == -ENOENT ? "no such id" : explain_errno(r)) : CMD_OK;
 }
 
 static int retry_mounted(struct target *t, unsigned slot, const char *spool, const char *idstr, uint64_t id, bool force)
@@ -264,7 +264,7 @@ static int retry_offline(struct target *t, unsigned slot, const char *spool, con
 	}
 	budget_free(budget);
 	slot_release(&s);
-	return r ? cmd_fail("%s: %s", idstr, err.msg[0] ? err.msg : explain_errno(-r)) : CMD_OK;
+	return r ? cmd_fail("%s: %s", idstr, err.msg[0] ? err.msg : explain_errno(r)) : CMD_OK;
 }
 
 static int do_one(struct target *t, const char *what, const char *idstr, const char *file, bool force)

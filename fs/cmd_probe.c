@@ -243,7 +243,7 @@ int cmd_probe(int argc, char **argv)
 		r = mount_open_store(&o, NULL, &p.url, &p.store, &err);
 	if (r) {
 		status = r == -EINVAL ? CMD_USAGE : CMD_FAILED;
-		cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(-r));
+		cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(r));
 		goto out;
 	}
 	status = run(&p, json);

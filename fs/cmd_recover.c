@@ -129,7 +129,7 @@ static int finish_slot(struct recover *c, const struct slot *s, json_t *entry)
 	json_object_set_new(entry, "already", json_integer(rec.already));
 	json_object_set_new(entry, "failed", json_integer(rec.failed));
 	if (r)
-		json_object_set_new(entry, "error", json_string(err.msg[0] ? err.msg : explain_errno(-r)));
+		json_object_set_new(entry, "error", json_string(err.msg[0] ? err.msg : explain_errno(r)));
 	c->failed |= r || rec.failed;
 	return r;
 }
@@ -148,7 +148,7 @@ static int finish_slots(struct recover *c)
 		if (locked == -EBUSY) {
 			json_object_set_new(entry, "in_use", json_true());
 		} else if (locked) {
-			json_object_set_new(entry, "error", json_string(explain_errno(-locked)));
+			json_object_set_new(entry, "error", json_string(explain_errno(locked)));
 			c->failed = true;
 		} else {
 			(void)finish_slot(c, &s, entry); /* in entry, and c->failed */
@@ -234,7 +234,7 @@ int cmd_recover(int argc, char **argv)
 	if (!r)
 		r = finish_slots(&c);
 	if (r) {
-		cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(-r));
+		cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(r));
 		status = r == -EINVAL ? CMD_USAGE : CMD_FAILED;
 	} else {
 		if (json)

@@ -114,7 +114,7 @@ static int ask(const struct mntpoint *m, json_t **ret)
 	if (r == -ENOENT || r == -ECONNREFUSED)
 		return cmd_fail("%s: the daemon of this mount is gone (mount it again: that replaces it)", m->dir);
 	if (r)
-		return cmd_fail("%s: cannot ask the daemon: %s", m->dir, explain_errno(-r));
+		return cmd_fail("%s: cannot ask the daemon: %s", m->dir, explain_errno(r));
 	if (control_ask(fd, json_pack("{s:s}", "cmd", "status"), 30000, NULL, NULL, ret, &err))
 		return cmd_fail("%s: %s", m->dir, err.msg);
 	return CMD_OK;

@@ -127,7 +127,7 @@ static int do_umount(const struct mntpoint *m, const struct umount_flags *f)
 	if (!f->force && !r)
 		status = drain(m, sock);
 	else if (!f->force && r != -ENOENT && r != -ECONNREFUSED)
-		return cmd_fail("%s: cannot ask the daemon: %s", m->dir, explain_errno(-r));
+		return cmd_fail("%s: cannot ask the daemon: %s", m->dir, explain_errno(r));
 	if (status)
 		return status;
 	r = unmount(m->dir, f->force ? MNT_FORCE | MNT_DETACH : f->lazy ? MNT_DETACH : 0);
@@ -135,7 +135,7 @@ static int do_umount(const struct mntpoint *m, const struct umount_flags *f)
 		return cmd_fail("%s: in use: a program has a file open or its working directory there (fuser -vm %s)",
 				m->dir, m->dir);
 	if (r)
-		return cmd_fail("%s: cannot unmount: %s", m->dir, explain_errno(-r));
+		return cmd_fail("%s: cannot unmount: %s", m->dir, explain_errno(r));
 	if (!f->lazy && !f->force)
 		wait_for_end(pidfd, sock);
 	if (f->verbose)

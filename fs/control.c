@@ -88,7 +88,7 @@ static int socket_address(const char *path, struct sockaddr_un *ret)
 
 static json_t *refused(int r, const struct objerr *err)
 {
-	const char *words = err && err->msg[0] ? err->msg : explain_errno(-r);
+	const char *words = err && err->msg[0] ? err->msg : explain_errno(r);
 
 	return json_pack("{s:b, s:i, s:s}", "ok", 0, "errno", -r, "error", words ? words : "failed");
 }
@@ -559,7 +559,7 @@ int control_ask(int fd, json_t *take_req, int timeout_ms, void (*idle)(void *arg
 	}
 	if (r) {
 		if (r != -EREMOTEIO)
-			objerr_set(err, "the daemon does not answer: %s", explain_errno(-r));
+			objerr_set(err, "the daemon does not answer: %s", explain_errno(r));
 		json_decref(ans);
 		return r;
 	}

@@ -131,7 +131,7 @@ static void stop_mounted(struct mount *m)
 		r = mntpoint_umount(m->opt.dir, MNT_DETACH | MNT_FORCE);
 	}
 	if (r && r != -EINVAL) /* EINVAL: somebody was faster */
-		log_error("%s: cannot unmount: %s", m->opt.dir, explain_errno(-r));
+		log_error("%s: cannot unmount: %s", m->opt.dir, explain_errno(r));
 }
 
 static void *stop_thread(void *arg)
@@ -222,10 +222,10 @@ static void *ready_thread(void *arg)
 	if (r == -EPIPE)
 		objerr_set(&err, "%s: the start was interrupted", m->opt.dir);
 	else
-		objerr_set(&err, "%s: mounted, but it does not answer: %s", m->opt.dir, explain_errno(-r));
+		objerr_set(&err, "%s: mounted, but it does not answer: %s", m->opt.dir, explain_errno(r));
 	r = mntpoint_umount(m->opt.dir, MNT_DETACH | MNT_FORCE);
 	if (r)
-		log_error("%s: cannot unmount: %s", m->opt.dir, explain_errno(-r));
+		log_error("%s: cannot unmount: %s", m->opt.dir, explain_errno(r));
 	start_fail(&m->start, err.msg);
 	return NULL;
 }
@@ -258,7 +258,7 @@ int mount_serve(struct mount *m, struct objerr *err)
 		pthread_join(m->stop_thread, NULL);
 	start_notify("STOPPING=1");
 	if (r)
-		log_error("%s: the session ended: %s", m->opt.dir, explain_errno(-r));
+		log_error("%s: the session ended: %s", m->opt.dir, explain_errno(r));
 	m->failed |= r != 0;
 	if (mount_drain(m))
 		m->failed = true;

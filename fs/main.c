@@ -102,7 +102,7 @@ static int do_mount(int argc, char **argv, bool helper)
 		r = mount_place(&o, &err);
 	if (!r)
 		return mount_run(&o, f.foreground);
-	cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(-r));
+	cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(r));
 out:
 	options_done(&o);
 	return status;
@@ -148,14 +148,9 @@ static const struct {
 /* Descriptors 0 to 2 must be taken: a socket that became standard error would get our messages. */
 static int open_standard_fds(void)
 {
-	int fd;
-
-	do {
-		fd = open("/dev/null", O_RDWR);
-	} while (fd >= 0 && fd <= 2);
-	if (fd < 0)
-		return -errno;
-	close(fd);
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) /* the lowest free one */
+			return -EBADF;
 	return 0;
 }
 

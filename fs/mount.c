@@ -295,7 +295,7 @@ static int adopt_slot(struct mount *m, unsigned number)
 	if (!r)
 		unlink(nodes);
 	if (r)
-		log_warn("%s: cannot take over: %s", other.path, explain_errno(-r));
+		log_warn("%s: cannot take over: %s", other.path, explain_errno(r));
 	slot_release(&other);
 	return 0;
 }
@@ -348,7 +348,7 @@ static int recover(struct mount *m)
 	if (!r)
 		r = spool_recover(m->spool, &m->recovered.spool, report_recovered, m);
 	if (r)
-		log_warn("recovery: %s", explain_errno(-r));
+		log_warn("recovery: %s", explain_errno(r));
 	if (m->recovered.spool.failed)
 		log_warn("recovery: %u files could not be sent and stay in %s", m->recovered.spool.failed, m->spool_dir);
 	r = slot_strangers(m->opt.state_dir, m->identity, report_stranger, m);
@@ -504,7 +504,7 @@ int mount_run(struct options *take_opt, bool foreground)
 	log_setup(foreground ? LOG_TO_STDERR : LOG_TO_SYSLOG, m.opt.log_level);
 	r = start_fork(foreground, &m.start);
 	if (r) {
-		log_error("cannot start: %s", explain_errno(-r));
+		log_error("cannot start: %s", explain_errno(r));
 		options_done(&m.opt);
 		return 1;
 	}
@@ -515,7 +515,7 @@ int mount_run(struct options *take_opt, bool foreground)
 	if (!r)
 		r = mount_serve(&m, &err);
 	if (r)
-		start_fail(&m.start, err.msg[0] ? err.msg : explain_errno(-r));
+		start_fail(&m.start, err.msg[0] ? err.msg : explain_errno(r));
 	take_down(&m);
 	pthread_kill(sig, SIGUSR1);
 	pthread_join(sig, NULL);
