@@ -10,6 +10,7 @@
  * -m leaves mmap out. A mismatch prints seed, operation number and the last operations. What the file system does
  * not have (EOPNOTSUPP) is left out from then on, and said.
  */
+#include "config.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
