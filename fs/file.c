@@ -1,2 +1,463 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "objstore/base/base.h"
+/*
+ * Reading, writing and committing plain files (opening them: open.c).
+ *
+ * Dirty bytes live in a spool file. A commit (close, fsync, truncate by path, last release) is one operation of the
+ * node: sealing keeps writers out until the object is complete, so that an object is always one moment of the file.
+ */
+#include "config.h"
+#include "inode.h"
+
+
+/* --- headers ------------------------------------------------------------------------------------------------------ */
+
+int file_headers(struct fsd *f, struct inode *i, const char *dir, const char *name, const struct attr *a,
+		 struct obj_headers *ret, struct objerr *err)
+{
+	struct obj_headers h = { 0 };
+	struct entry e = { 0 };
+	bool known, exists;
+	int r;
+
+	mtx_lock(&i->lock);
+	known = i->headers.n > 0;
+	exists = i->base.etag[0] != 0;
+	r = known ? obj_headers_copy(&h, &i->headers) : 0;
+	mtx_unlock(&i->lock);
+	if (r == 0 && !known && exists) {
+		r = tree_lookup(f->o.tree, dir, name, TREE_ATTRS, &e, err);
+		if (r == 0) {
+			h = e.headers;
+			memset(&e.headers, 0, sizeof e.headers);
+		} else if (r == -ENOENT) {
+			r = 0; /* removed elsewhere: the condition will say so */
+		}
+		entry_done(&e);
+	}
+	if (r == 0 && h.n > 0)
+		r = attr_to_headers(a, &h);
+	else if (r == 0)
+		r = tree_headers(a, name, false, &h);
+	if (r < 0) {
+		obj_headers_free(&h);
+		return r;
+	}
+	obj_headers_free(ret);
+	*ret = h;
+	return 0;
+}
+
+/* --- the spool file of a node ------------------------------------------------------------------------------------- */
+
+int file_need_sp(struct fsd *f, struct inode *i, bool whole)
+{
+	_cleanup_free_ char *dir = NULL, *name = NULL;
+	struct obj_headers h = { 0 };
+	struct spfile *sp = NULL;
+	struct version base;
+	struct attr a;
+	bool have, nameless;
+	int r;
+
+	mtx_lock(&i->lock);
+	have = i->sp != NULL;
+	base = i->base;
+	a = i->attr;
+	nameless = i->unlinked;
+	mtx_unlock(&i->lock);
+	if (have)
+		return 0;
+	if (nameless) { /* an empty name: recovery throws it away */
+		dir = strdup("");
+		name = strdup("");
+		r = dir && name ? 0 : -ENOMEM;
+	} else {
+		r = inode_path(f, i, &dir, &name);
+	}
+	if (r == 0)
+		r = tree_headers(&a, name, false, &h);
+	if (r == 0)
+		r = spfile_new(f->o.spool, dir, name, i->ino, base.etag[0] ? &base : NULL, &h, whole || base.etag[0] == 0, &sp);
+	obj_headers_free(&h);
+	if (r < 0)
+		return r;
+	mtx_lock(&i->lock);
+	if (!i->sp) {
+		i->sp = sp;
+		sp = NULL;
+	}
+	mtx_unlock(&i->lock);
+	if (sp)
+		spfile_discard(sp);
+	else
+		inode_set_local(f, i, true);
+	return 0;
+}
+
+static void touched_locked(struct inode *i)
+{
+	i->attr.mtime = i->attr.ctime = clock_real_ts();
+}
+
+/* --- commit ------------------------------------------------------------------------------------------------------- */
+
+/* Another version is there: the bytes are set aside, the name belongs to the others from now on. */
+static void conflict(struct fsd *f, struct inode *i, const char *dir, const char *name, const char *why)
+{
+	struct entry e = { 0 };
+	struct spfile *sp;
+	uint64_t id;
+
+	mtx_lock(&i->lock);
+	sp = i->sp;
+	i->sp = NULL;
+	i->superseded = true;
+	obj_headers_free(&i->headers);
+	mtx_unlock(&i->lock);
+	id = spfile_park(sp, why);
+	log_warn("%s%s: %s; the bytes written here are parked as %llu (lsvdfs parked list)", dir, name, why,
+		 (unsigned long long)id);
+	f->n_parked++;
+	inode_unlink_name(f, i);
+	inode_set_local(f, i, false);
+	if (tree_lookup(f->o.tree, dir, name, TREE_FRESH | TREE_ATTRS, &e, NULL) == 0)
+		entry_done(&e);
+}
+
+static int commit_sealed(struct fsd *f, struct inode *i, const char *dir, const char *name, const struct attr *a,
+			 unsigned flags, struct spcommit *sc, struct objerr *err)
+{
+	struct obj_headers h = { 0 };
+	int r;
+
+	r = file_headers(f, i, dir, name, a, &h, err);
+	if (r < 0)
+		return r;
+	r = spfile_set_headers(i->sp, &h);
+	if (r == 0) {
+		mtx_lock(&i->lock);
+		obj_headers_free(&i->headers);
+		i->headers = h;
+		memset(&h, 0, sizeof h);
+		mtx_unlock(&i->lock);
+		ignore(metaq_take(f->o.metaq, dir, name, false, NULL)); /* this upload carries it */
+		r = spfile_commit(i->sp, flags & ~FILE_EXCL, sc, err);
+	}
+	obj_headers_free(&h);
+	return r;
+}
+
+int file_commit_op(struct fsd *f, struct inode *i, unsigned flags, struct objerr *err)
+{
+	_cleanup_free_ char *dir = NULL, *name = NULL;
+	struct spcommit sc = { 0 };
+	struct guard g;
+	struct attr a;
+	int64_t asked = clock_now_ns();
+	bool nothing, acked;
+	int r;
+
+	mtx_lock(&i->lock);
+	nothing = !i->sp || i->unlinked || (!spfile_dirty(i->sp) && !i->acked);
+	if (!nothing)
+		i->sealing = true;
+	a = i->attr;
+	mtx_unlock(&i->lock);
+	if (nothing)
+		return 0;
+	r = guard_enter_inode(f, &g, i, &dir, &name);
+	if (r == 0) {
+		r = commit_sealed(f, i, dir, name, &a, flags, &sc, err);
+		if (r == 0 && !((flags & SPC_ASYNC) && spfile_dirty(i->sp))) /* not in the bucket yet */
+			(void)tree_note_object(f->o.tree, dir, name, false, &sc.v, &i->headers, i->ino, true,
+					       sc.date_s, asked);
+		guard_leave(f, &g);
+	}
+	mtx_lock(&i->lock);
+	i->sealing = false;
+	cond_broadcast(&i->ops_idle);
+	acked = r == 0 && (flags & SPC_ASYNC) && spfile_dirty(i->sp);
+	i->acked = acked;
+	if (r == 0 && !acked) {
+		if (strcmp(i->pages, i->base.etag) == 0)
+			memcpy(i->pages, sc.v.etag, sizeof i->pages); /* the kernel's pages are our own writes */
+		i->base = sc.v;
+		i->base_gen++;
+		i->asked_ns = asked;
+	}
+	mtx_unlock(&i->lock);
+	if (r == -ESTALE && !(flags & FILE_EXCL)) {
+		f->n_conflicts++;
+		conflict(f, i, dir, name, "another client has changed or removed it");
+	} else if (acked) {
+		async_watch(f, i);
+	} else if (r == 0 && sc.headers_stale) {
+		ignore(metaq_put(f->o.metaq, dir, name, false, &sc.v, &i->headers));
+	} else if (r < 0 && r != -ESTALE) {
+		log_error("%s%s: cannot upload: %s", dir ? dir : "", name ? name : "?", err->msg[0] ? err->msg : strerror(-r));
+	}
+	return r;
+}
+
+int file_commit(struct fsd *f, struct inode *i, unsigned flags, struct objerr *err)
+{
+	int r;
+
+	inode_begin(i);
+	r = file_commit_op(f, i, flags, err);
+	inode_end(i);
+	return r;
+}
+
+/* --- read and write ----------------------------------------------------------------------------------------------- */
+
+void file_op_read(struct call *c)
+{
+	struct fsd *f = c->f;
+	struct handle *h = handle_get(f, c->fi.fh);
+	struct objerr err = { 0 };
+	struct spfile *sp;
+	void *buf;
+	ssize_t r;
+
+	if (!h) {
+		call_err(c, -EBADF);
+		return;
+	}
+	buf = malloc(c->size ? c->size : 1);
+	mtx_lock(&h->inode->lock);
+	sp = h->inode->sp; /* stays while this handle is open */
+	mtx_unlock(&h->inode->lock);
+	if (!buf)
+		r = -ENOMEM;
+	else if (sp)
+		r = spfile_read(sp, buf, c->size, (uint64_t)c->off, &err);
+	else
+		r = chunk_read(f, h->inode, h, buf, c->size, (uint64_t)c->off, &err);
+	handle_put(f, h);
+	if (r < 0) {
+		if (r != -ESTALE)
+			log_warn("read: %s", err.msg[0] ? err.msg : strerror((int)-r));
+		free(buf);
+		call_err(c, (int)r);
+		return;
+	}
+	if (call_claim(c))
+		fuse_reply_buf(c->req, buf, (size_t)r);
+	free(buf);
+	call_done(c);
+}
+
+bool file_write_inline(struct fsd *f, struct inode *i, const void *buf, size_t n, off_t off, int *ret)
+{
+	bool done = false;
+
+	mtx_lock(&i->lock);
+	if (i->sp && !i->sealing) {
+		*ret = spfile_write(i->sp, buf, n, (uint64_t)off);
+		if (*ret == 0)
+			touched_locked(i);
+		done = true;
+	}
+	mtx_unlock(&i->lock);
+	return done;
+}
+
+void file_op_write(struct call *c)
+{
+	struct fsd *f = c->f;
+	struct inode *i = inode_get(f, c->ino);
+	int r = i ? 0 : -ESTALE;
+	bool done = false;
+
+	while (r == 0 && !done) {
+		mtx_lock(&i->lock);
+		while (i->sealing)
+			cond_wait(&i->ops_idle, &i->lock);
+		mtx_unlock(&i->lock);
+		if (!file_write_inline(f, i, c->data, c->data_len, c->off, &r)) {
+			r = file_need_sp(f, i, false);
+			continue;
+		}
+		done = true;
+	}
+	inode_put(f, i);
+	if (r < 0) {
+		call_err(c, r);
+		return;
+	}
+	if (call_claim(c))
+		fuse_reply_write(c->req, c->size);
+	call_done(c);
+}
+
+int file_truncate(struct fsd *f, struct inode *i, uint64_t size, bool commit, struct objerr *err)
+{
+	int r;
+
+	inode_begin(i);
+	r = file_need_sp(f, i, size == 0);
+	if (r == 0) {
+		mtx_lock(&i->lock);
+		if (size != spfile_size(i->sp) || size == 0)
+			touched_locked(i);
+		r = spfile_truncate(i->sp, size);
+		mtx_unlock(&i->lock);
+	}
+	if (r == 0 && commit)
+		r = file_commit_op(f, i, 0, err);
+	inode_end(i);
+	return r;
+}
+
+void file_op_fallocate(struct call *c)
+{
+	const int mode = (int)c->mode;
+	struct fsd *f = c->f;
+	struct inode *i = inode_get(f, c->ino);
+	uint64_t off = (uint64_t)c->off, n = c->size;
+	int r = i ? 0 : -ESTALE;
+
+	if (r == 0 && mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+		r = -EOPNOTSUPP;
+	if (r == 0 && off + n > INT64_MAX)
+		r = -EFBIG;
+	if (r == 0) {
+		inode_begin(i);
+		r = file_need_sp(f, i, false);
+		if (r == 0) {
+			mtx_lock(&i->lock);
+			if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+				r = spfile_zero(i->sp, off, n, !(mode & FALLOC_FL_KEEP_SIZE));
+			else if (!(mode & FALLOC_FL_KEEP_SIZE))
+				r = spfile_allocate(i->sp, off, n);
+			if (r == 0)
+				touched_locked(i);
+			mtx_unlock(&i->lock);
+		}
+		inode_end(i);
+	}
+	inode_put(f, i);
+	call_err(c, r);
+}
+
+/* --- flush, fsync, release ---------------------------------------------------------------------------------------- */
+
+/* A dup or a fork: the process that opened the handle lives on, and this close is somebody else's. */
+static bool opener_lives_on(const struct handle *h, pid_t tid)
+{
+	pid_t tgid;
+
+	if (tid == h->opener)
+		return false;
+	tgid = fsd_tgid(tid);
+	if (tgid == h->opener_tgid)
+		return false;
+	return kill(h->opener_tgid, 0) == 0 || errno == EPERM;
+}
+
+void file_op_flush(struct call *c)
+{
+	struct fsd *f = c->f;
+	struct handle *h = handle_get(f, c->fi.fh);
+	struct objerr err = { 0 };
+	int r = 0;
+
+	if (h && (h->flags & O_ACCMODE) != O_RDONLY && !opener_lives_on(h, c->ctx.pid))
+		r = file_commit(f, h->inode, f->o.async_close ? SPC_ASYNC : 0, &err);
+	if (h)
+		handle_put(f, h);
+	call_err(c, r);
+}
+
+void file_op_fsync(struct call *c)
+{
+	_cleanup_free_ char *dir = NULL, *name = NULL;
+	struct fsd *f = c->f;
+	struct inode *i = inode_get(f, c->ino);
+	struct objerr err = { 0 };
+	int r = i ? file_commit(f, i, 0, &err) : -ESTALE;
+
+	if (r == 0 && !i->unlinked && inode_path(f, i, &dir, &name) == 0)
+		r = metaq_sync(f->o.metaq, dir, name, false, &err);
+	inode_put(f, i);
+	call_err(c, r);
+}
+
+void file_last_release(struct fsd *f, struct inode *i)
+{
+	struct objerr err = { 0 };
+	struct spfile *sp = NULL;
+	bool unlinked, open, parked = false;
+	char *alt = NULL;
+	int r;
+
+	mtx_lock(&i->lock);
+	open = i->nopen > 0;
+	mtx_unlock(&i->lock);
+	if (open)
+		return;
+	inode_begin(i);
+	r = file_commit_op(f, i, f->o.async_close ? SPC_ASYNC : 0, &err);
+	mtx_lock(&i->lock);
+	unlinked = i->unlinked;
+	if (i->nopen == 0 && i->sp && !i->acked && (unlinked || !spfile_dirty(i->sp) || (r < 0 && r != -ESTALE))) {
+		sp = i->sp;
+		i->sp = NULL;
+		obj_headers_free(&i->headers);
+		parked = !unlinked && spfile_dirty(sp);
+		i->superseded = i->superseded || parked;
+		alt = i->alt_key;
+		i->alt_key = NULL;
+	} else if (i->nopen == 0 && !i->sp) {
+		alt = i->alt_key;
+		i->alt_key = NULL;
+	}
+	mtx_unlock(&i->lock);
+	inode_end(i);
+	if (parked) {
+		char why[300];
+		uint64_t id;
+
+		snprintf(why, sizeof why, "cannot upload: %s", err.msg[0] ? err.msg : strerror(-r));
+		id = spfile_park(sp, why);
+		f->n_parked++;
+		log_error("%s; the bytes are parked as %llu (lsvdfs parked list)", why, (unsigned long long)id);
+		inode_unlink_name(f, i); /* the next lookup finds what the bucket has */
+	} else if (sp && unlinked) {
+		spfile_discard(sp);
+	} else if (sp) {
+		spfile_free(sp);
+	}
+	if (sp)
+		inode_set_local(f, i, false);
+	if (alt) {
+		ignore(obj_delete(f->o.store, alt, NULL, NULL));
+		free(alt);
+	}
+}
+
+void file_op_release(struct call *c)
+{
+	struct fsd *f = c->f;
+	struct handle *h = handle_get(f, c->fi.fh);
+	struct inode *i;
+	bool last;
+
+	if (!h) {
+		call_err(c, 0);
+		return;
+	}
+	i = inode_ref(f, h->inode);
+	mtx_lock(&i->lock);
+	if (h->opened[0] && strcmp(h->opened, i->pages) == 0)
+		i->pages_sure = true;
+	last = --i->nopen == 0 && (i->sp || i->alt_key);
+	mtx_unlock(&i->lock);
+	if (last)
+		file_last_release(f, i);
+	handle_put(f, h); /* ours */
+	handle_put(f, h); /* the open's */
+	inode_put(f, i);
+	call_err(c, 0);
+}

@@ -40,13 +40,14 @@
 #define OBJ_WHOLE UINT64_MAX	/* objreq.len: to the end */
 
 enum obj_op {
-	OBJ_GET,	  /* range [off, off+len) or all; into buf, at most cap bytes (more is cut: see truncated) */
+	OBJ_GET,	  /* range [off, off+len) or all; into buf, at most cap bytes (more is cut: see truncated).
+			   * off at or behind the end is -ERANGE, but off 0 of an empty object gives 0 bytes */
 	OBJ_HEAD,	  /* etag, size, mtime, headers */
 	OBJ_PUT,	  /* iov -> object; if_match or if_none_match_any */
 	OBJ_DELETE,	  /* if_match where OBJ_CAP_DELETE_COND; absent key is success */
 	OBJ_DELETE_MANY,  /* keys[nkeys], at most 1000; first failure in status, its key in err */
 	OBJ_COPY,	  /* src_key -> key on the server; headers NULL keeps the source's, else replaces them */
-	OBJ_LIST,	  /* one page of keys below prefix `key` */
+	OBJ_LIST,	  /* one page of keys below prefix `key`; "" is the whole bucket */
 	OBJ_MPU_CREATE,	  /* -> upload_id; headers go here */
 	OBJ_MPU_PART,	  /* iov -> part number `part` of upload_id; ret etag */
 	OBJ_MPU_COPY_PART,/* src_key range [off, off+len) -> part */
@@ -73,6 +74,8 @@ enum obj_cap {
 	OBJ_CAP_NESTED = 1 << 11,	/* may hold both `a` and `a/b` (file:// cannot) */
 	OBJ_CAP_LONG_NAMES = 1 << 12,	/* components over 255 bytes are possible */
 };
+/* A few words for one flag ("PUT if absent"); NULL for a bit that is no flag. For `lsvdfs probe`. */
+const char *obj_cap_name(enum obj_cap cap);
 
 /* Headers of an object, in order of arrival: HTTP names in lower case. System headers ("content-type", "cache-control",
  * "content-encoding", "content-disposition", "content-language", "expires", "x-amz-website-redirect-location",
@@ -145,15 +148,17 @@ struct objreq {
 	size_t nparts;
 	const char *const *keys;
 	size_t nkeys;
-	const char *start_after, *token; /* LIST: whole key; token wins */
+	const char *start_after, *token; /* LIST: whole key, only keys behind it; token wins. A prefix that is
+					  * start_after itself or holds it may be listed again: who pages by it skips it */
 	bool delimiter;			 /* LIST: roll up at '/' */
 	unsigned max_keys;		 /* LIST: 0 = 1000 */
 	const struct iovec *iov;	 /* body of PUT and PART; must not change until done */
 	int iovcnt;
 	void *buf;			 /* GET: cap bytes for the body */
 	size_t cap;
-	char nonce[OBJ_NONCE_LEN + 1];	 /* PUT, COPY with headers, CREATE: sent as x-amz-meta-lsvd-put; "" = none.
-					  * COMPLETE: what the upload was created with */
+	char nonce[OBJ_NONCE_LEN + 1];	 /* PUT, COPY with headers, CREATE: sent as x-amz-meta-lsvd-put; "" = none
+					  * (retry.c fills it for CREATE and for conditional PUT and COPY).
+					  * COMPLETE: what the upload was created with: copy it from the CREATE */
 	int64_t deadline_ns;		 /* monotonic; 0 = the store's default */
 
 	/* answered: valid in and after done */
@@ -175,7 +180,7 @@ struct objreq {
 	void *priv;			 /* the caller's */
 };
 
-/* Zeroes the request and sets op and key. */
+/* Zeroes the request, sets op, key, and len to OBJ_WHOLE. */
 void objreq_init(struct objreq *req, enum obj_op op, const char *key);
 /* Frees what the answer holds; the request may be used again after objreq_init. */
 void objreq_done(struct objreq *req);
@@ -188,7 +193,7 @@ void objreq_check(const struct objreq *req);
 /* True for operations that change the bucket. */
 bool obj_op_writes(enum obj_op op);
 
-/* Counters of what reached a store, tries included; monotonic. */
+/* Counters of what reached a store, tries included; monotonic. -ENOENT and -ESTALE are answers, not errors. */
 struct obj_stats {
 	_Atomic uint64_t count[OBJ_NOPS], errors[OBJ_NOPS];
 	_Atomic uint64_t bytes_in, bytes_out, retries, slowdowns;
@@ -205,7 +210,10 @@ struct objstore {
 	const struct objstore_ops *ops;
 	struct objstore *inner;	   /* wrappers: the store below, owned */
 	_Atomic unsigned caps;	   /* OBJ_CAP_*; wrappers answer through obj_caps() */
+	_Atomic unsigned quirks;   /* bottom store: STORE_QUIRK_*, see store-private.h */
+	_Atomic bool caps_known;   /* bottom store: nothing to probe */
 	struct obj_stats *stats;   /* of the bottom store; wrappers share the pointer */
+	struct obj_stats *asked;   /* what the product asked for, retries not counted; NULL without a trace store */
 	uint64_t part_min, part_max_count, put_max; /* bytes, parts, bytes of one PUT or one COPY */
 };
 
@@ -213,6 +221,9 @@ void obj_submit(struct objstore *s, struct objreq *req);
 /* submit and wait; returns req->status. Not to be called from done(). */
 int must_check obj_do(struct objstore *s, struct objreq *req);
 unsigned obj_caps(struct objstore *s);
+/* Both words for a cache of probe results; setting them makes obj_probe() return at once. */
+unsigned obj_quirks(struct objstore *s);
+void obj_set_caps(struct objstore *s, unsigned caps, unsigned quirks);
 void obj_close(struct objstore *s); /* NULL is fine */
 
 /*
@@ -261,10 +272,14 @@ int must_check store_s3_new(const char *bucket, const struct obj_open_opts *opts
 int must_check store_retry_new(struct objstore *take_inner, int64_t timeout_ns, unsigned seed, struct objstore **ret);
 int must_check store_trace_new(struct objstore *take_inner, struct objstore **ret);
 
-/* Typed helpers: fill, wait, answer. err may be NULL. */
+/* Typed helpers: fill, wait, answer. err and ret_etag (OBJ_ETAG_MAX bytes) may be NULL. obj_head() sets ret_req up in any
+ * case: it holds the words of a failure, and the caller frees it by objreq_done(). */
 int must_check obj_head(struct objstore *s, const char *key, struct objreq *ret_req);
 int must_check obj_put(struct objstore *s, const char *key, const void *p, size_t n, const char *if_match,
 		       bool only_new, const struct obj_headers *h, char *ret_etag, struct objerr *err);
 int must_check obj_delete(struct objstore *s, const char *key, const char *if_match, struct objerr *err);
+/* Copies an object of any size by UploadPartCopy, headers included; -ESTALE when src is not etag. Waits. */
+int must_check obj_copy_large(struct objstore *s, const char *src, const char *etag, uint64_t size, const char *dst,
+			      char *ret_etag, struct objerr *err);
 
 #endif

@@ -7,5 +7,7 @@
 
 /* Continues from crc (0 to start). */
 uint32_t crc32c(uint32_t crc, const void *p, size_t n);
+/* The same without the instruction; for tests. */
+uint32_t crc32c_by_table(uint32_t crc, const void *p, size_t n);
 
 #endif

@@ -55,6 +55,8 @@ void mtx_init(struct mtx *m, enum lock_rank rank);
 void mtx_destroy(struct mtx *m);
 void mtx_lock(struct mtx *m);
 void mtx_unlock(struct mtx *m);
+/* Debug builds: aborts when the thread holds a lock that must not be held over a wait (any above RANK_RENAME). */
+void lock_check_free(const char *where);
 
 void cond_init(struct cond *c);
 void cond_destroy(struct cond *c);

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Files that lose their name while somebody has them open: the object goes at once, so the bytes that readers may still
+ * ask for are fetched first when they are few, else copied on the server to .lsvd/unlinked/ and removed with the last
+ * handle.
+ */
+#include "inode.h"
+
+#define KEEP_FETCH_MAX (8 * MiB)
+
+/* Every byte of the base into the spool file, before the object goes. */
+static int fetch_all(struct fsd *f, struct inode *i, struct objerr *err)
+{
+	uint64_t off = 0;
+	void *buf;
+	ssize_t r;
+
+	buf = malloc(MiB);
+	if (!buf)
+		return -ENOMEM;
+	do {
+		r = spfile_read(i->sp, buf, MiB, off, err);
+		if (r > 0)
+			off += (uint64_t)r;
+	} while (r > 0);
+	free(buf);
+	return r < 0 ? (int)r : 0;
+}
+
+int file_keep_bytes(struct fsd *f, struct inode *i, struct objerr *err)
+{
+	_cleanup_free_ char *dir = NULL, *name = NULL, *key = NULL;
+	char hex[33];
+	struct str alt = { 0 };
+	struct objreq req;
+	struct version v;
+	bool open, sp;
+	int r;
+
+	mtx_lock(&i->lock);
+	open = i->nopen > 0;
+	sp = i->sp != NULL;
+	v = i->base;
+	mtx_unlock(&i->lock);
+	if (!open || v.etag[0] == 0 || v.size == 0)
+		return 0;
+	if (sp || v.size <= KEEP_FETCH_MAX || !(obj_caps(f->o.store) & OBJ_CAP_COPY)) {
+		r = file_need_sp(f, i, false);
+		if (r == 0)
+			r = fetch_all(f, i, err);
+		return r == -ESTALE ? 0 : r; /* replaced elsewhere already: those bytes cannot be had any more */
+	}
+	r = inode_path(f, i, &dir, &name);
+	if (r == 0)
+		r = path_key(f->o.prefix, dir, name, false, &key);
+	if (r < 0)
+		return r;
+	base_random_hex(hex, 16);
+	str_addf(&alt, "%s" PATH_RESERVED "/unlinked/%s", f->o.prefix, hex);
+	if (alt.err)
+		return alt.err;
+	objreq_init(&req, OBJ_COPY, alt.p);
+	req.src_key = key;
+	req.src_if_match = obj_caps(f->o.store) & OBJ_CAP_COPY_SRC ? v.etag : NULL;
+	r = obj_do(f->o.store, &req);
+	if (r < 0)
+		*err = req.err;
+	objreq_done(&req);
+	if (r == 0) {
+		mtx_lock(&i->lock);
+		i->alt_key = alt.p;
+		alt.p = NULL;
+		mtx_unlock(&i->lock);
+	}
+	str_free(&alt);
+	return r == -ESTALE || r == -ENOENT ? 0 : r;
+}
+
+void file_unlinked(struct fsd *f, struct inode *i)
+{
+	struct spfile *sp = NULL;
+
+	inode_unlink_name(f, i);
+	mtx_lock(&i->lock);
+	i->unlinked = true;
+	i->attr.ctime = clock_real_ts();
+	if (i->nopen == 0) {
+		sp = i->sp;
+		i->sp = NULL;
+		obj_headers_free(&i->headers);
+	}
+	mtx_unlock(&i->lock);
+	if (sp) {
+		spfile_discard(sp);
+		inode_set_local(f, i, false);
+	}
+}
