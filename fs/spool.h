@@ -70,6 +70,11 @@ int must_check spfile_set_headers(struct spfile *f, const struct obj_headers *h)
 /* The file now belongs elsewhere (rename): uploads under the old key were waited for or aborted by the callee. May wait.
  * The base becomes *base (NULL: nothing there that we know). A CLEAN file stays CLEAN: it equals *base. */
 int must_check spfile_move(struct spfile *f, const char *dir, const char *name, const struct version *base);
+/*
+ * The object was replaced by one with equal bytes (tree_put_headers): *from becomes *to in what the file is based on;
+ * nothing happens when it is based on another version. Waits for an upload of this file.
+ */
+int must_check spfile_rebase(struct spfile *f, const struct version *from, const struct version *to);
 /* Everything must go up again even if clean (rename to a key that has other bytes). */
 void spfile_force_dirty(struct spfile *f);
 

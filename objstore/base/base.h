@@ -22,7 +22,6 @@
 
 #define must_check __attribute__((warn_unused_result))
 #define printf_like(f, a) __attribute__((format(printf, f, a)))
-#define unused __attribute__((unused))
 /* A result that is ignored on purpose; the comment beside it says why. */
 #define ignore(expr)                         \
 	do {                                 \
