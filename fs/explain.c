@@ -8,75 +8,44 @@
 #include <stdio.h>
 #include <string.h>
 
-/* By <Code> first: it is the most precise; then by errno. */
-static const struct {
-	const char *code;
-	const char *words;
-} by_code[] = {
-	{ "InvalidAccessKeyId", "the server does not know this access key: check the credentials (lsvdfs(1), CREDENTIALS)" },
-	{ "SignatureDoesNotMatch", "the secret key does not fit the access key (or a proxy changes requests)" },
-	{ "ExpiredToken", "the session token has expired: get new credentials" },
-	{ "InvalidToken", "the session token is not valid: get new credentials" },
-	{ "TokenRefreshRequired", "the session token has expired: get new credentials" },
-	{ "RequestTimeTooSkewed", "the clock of this machine is too far off: set it (timedatectl, chrony)" },
-	{ "NoSuchBucket", "there is no such bucket: check the name and endpoint=, or create it" },
-	{ "InvalidBucketName", "that is no valid bucket name" },
-	{ "AuthorizationHeaderMalformed", "wrong region: give region=" },
-	{ "PermanentRedirect", "the bucket lives at another endpoint: give region= or endpoint=" },
-	{ "TemporaryRedirect", "the bucket lives at another endpoint for now: try again in some minutes, or give region=" },
-	{ "IllegalLocationConstraintException", "wrong region: give region=" },
-	{ "InvalidRegionName", "wrong region: give region=" },
-	{ "AllAccessDisabled", "access to the bucket is switched off by its provider" },
-	{ "AccountProblem", "the provider reports a problem with the account" },
-	{ "SlowDown", "the server is overloaded: try again later" },
-};
-
+/*
+ * The store's own words come first: it knows what was asked and what came back. `words` stand in when it has none (file://),
+ * `hint` says what only the command knows.
+ */
 static const struct {
 	int error;
-	const char *words;
-} by_errno[] = {
-	{ ENODEV, "there is no such bucket: check the name and endpoint=, or create it" },
-	{ EACCES, "access refused: these credentials may not do that (lsvdfs probe says which rights they have)" },
-	{ EKEYREJECTED, "no trusted TLS connection: give ca_file= when the server has a private certificate, "
-			"install ca-certificates when the system has none" },
-	{ ECONNREFUSED, "the server does not listen there: check endpoint= (retry=SECONDS waits for it)" },
-	{ EHOSTUNREACH, "the server cannot be reached: check endpoint= and the network (retry=SECONDS waits for it)" },
-	{ ENETUNREACH, "the server cannot be reached: check the network (retry=SECONDS waits for it)" },
-	{ ETIMEDOUT, "the server does not answer: check endpoint= and the network (retry=SECONDS waits for it)" },
-	{ ECONNRESET, "the server closes the connection: is endpoint= https where it should be http, or the reverse?" },
-	{ EAGAIN, "the server is busy or failing: try again later (retry=SECONDS waits for it)" },
-	{ EBADMSG, "the answer is not that of an S3 server: check endpoint=" },
-	{ ENOTSUP, "the store cannot do that" },
-	{ ENOENT, "not there" },
+	const char *words, *hint;
+} table[] = {
+	{ ENODEV, "there is no such bucket", "check the name and endpoint=, or create it" },
+	{ EACCES, "access refused", NULL },
+	{ EKEYREJECTED, "no trusted TLS connection", "ca_file= names certificates to trust" },
+	{ ECONNREFUSED, "the server does not listen there", "retry=SECONDS waits for it" },
+	{ EHOSTUNREACH, "the server cannot be reached", "retry=SECONDS waits for it" },
+	{ ENETUNREACH, "the network is down", "retry=SECONDS waits for it" },
+	{ ETIMEDOUT, "the server does not answer", "retry=SECONDS waits for it" },
+	{ ECONNRESET, "the server closes the connection", "is endpoint= http where it should be https, or the reverse?" },
+	{ EAGAIN, "the server is busy or failing", "retry=SECONDS waits for it" },
+	{ EBADMSG, "the answer is not that of an S3 server", "check endpoint=" },
+	{ ENOTSUP, "the store cannot do that", NULL },
 };
-
-static const char *advice(int r, const char *code)
-{
-	for (size_t i = 0; *code && i < ARRAY_SIZE(by_code); i++)
-		if (!strcmp(code, by_code[i].code))
-			return by_code[i].words;
-	for (size_t i = 0; i < ARRAY_SIZE(by_errno); i++)
-		if (by_errno[i].error == -r)
-			return by_errno[i].words;
-	return NULL;
-}
 
 void explain_error(const char *source, int r, const struct objerr *e, struct objerr *err)
 {
 	static const struct objerr none;
-	const struct objerr in = e ? *e : none; /* a copy: err may be e */
-	const char *words = advice(r, in.code);
-	struct objerr out = in;
+	struct objerr in = e ? *e : none, out = in; /* copies: err may be e */
+	const char *words = in.msg[0] ? in.msg : NULL, *hint = NULL;
 
-	if (!words && in.msg[0]) {
-		objerr_set(&out, "%s: %s", source, in.msg);
-	} else if (!words) {
-		objerr_set(&out, "%s: %s", source, explain_errno(r));
-	} else if (in.msg[0]) {
-		objerr_set(&out, "%s: %s [%s]", source, words, in.msg);
-	} else {
-		objerr_set(&out, "%s: %s", source, words);
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		if (table[i].error != -r)
+			continue;
+		words = words ? words : table[i].words;
+		hint = table[i].hint;
 	}
+	words = words ? words : explain_errno(r);
+	if (hint && strncmp(source, "file:", 5) && !strstr(words, "endpoint=") && !strstr(words, "https?"))
+		objerr_set(&out, "%s: %s (%s)", source, words, hint);
+	else
+		objerr_set(&out, "%s: %s", source, words);
 	if (err)
 		*err = out;
 }

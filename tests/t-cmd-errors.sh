@@ -66,12 +66,12 @@ if [ -e /dev/fuse ]; then
 	echo 99 >"$tmp/newer/version"
 	expect 1 'version 99' "$lsvdfs" mount "$src" "$tmp/mnt" -o "state_dir=$tmp/newer,cache_dir=$tmp/cache"
 	expect 1 'no such bucket|No such file' "$lsvdfs" mount "file://$tmp/nobucket" "$tmp/mnt" -o "$dirs"
-	expect 1 'does not listen|cannot be reached' "$lsvdfs" mount s3://b "$tmp/mnt" -o "endpoint=http://127.0.0.1:9,$dirs"
+	expect 1 'connection refused' "$lsvdfs" mount s3://b "$tmp/mnt" -o "endpoint=http://127.0.0.1:9,$dirs"
 fi
 
 # --- the server: a port nobody listens on, a server that speaks no TLS is enough here; the rest needs a real one
-expect 1 'does not listen' "$lsvdfs" probe s3://b -o endpoint=http://127.0.0.1:9
-expect 1 'does not listen' "$lsvdfs" recover s3://b -o "endpoint=http://127.0.0.1:9,$dirs"
+expect 1 'connection refused' "$lsvdfs" probe s3://b -o endpoint=http://127.0.0.1:9
+expect 1 'connection refused' "$lsvdfs" recover s3://b -o "endpoint=http://127.0.0.1:9,$dirs"
 expect 1 'no such bucket|No such file' "$lsvdfs" probe "file://$tmp/nobucket"
 
 # --- mounts that are none
