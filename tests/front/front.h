@@ -13,6 +13,7 @@
 #ifndef FRONT_H
 #define FRONT_H
 
+#include "config.h"
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>

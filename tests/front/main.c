@@ -540,8 +540,8 @@ static enum next run(struct xfer *x, struct plan *plan)
 		drain(x, &b);
 	}
 	up_close = x->rep.close;
-	if (send_reply(x, plan) < 0)
-		return NEXT_CUT;
+	if (send_reply(x, plan) < 0) /* "cut" ends in order, but too early: with a reset the client might lose what came */
+		return plan->act == ACT_CUT ? NEXT_CLOSE : NEXT_CUT;
 	if (up_close)
 		chan_close(&x->cl->up, false);
 	return close_after ? NEXT_CLOSE : NEXT_GO_ON;

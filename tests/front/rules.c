@@ -11,7 +11,7 @@
  *	status (any error reply)	status-after (done, but the reply is an error)
  *	reset (connection cut)		lost (done, connection cut without a reply)
  *	body-error (200 and <Error>)	body-error-after (done, 200 and <Error>)
- *	stall (no answer)		stall-body (half of the body, then nothing), cut (half, then reset)
+ *	stall (no answer)		stall-body (half of the body, then nothing), cut (half, then closed)
  *	hold (until "release")		hold-after; flip (one byte of the body), etag (a wrong one)
  */
 #include "front.h"
