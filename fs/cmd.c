@@ -154,7 +154,7 @@ int cmd_find_mount(const char *dir, struct mntpoint *ret)
 	if (!r)
 		r = mntpoint_find(path, &m);
 	if (r == -ENOENT && path)
-		return cmd_fail("%s: nothing is mounted there", dir);
+		return cmd_fail("%s: not a mount point", dir);
 	if (r)
 		return cmd_fail("%s: %s", dir, explain_errno(r));
 	if (!m.ours) {

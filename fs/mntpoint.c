@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -178,8 +179,11 @@ static int not_usable(const char *dir, int r, struct objerr *err)
 /* Takes dead mounts away until the directory answers. */
 static int clear_dead(const char *dir, struct stat *ret, struct objerr *err)
 {
+	struct statfs fs;
+
 	for (int i = 0; i < 16; i++) {
-		int r = stat(dir, ret) ? -errno : 0;
+		/* the kernel may answer stat from its cache; statfs asks the daemon */
+		int r = stat(dir, ret) || statfs(dir, &fs) ? -errno : 0;
 
 		if (r != -ENOTCONN)
 			return r ? not_usable(dir, r, err) : 0;
