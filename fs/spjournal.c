@@ -42,6 +42,8 @@ static const unsigned fields[SPJ_TYPES] = {
 	[SPJ_UPLOAD] = F_RANGE | F_NUMBER | F_TEXT | F_TEXT2 | F_HEADERS,
 	[SPJ_PART] = F_RANGE | F_NUMBER | F_TEXT,
 	[SPJ_FORCED] = 0,
+	[SPJ_META_PUT] = F_NUMBER | F_NAME | F_VERSION | F_HEADERS,
+	[SPJ_META_DEL] = F_NUMBER | F_NAME,
 };
 
 static void put_u32(unsigned char *p, uint32_t v)
