@@ -74,6 +74,8 @@ wait_for() {
 		sleep 0.02
 	done
 }
+# CMD | has PATTERN: reads to the end, so that CMD does not die of a closed pipe
+has() { [ "$(grep -acE -- "$1" || true)" -gt 0 ]; }
 same() { cmp "$1" "$2" || fail "$1 and $2 differ (from line ${BASH_LINENO[0]})"; }
 py() { /usr/bin/python3 "$@"; }
 # random bytes that the seed decides: rnd BYTES SALT

@@ -23,7 +23,7 @@ mountpoint -q m
 echo works >m/f
 pid=$("$LSVDFS" status --json m | jq .pid)
 kill -0 "$pid"
-"$LSVDFS" status m | grep -q "$SOURCE"
+"$LSVDFS" status m | has "$SOURCE"
 eq "$(findmnt -n -o FSTYPE,SOURCE m | tr -s ' ')" "fuse.lsvdfs $SOURCE"
 says 1 'busy|already|mounted' "$LSVDFS" mount "$SOURCE" m -o "$O"
 "$LSVDFS" umount m

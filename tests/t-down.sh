@@ -36,7 +36,7 @@ front_ctl clear
 # what could not be sent is not lost: it is in the bucket after the next try, or parked and named
 cd "$T"
 umount_lsvdfs a
-kept() { s3 get h 2>/dev/null | grep -q refused || "$LSVDFS" parked list "$SOURCE" -o "state_dir=$T/a.state${STORE_OPTS:+,$STORE_OPTS}" | grep -q '/\?h'; }
+kept() { s3 get h 2>/dev/null | has refused || "$LSVDFS" parked list "$SOURCE" -o "state_dir=$T/a.state${STORE_OPTS:+,$STORE_OPTS}" | has '(^|[ /])h( |$)'; }
 kept || fail "bytes whose upload was refused are neither in the bucket nor parked"
 mount_lsvdfs a
 eq "$(cat a/f)" before

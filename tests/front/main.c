@@ -30,7 +30,7 @@ const char *const op_name[OP_N] = {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct client *clients;
-static unsigned nclients;
+static _Atomic unsigned nclients;
 static uint16_t http_port;
 static bool refusing;
 static int wake_fd = -1;
@@ -664,6 +664,7 @@ static void accept_loop(int l)
 	for (;;) {
 		struct pollfd p[2] = { { wake_fd, POLLIN, 0 }, { l, POLLIN, 0 } };
 		uint64_t n;
+		uint16_t again;
 		bool off;
 		int fd;
 
@@ -678,7 +679,7 @@ static void accept_loop(int l)
 			close(l);
 			l = -1;
 		} else if (!off && l < 0) {
-			l = listen_on(http_port, &http_port);
+			l = listen_on(http_port, &again);
 			if (l < 0) {
 				fprintf(stderr, "s3front: listen again: %s\n", strerrordesc_np(-l));
 				exit(1);
