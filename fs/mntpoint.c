@@ -185,6 +185,8 @@ static int clear_dead(const char *dir, struct stat *ret, struct objerr *err)
 		/* the kernel may answer stat from its cache; statfs asks the daemon */
 		int r = stat(dir, ret) || statfs(dir, &fs) ? -errno : 0;
 
+		if (r == -ECONNABORTED)
+			continue; /* it died while we asked */
 		if (r != -ENOTCONN)
 			return r ? not_usable(dir, r, err) : 0;
 		r = mntpoint_umount(dir, MNT_DETACH);
