@@ -12,7 +12,7 @@
 
 void test_put_get(void **state)
 {
-	struct iovec iov[3] = {{"one ", 4}, {NULL, 0}, {"two", 3}};
+	struct iovec iov[3] = {{(char[]){"one "}, 4}, {NULL, 0}, {(char[]){"two"}, 3}};
 	char etag[OBJ_ETAG_MAX], buf[16];
 	struct objreq req;
 
