@@ -154,7 +154,7 @@ int must_check lookup_name(struct tree *t, const char *dir, const char *name, un
 /* LISTs dir from `from` (shared with others who want the same) and learns from it. */
 int must_check list_from(struct tree *t, const char *dir, const char *from, int64_t min_asked_ns, struct objerr *err);
 
-/* A change of a name in dir failed with r: unless the store said no, it may have happened all the same. */
+/* A change of a name in dir failed with r: it may have happened all the same, or what was known is wrong. */
 void change_failed(struct tree *t, const char *dir, int r);
 
 /* --- copy.c --- */

@@ -26,8 +26,6 @@ int tree_do(struct tree *t, struct objreq *req, struct objerr *err)
 void change_failed(struct tree *t, const char *dir, int r)
 {
 	switch (r) {
-	case -EEXIST:
-	case -ENOENT:
 	case -EACCES:
 	case -ENOTSUP:
 	case -ENOTEMPTY:
