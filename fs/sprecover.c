@@ -233,7 +233,8 @@ int spool_recover(struct spool *s, struct spool_recovery *ret,
 
 	if (r < 0)
 		return r;
-	qsort(journals, nj, sizeof(*journals), cmp_id); /* oldest first: of two files of one name the later one wins */
+	if (nj > 0) /* oldest first: of two files of one name the later one wins */
+		qsort(journals, nj, sizeof(*journals), cmp_id);
 	for (size_t i = 0; i < nj; i++)
 		recover_one(&rc, journals[i]);
 	r = sp_scan(s->dirfd, ".data", &data, &nd);
