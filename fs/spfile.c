@@ -16,7 +16,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define RECORD_ROOM 512 /* journal bytes that a change may need, except for headers */
+/*
+ * Journal bytes to have before a change. A cut, which is what helps against a full disk, is content with less: what the
+ * others ask for beyond their need is its reserve, and that of a commit's records.
+ */
+#define ROOM_CHANGE 1024
+#define ROOM_CUT 128
 
 int sp_alloc(struct spool *s, struct spfile **ret)
 {
@@ -309,7 +314,7 @@ int sp_log_state_locked(struct spfile *f, enum spstate st)
 }
 
 /* Common start of every change; see the top of this file. */
-static int begin_change_locked(struct spfile *f)
+static int begin_change_locked(struct spfile *f, size_t room)
 {
 	int r;
 
@@ -317,7 +322,7 @@ static int begin_change_locked(struct spfile *f)
 		cond_wait(&f->change, &f->lock);
 	if (f->state == SP_PARKED || f->state == SP_GONE)
 		return -ESTALE;
-	r = spj_reserve(&f->j, RECORD_ROOM);
+	r = spj_reserve(&f->j, room);
 	if (r < 0)
 		return r;
 	if (f->state != SP_OPEN) {
@@ -422,7 +427,7 @@ static int write_at(struct spfile *f, const void *buf, size_t n, uint64_t off, b
 
 	mtx_lock(&f->lock);
 	if (n > 0)
-		r = begin_change_locked(f);
+		r = begin_change_locked(f, ROOM_CHANGE);
 	if (append)
 		off = f->size;
 	if (r == 0 && (off > size_max(f->s) || n > size_max(f->s) - off))
@@ -454,7 +459,7 @@ int spfile_zero(struct spfile *f, uint64_t off, uint64_t n, bool grow)
 	int r;
 
 	mtx_lock(&f->lock);
-	r = begin_change_locked(f);
+	r = begin_change_locked(f, ROOM_CHANGE);
 	if (r == 0 && (off > size_max(f->s) || n > size_max(f->s) - off)) {
 		r = grow ? -EFBIG : 0;
 		n = off < f->size ? f->size - off : 0;
@@ -507,7 +512,7 @@ int spfile_truncate(struct spfile *f, uint64_t size)
 		r = 0;
 		goto out;
 	}
-	r = begin_change_locked(f);
+	r = begin_change_locked(f, size < f->size ? ROOM_CUT : ROOM_CHANGE);
 	if (r == 0 && size < f->size) {
 		r = shrink_locked(f, size);
 	} else if (r == 0 && size > f->size) {
@@ -528,7 +533,7 @@ int spfile_allocate(struct spfile *f, uint64_t off, uint64_t n)
 	int r;
 
 	mtx_lock(&f->lock);
-	r = begin_change_locked(f);
+	r = begin_change_locked(f, ROOM_CHANGE);
 	if (r == 0 && (off > size_max(f->s) || n > size_max(f->s) - off))
 		r = -EFBIG;
 	if (r == 0 && n > 0) {
