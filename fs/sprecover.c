@@ -233,7 +233,8 @@ int spool_recover(struct spool *s, struct spool_recovery *ret,
 
 	if (r < 0)
 		return r;
-	qsort(journals, nj, sizeof(*journals), cmp_id); /* oldest first: of two files of one name the later one wins */
+	if (nj) /* qsort(NULL, 0) is undefined */
+		qsort(journals, nj, sizeof(*journals), cmp_id); /* oldest first: of two files of one name the later one wins */
 	for (size_t i = 0; i < nj; i++)
 		recover_one(&rc, journals[i]);
 	r = sp_scan(s->dirfd, ".data", &data, &nd);
