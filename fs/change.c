@@ -80,7 +80,6 @@ static void make(struct call *c, enum making what, const struct attr *given, con
 		return;
 	}
 	dir_reply_entry(c, i);
-	inode_put(f, i);
 }
 
 void change_op_mkdir(struct call *c)

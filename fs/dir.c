@@ -102,9 +102,10 @@ out:
 	return r;
 }
 
-void dir_reply_entry(struct call *c, struct inode *i)
+void dir_reply_entry(struct call *c, struct inode *take_i)
 {
 	struct fuse_entry_param p = { 0 };
+	struct inode *i = take_i;
 
 	mtx_lock(&i->lock);
 	p.ino = i->id;
@@ -113,6 +114,7 @@ void dir_reply_entry(struct call *c, struct inode *i)
 	mtx_unlock(&i->lock);
 	if (!call_claim(c) || fuse_reply_entry(c->req, &p) < 0)
 		inode_forget(c->f, i->id, 1); /* the kernel never heard of it */
+	inode_put(c->f, i);
 	call_done(c);
 }
 
@@ -130,7 +132,6 @@ void dir_op_lookup(struct call *c)
 		return;
 	}
 	dir_reply_entry(c, i);
-	inode_put(c->f, i);
 }
 
 int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)

@@ -185,7 +185,8 @@ void dir_op_readdir(struct call *c);
 void dir_op_lookup(struct call *c);
 void dir_op_getattr(struct call *c);
 void dirsnap_free(struct dirsnap *s);
-void dir_reply_entry(struct call *c, struct inode *i);
+/* Answers with the node, which has one lookup count for it; ends the call and drops the reference. */
+void dir_reply_entry(struct call *c, struct inode *take_i);
 /* Name -> node, overlay applied. -ENOENT. */
 int must_check dir_find(struct fsd *f, struct inode *parent, const char *name, unsigned flags, bool kernel,
 			struct inode **ret, struct objerr *err);

@@ -233,7 +233,7 @@ int spool_recover(struct spool *s, struct spool_recovery *ret,
 
 	if (r < 0)
 		return r;
-	if (nj) /* qsort(NULL, 0) is undefined */
+	if (nj > 1)
 		qsort(journals, nj, sizeof(*journals), cmp_id); /* oldest first: of two files of one name the later one wins */
 	for (size_t i = 0; i < nj; i++)
 		recover_one(&rc, journals[i]);

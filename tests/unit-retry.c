@@ -437,6 +437,41 @@ static void test_complete(void **state)
 	objreq_done(&create);
 }
 
+static void test_complete_500(void **state)
+{
+	struct fx *f = *state;
+	struct objreq create, req;
+	struct obj_part part;
+
+	/* As Ceph RGW: completed with a lost reply, and 500 ever after. */
+	upload(f, "k", &create, &part);
+	faultstore_next(f->fault, OBJ_MPU_COMPLETE, FAULT_AFTER, -ETIMEDOUT, 0);
+	for (int i = 0; i < 20; i++)
+		faultstore_next(f->fault, OBJ_MPU_COMPLETE, FAULT_BEFORE, -EAGAIN, 500);
+	assert_int_equal(complete(f, "k", &create, &part, true, &req), 0);
+	assert_true(faultstore_seen(f->fault, OBJ_MPU_COMPLETE) < 8);
+	assert_int_equal(faultstore_seen(f->fault, OBJ_MPU_LIST), 1);
+	objreq_done(&req);
+	objreq_done(&create);
+}
+
+static void test_complete_500_later(void **state)
+{
+	struct fx *f = *state;
+	struct objreq create, req;
+	struct obj_part part;
+
+	/* The upload is still there: the store is only ill, and gets well. */
+	upload(f, "k", &create, &part);
+	for (int i = 0; i < 6; i++)
+		faultstore_next(f->fault, OBJ_MPU_COMPLETE, FAULT_BEFORE, -EAGAIN, 500);
+	assert_int_equal(complete(f, "k", &create, &part, true, &req), 0);
+	assert_int_equal(faultstore_seen(f->fault, OBJ_MPU_COMPLETE), 7);
+	assert_int_equal(faultstore_seen(f->fault, OBJ_MPU_LIST), 1);
+	objreq_done(&req);
+	objreq_done(&create);
+}
+
 /* --- the storm ----------------------------------------------------------------------------------------------------- */
 
 /*
@@ -530,7 +565,8 @@ int main(void)
 		T(test_refused_connection_is_no_doubt), T(test_slow_down), T(test_own_create),
 		T(test_foreign_create), T(test_first_try_is_never_ours), T(test_replace),
 		T(test_unknown_stays_unknown), T(test_copy),	       T(test_delete),
-		T(test_complete),	T(test_storm),
+		T(test_complete),	T(test_complete_500),	       T(test_complete_500_later),
+		T(test_storm),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
