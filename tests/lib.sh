@@ -209,10 +209,10 @@ obj_keys() { # [PREFIX]: files only, .lsvd too
 	fi
 }
 
-# Nothing of ours may stay: uploads under way, keys below .lsvd but the root's metadata.
+# Nothing of ours may stay: uploads under way, keys below .lsvd but the root's metadata (and the lock files of file://).
 check_bucket_clean() {
 	local left
-	left=$(obj_keys | grep -E '(^|/)\.lsvd/' | grep -vx '\.lsvd/root') || true
+	left=$(obj_keys | grep -E '(^|/)\.lsvd/' | grep -vE '^\.lsvd/(root|lock/..)$') || true
 	[ -z "$left" ] || fail "left in the bucket: $left"
 	if [ "$BACKEND" = file ]; then
 		left=$(find "$T/bucket" \( -name '*.tmp' -o -name '.lsvd-*' -o -name '.tmp*' \) | head -n 5)

@@ -14,13 +14,15 @@ r = random.Random(int(os.environ['SEED']))
 def writer(p, data, out, barrier):
     try:
         f = os.open(p, os.O_WRONLY | os.O_TRUNC)
-        os.write(f, data[:len(data) // 2]); barrier.wait(); 
+        os.write(f, data[:len(data) // 2]); barrier.wait()
         n = len(data) // 2
         while n < len(data): n += os.write(f, data[n:])
         try: os.close(f); out.append('won')
         except OSError as e: out.append(e.errno)
     except OSError as e: barrier.abort(); out.append((e.errno, 'before close'))
 losers = 0
+open(f'{A}/f', 'w').close()
+while not os.path.exists(f'{B}/f'): pass
 for i in range(int(os.environ['ROUNDS'])):
     n = 12_000_000 if i % 3 == 2 else r.randrange(2, 20000)
     open(f'{A}/f', 'w').write(f'start {i}'); assert open(f'{B}/f').read() == f'start {i}'
@@ -34,7 +36,9 @@ for i in range(int(os.environ['ROUNDS'])):
     for m in (A, B): assert open(f'{m}/f', 'rb').read() == d[w], f'round {i}: mixed or lost, seen by {m}'
     losers += 1
 # appending nodes: the second's close says so
-open(f'{A}/log', 'w').write('0\n'); assert open(f'{B}/log').read() == '0\n'
+open(f'{A}/log', 'w').write('0\n')
+while not os.path.exists(f'{B}/log'): pass
+assert open(f'{B}/log').read() == '0\n'
 f, g = (os.open(f'{m}/log', os.O_WRONLY | os.O_APPEND) for m in (A, B))
 os.write(f, b'a\n'); os.write(g, b'b\n'); os.close(f)
 try: os.fsync(g); raise SystemExit('fsync hid the conflict')
@@ -62,7 +66,7 @@ import json,sys
 d=json.load(open(sys.argv[1])); print(len(d if isinstance(d,list) else d["parked"]))' "$T/parked.b") - 1)) "parked after a drop"
 # a chmod of one node and the bytes of the other: both survive
 echo start >"$T/a/c"
-cat "$T/b/c" >/dev/null
+wait_for 2 cat "$T/b/c"
 for i in $(seq "$ROUNDS"); do
 	echo "bytes $i" >"$T/a/c" &
 	chmod $((600 + i % 5)) "$T/b/c"
