@@ -148,18 +148,36 @@ static bool caller_dies(pid_t tid)
 	return p && sscanf(p, "ShdPnd: %llx", &pend) == 1 && (pend & 0x100);
 }
 
+/*
+ * libfuse calls this with the request locked: nothing here may call fuse_req_interrupt_func(). While the callback is
+ * being registered the reply is put off, because libfuse still unlocks the request afterwards.
+ */
+static __thread bool registering, interrupted_meanwhile;
+
+static bool let_go(struct call *c)
+{
+	return c->ctx.pid > 0 && caller_dies(c->ctx.pid) && !atomic_exchange(&c->answered, true);
+}
+
 static void on_interrupt(fuse_req_t req, void *data)
 {
-	struct call *c = data;
-
-	if (caller_dies(c->ctx.pid) && call_claim(c))
+	if (registering)
+		interrupted_meanwhile = true;
+	else if (let_go(data)) /* from here on the call may be freed by its worker */
 		fuse_reply_err(req, EINTR);
 }
 
 void call_killable(struct call *c)
 {
+	fuse_req_t req = c->req;
+
 	c->killable = true;
-	fuse_req_interrupt_func(c->req, on_interrupt, c);
+	interrupted_meanwhile = false;
+	registering = true;
+	fuse_req_interrupt_func(req, on_interrupt, c);
+	registering = false;
+	if (interrupted_meanwhile && let_go(c))
+		fuse_reply_err(req, EINTR);
 }
 
 /* --- session ------------------------------------------------------------------------------------------------------ */
@@ -555,7 +573,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	mtx_lock(&i->lock);
-	clean = !i->sp || i->unlinked;
+	clean = (!i->sp && !i->lost) || i->unlinked;
 	mtx_unlock(&i->lock);
 	inode_put(f, i);
 	if (clean) {
@@ -582,7 +600,13 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	simple(req, ino, file_op_fsync);
+	struct call *c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_fsync);
+
+	if (c) {
+		c->fi = *fi;
+		call_killable(c);
+		call_go(c);
+	}
 }
 
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
