@@ -250,10 +250,12 @@ static int mpu_abort(struct probe *p, struct objerr *err)
 	req.upload_id = p->upload_id;
 	r = obj_do(p->s, &req);
 	if (r < 0)
-		*err = req.err;
+		*err = req.err; /* and once more in clean_up() */
 	objreq_done(&req);
-	free(p->upload_id);
-	p->upload_id = NULL;
+	if (r == 0) {
+		free(p->upload_id);
+		p->upload_id = NULL;
+	}
 	return r;
 }
 
