@@ -7,6 +7,7 @@
  */
 #include "config.h"
 #include "inode.h"
+#include <dirent.h>
 
 
 /* --- headers ------------------------------------------------------------------------------------------------------ */
@@ -266,12 +267,15 @@ void file_op_read(struct call *c)
 		return;
 	}
 	buf = malloc(c->size ? c->size : 1);
+	r = h->unchecked ? file_check_late(f, h, &err) : 0;
 	mtx_lock(&h->inode->lock);
 	sp = h->inode->sp;
 	h->inode->sp_users += sp != NULL;
 	mtx_unlock(&h->inode->lock);
 	if (!buf)
 		r = -ENOMEM;
+	else if (r < 0)
+		;
 	else if (sp)
 		r = spfile_read(sp, buf, c->size, (uint64_t)c->off, &err);
 	else
@@ -412,6 +416,54 @@ static bool opener_lives_on(struct handle *h, pid_t tid)
 	return kill(h->opener_tgid, 0) == 0 || errno == EPERM;
 }
 
+/* "flags:\t0100001" (octal) of a descriptor that can write. */
+static bool writable_fdinfo(const char *text)
+{
+	const char *p = strstr(text, "flags:");
+	unsigned flags;
+
+	return p && sscanf(p, "flags: %o", &flags) == 1 && (flags & O_ACCMODE) != O_RDONLY;
+}
+
+/*
+ * `cmd > file`: a shell opens the file, moves the descriptor with dup2 and closes the first one, before a byte was
+ * written. That close is not the last: as long as the closing process still has the (empty) file open, another comes.
+ * fdinfo names the inode without asking us.
+ */
+static bool moved_descriptor(struct handle *h, pid_t tid)
+{
+	char path[64], want[64];
+	struct dirent *de;
+	bool found = false;
+	uint64_t size;
+	DIR *d;
+
+	mtx_lock(&h->inode->lock);
+	size = h->inode->sp ? spfile_size(h->inode->sp) : 1;
+	mtx_unlock(&h->inode->lock);
+	if (size != 0 || tid <= 0)
+		return false;
+	snprintf(path, sizeof path, "/proc/%d/fdinfo", (int)tid);
+	snprintf(want, sizeof want, "ino:\t%llu\n", (unsigned long long)h->inode->ino);
+	d = opendir(path);
+	while (d && !found && (de = readdir(d))) {
+		char text[512];
+		ssize_t n;
+		int fd;
+
+		fd = openat(dirfd(d), de->d_name, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		n = read(fd, text, sizeof text - 1);
+		close(fd);
+		text[n > 0 ? n : 0] = 0;
+		found = strstr(text, want) && writable_fdinfo(text);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
 /* Bytes of several writers are parked together: each of them is told once, at close or fsync. */
 static int tell_lost(struct handle *h, int r)
 {
@@ -436,7 +488,7 @@ void file_op_flush(struct call *c)
 	struct objerr err = { 0 };
 	int r = 0;
 
-	if (h && (h->flags & O_ACCMODE) != O_RDONLY && !opener_lives_on(h, c->ctx.pid))
+	if (h && (h->flags & O_ACCMODE) != O_RDONLY && !opener_lives_on(h, c->ctx.pid) && !moved_descriptor(h, c->ctx.pid))
 		r = file_commit(f, h->inode, f->o.async_close ? SPC_ASYNC : 0, &err);
 	if (h) {
 		r = tell_lost(h, r);

@@ -75,6 +75,7 @@ struct handle {
 	pid_t opener;	     /* thread id that opened */
 	pid_t opener_tgid;
 	unsigned refs;	     /* under handles_lock */
+	_Atomic bool unchecked; /* opened while metadata waited: the first read asks */
 	bool lost_told;	     /* this handle's owner knows that bytes were parked */
 	bool opener_closed;  /* the opener's own descriptor is closed: whoever closes now is the last */
 	char opened[OBJ_ETAG_MAX]; /* version opened without KEEP_CACHE; confirms the kernel's pages */
@@ -139,6 +140,8 @@ int must_check guard_enter_dir(struct fsd *f, struct guard *g, struct inode *dir
 /* file.c */
 void file_op_open(struct call *c);
 void file_op_create(struct call *c);
+/* First read of a handle that was opened without a question. -ESTALE: another version is there now. */
+int must_check file_check_late(struct fsd *f, struct handle *h, struct objerr *err);
 void file_op_read(struct call *c);
 void file_op_write(struct call *c);
 void file_op_flush(struct call *c);

@@ -3,6 +3,9 @@
 #include "inode.h"
 #include <string.h>
 
+/* Metadata of the mounted root itself is an object of its own that no listing vouches for: asked this seldom. */
+#define ROOT_AGE (30 * NSEC_PER_SEC)
+
 static uint64_t name_hash(const struct inode *parent, const char *name)
 {
 	return hash_bytes(name, strlen(name), parent->id);
@@ -564,7 +567,9 @@ static bool own_truth_locked(const struct inode *i)
 
 bool inode_fresh_locked(struct fsd *f, const struct inode *i)
 {
-	return own_truth_locked(i) || (i->asked_ns != INT64_MIN && clock_now_ns() - i->asked_ns < f->o.attr_timeout_ns);
+	int64_t age = i == f->root ? MAX(ROOT_AGE, f->o.attr_timeout_ns) : f->o.attr_timeout_ns;
+
+	return own_truth_locked(i) || (i->asked_ns != INT64_MIN && clock_now_ns() - i->asked_ns < age);
 }
 
 double inode_valid_locked(struct fsd *f, const struct inode *i)
@@ -575,6 +580,8 @@ double inode_valid_locked(struct fsd *f, const struct inode *i)
 		return (double)f->o.attr_timeout_ns / 1e9;
 	if (i->asked_ns == INT64_MIN)
 		return 0;
+	if (i == f->root)
+		return (double)f->o.attr_timeout_ns / 1e9;
 	left = f->o.attr_timeout_ns - (clock_now_ns() - i->asked_ns);
 	return left > 0 ? (double)left / 1e9 : 0;
 }

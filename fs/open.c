@@ -152,6 +152,66 @@ static int gone(struct fsd *f, struct inode *i, const char *dir, const char *nam
 	return -ESTALE; /* the kernel walks again and finds nothing */
 }
 
+/*
+ * Metadata of the file waits: programs that set it (rsync, cp) open it once more only to set more, and such an open is
+ * not worth a request. The kernel drops its pages, so the first read comes to us, and asks.
+ */
+static int open_unchecked(struct fsd *f, struct inode *i, struct handle *h, unsigned gen, bool *keep)
+{
+	bool inval = false;
+	int r = settle(f, i, h, NULL, NULL, gen, keep, &inval);
+
+	if (r == 0) {
+		mtx_lock(&i->lock);
+		i->pages_sure = false;
+		memcpy(h->opened, i->pages, sizeof h->opened);
+		mtx_unlock(&i->lock);
+		h->unchecked = true;
+		*keep = false;
+	}
+	return r;
+}
+
+int file_check_late(struct fsd *f, struct handle *h, struct objerr *err)
+{
+	_cleanup_free_ char *dir = NULL, *name = NULL;
+	struct inode *i = h->inode;
+	struct answer a = { 0 };
+	bool own, same = false;
+	int r;
+
+	mtx_lock(&i->lock);
+	own = i->sp || i->unlinked || i->superseded;
+	mtx_unlock(&i->lock);
+	if (own) {
+		h->unchecked = false;
+		return 0;
+	}
+	r = inode_path(f, i, &dir, &name);
+	if (r < 0)
+		return -ESTALE;
+	ask(f, i, dir, name, false, &a, err);
+	r = a.status == -ENOENT ? -ESTALE : a.status;
+	if (r == 0) {
+		mtx_lock(&i->lock);
+		same = a.same || version_equal(&a.v, &i->base) || version_same_bytes(&i->base, &a.v, &a.req.ret_headers);
+		i->superseded = i->superseded || !same;
+		mtx_unlock(&i->lock);
+	}
+	if (r == 0 && same) {
+		h->unchecked = false;
+		if (!a.same && version_equal(&a.v, &i->base)) {
+			chunk_add(f, i, a.v.etag, 0, a.buf, a.cap, a.got);
+			a.buf = NULL;
+		}
+	} else if (r == 0) {
+		inode_unlink_name(f, i);
+		r = -ESTALE;
+	}
+	answer_done(f, &a);
+	return r;
+}
+
 static int open_asking(struct fsd *f, struct inode *i, struct handle *h, bool *keep, struct objerr *err)
 {
 	bool own, inval = false;
@@ -176,6 +236,11 @@ static int open_asking(struct fsd *f, struct inode *i, struct handle *h, bool *k
 		r = inode_path(f, i, &dir, &name);
 		if (r < 0)
 			return -ESTALE;
+		if ((h->flags & O_ACCMODE) == O_RDONLY && metaq_count(f->o.metaq) > 0 &&
+		    metaq_peek(f->o.metaq, dir, name, false, &waiting) == 0) {
+			obj_headers_free(&waiting);
+			return open_unchecked(f, i, h, gen, keep);
+		}
 		ask(f, i, dir, name, (h->flags & O_ACCMODE) == O_WRONLY || (h->flags & O_TRUNC), &a, err);
 		if (a.status == -ENOENT) {
 			r = gone(f, i, dir, name, gen);

@@ -187,10 +187,13 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	struct fsd *f = userdata;
 	/* every capability is set or cleared here: the library's defaults changed between releases */
 	const unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS |
-			      FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA |
-			      FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_ASYNC_DIO;
+			      FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS |
+			      FUSE_CAP_ASYNC_DIO;
+	/* one nodeid is one version: its pages go when an open says so, not when our own PUT changes the mtime */
+	const unsigned inval = conn->capable & FUSE_CAP_EXPLICIT_INVAL_DATA ? FUSE_CAP_EXPLICIT_INVAL_DATA
+									     : FUSE_CAP_AUTO_INVAL_DATA;
 
-	conn->want = want & conn->capable;
+	conn->want = (want | inval) & conn->capable;
 	if (f->o.nolock_error)
 		conn->want |= (FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS) & conn->capable;
 	conn->max_write = 1 << 20;
@@ -514,7 +517,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		fuse_reply_err(req, EBADF);
 		return;
 	}
-	if (chunk_try(f, h->inode, h, (uint64_t)off, size, &b)) {
+	if (!h->unchecked && chunk_try(f, h->inode, h, (uint64_t)off, size, &b)) {
 		fuse_reply_buf(req, b.p, b.n);
 		readbuf_done(f, &b);
 		handle_put(f, h);
