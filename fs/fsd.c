@@ -231,9 +231,8 @@ void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, i
 	struct inode *p, *i = NULL;
 	char *copy, *save = NULL;
 
-	(void)found;
 	(void)h;
-	if (!f || status < 0)
+	if (!f || status < 0 || found) /* found: v has another writer's bytes, and the next open meets them */
 		return;
 	/* the node, when it is known: walk down by names, without asking anybody */
 	copy = strdup(dir);
@@ -251,7 +250,10 @@ void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, i
 		i = inode_child(f, p, name);
 	if (i && i->is_dir == is_dir) {
 		mtx_lock(&i->lock);
-		if (!i->superseded && !i->unlinked && !(i->sp && spfile_dirty(i->sp))) {
+		if (!i->superseded && !i->unlinked) {
+			/* a file that is being written goes on from there as well: the bytes are the same */
+			if (i->sp && spfile_rebase(i->sp, &i->base, v) < 0)
+				log_warn("%s%s: its spool file takes no more records", dir, name);
 			if (strcmp(i->pages, i->base.etag) == 0)
 				memcpy(i->pages, v->etag, sizeof i->pages); /* the same bytes */
 			i->base = *v;

@@ -483,6 +483,7 @@ static int carry_nodes(struct fsd *f, struct mover *m, struct inode *dir, const 
 		struct spfile *sp = NULL;
 		struct version base = { 0 };
 		struct item *it;
+		bool copied;
 		char *slash;
 		int r = 0;
 
@@ -491,7 +492,8 @@ static int carry_nodes(struct fsd *f, struct mover *m, struct inode *dir, const 
 		mtx_unlock(&f->inodes);
 		it = suffix ? find(m, suffix) : NULL;
 		mtx_lock(&i->lock);
-		if (it && it->copied && strcmp(i->base.etag, it->v.etag) == 0) {
+		copied = it && it->copied && strcmp(i->base.etag, it->v.etag) == 0;
+		if (copied) {
 			if (strcmp(i->pages, i->base.etag) == 0)
 				memcpy(i->pages, it->copy.etag, sizeof i->pages);
 			i->base = it->copy;
@@ -504,6 +506,8 @@ static int carry_nodes(struct fsd *f, struct mover *m, struct inode *dir, const 
 			slash = strrchr(suffix, '/');
 			if (asprintf(&new_dir, "%s%.*s", to_dir, slash ? (int)(slash + 1 - suffix) : 0, suffix) < 0)
 				r = -ENOMEM;
+			else if (copied) /* the old key goes: bytes that are not here come from the copy */
+				r = spfile_move_copied(sp, new_dir, slash ? slash + 1 : suffix, &base);
 			else
 				r = spfile_move(sp, new_dir, slash ? slash + 1 : suffix, base.etag[0] ? &base : NULL);
 		}
