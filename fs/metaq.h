@@ -14,9 +14,9 @@
 struct metaq;
 
 /* After an entry was sent (status 0, v the object's new version), or given up (-errno; `found` the foreign version).
- * h: what was sent. */
+ * h: what was sent, base: the version that it was sent for. */
 typedef void (*metaq_done_fn)(void *arg, const char *dir, const char *name, bool is_dir, int status,
-			      const struct version *v, const struct version *found, const struct obj_headers *h);
+			      const struct version *base, const struct version *v, const struct version *found, const struct obj_headers *h);
 
 struct metaq_opts {
 	const char *path;     /* journal file in the slot of state_dir */

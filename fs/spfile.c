@@ -310,6 +310,8 @@ int sp_log_state_locked(struct spfile *f, enum spstate st)
 {
 	struct spj_event ev = { .type = SPJ_STATE, .number = st };
 
+	if (f->nameless)
+		return 0; /* its last state is written: gone */
 	return spj_append(&f->j, &ev);
 }
 
@@ -612,9 +614,46 @@ static int move_clean_locked(struct spfile *f, char *old_dir, char *old_name)
 	return 0;
 }
 
-int spfile_move(struct spfile *f, const char *dir, const char *name, const struct version *base)
+/* The bytes that are not here are read from the copy under the new key: the old one may go. */
+static int move_source_locked(struct spfile *f, const struct version *copy)
+{
+	struct spj_event ev = { .type = SPJ_SRC, .dir = f->dir, .name = f->name, .v = *copy };
+	char *key = strdup(f->key);
+	int r = key ? spj_append(&f->j, &ev) : -ENOMEM;
+
+	if (r < 0) {
+		free(key);
+		return r;
+	}
+	free(f->src_key);
+	f->src_key = key;
+	f->src = *copy;
+	f->src_gen++;
+	return 0;
+}
+
+int spfile_nameless(struct spfile *f)
+{
+	int r;
+
+	mtx_lock(&f->lock);
+	sp_seal_locked(f);
+	mtx_unlock(&f->lock);
+	sp_abort_upload(f);
+	mtx_lock(&f->lock);
+	r = sp_log_state_locked(f, SP_GONE); /* what a crash leaves is thrown away */
+	f->nameless = true;
+	if (f->state == SP_ACKED)
+		f->state = SP_OPEN;
+	sp_unseal_locked(f);
+	mtx_unlock(&f->lock);
+	return r;
+}
+
+int spfile_move(struct spfile *f, const char *dir, const char *name, const struct version *base, bool same_bytes)
 {
 	struct spj_event ev = { .type = SPJ_MOVE, .dir = dir, .name = name };
+	struct version old_base;
 	char *old_dir, *old_name;
 	bool clean;
 	int r;
@@ -627,6 +666,7 @@ int spfile_move(struct spfile *f, const char *dir, const char *name, const struc
 	sp_abort_upload(f); /* its key is the old one */
 	mtx_lock(&f->lock);
 	clean = !sp_dirty_locked(f) && base && base->etag[0];
+	old_base = f->base;
 	old_dir = f->dir ? strdup(f->dir) : NULL;
 	old_name = f->name ? strdup(f->name) : NULL;
 	r = f->state == SP_PARKED ? -ESTALE : old_dir && old_name ? 0 : -ENOMEM;
@@ -643,6 +683,8 @@ int spfile_move(struct spfile *f, const char *dir, const char *name, const struc
 	} else {
 		free(old_dir);
 		free(old_name);
+		if (r == 0 && same_bytes && base && f->src.etag[0] && strcmp(f->src.etag, old_base.etag) == 0)
+			r = move_source_locked(f, base);
 		if (r == 0 && f->state == SP_CLEAN && sp_dirty_locked(f)) {
 			f->state = SP_OPEN;
 			r = sp_log_state_locked(f, SP_OPEN);
