@@ -424,6 +424,38 @@ static void test_directories(void **state)
 	assert_false(exists("m"));
 }
 
+/* More names that are no keys than a page keeps: the directory is read on behind them. */
+static void test_list_reads_on(void **state)
+{
+	char name[32];
+
+	for (unsigned i = 0; i < 60; i++) {
+		(void)snprintf(name, sizeof(name), "dir/e%02u/f", i);
+		assert_int_equal(put(name, "", NULL), 0);
+		assert_int_equal(unlink(P(name)), 0); /* by hand: an empty directory stays */
+	}
+	assert_int_equal(put("dir/z", "", NULL), 0);
+	for (unsigned max = 1; max < 4; max++) {
+		struct objreq req;
+
+		objreq_init(&req, OBJ_LIST, "");
+		req.delimiter = true;
+		req.max_keys = max;
+		assert_int_equal(obj_do(s, &req), 0);
+		assert_int_equal(req.listing->n, 1);
+		assert_string_equal(req.listing->v[0].key, "dir/");
+		assert_false(req.listing->truncated);
+		objreq_done(&req);
+		objreq_init(&req, OBJ_LIST, "dir/");
+		req.delimiter = max % 2;
+		req.max_keys = max;
+		assert_int_equal(obj_do(s, &req), 0);
+		assert_int_equal(req.listing->n, 1);
+		assert_string_equal(req.listing->v[0].key, "dir/z");
+		objreq_done(&req);
+	}
+}
+
 /* --- crashes, processes -------------------------------------------------------------------------------------------- */
 
 static void test_leftovers(void **state)
@@ -553,7 +585,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_tree),	    T(test_opens_read_only), T(test_refusals),	 T(test_by_hand),
 		T(test_ours_edited), T(test_links),	     T(test_special),	 T(test_directories),
-		T(test_leftovers),  T(test_processes),	     T(test_old_version_stays_readable),
+		T(test_list_reads_on), T(test_leftovers),  T(test_processes),	     T(test_old_version_stays_readable),
 		T(test_too_many_headers),
 	};
 
