@@ -1,2 +1,257 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "objstore/base/base.h"
+/*
+ * cmd_recover.c - what was left half way: directory renames in the bucket (intents), unfinished uploads on this node.
+ *
+ * Intents of all nodes are listed; only what this node left behind is acted on, since another node may just be slow.
+ * Slots that a mount holds are its own business. A mount does the same for its own identity when it starts.
+ */
+#include "config.h"
+#include "cmd.h"
+#include "explain.h"
+#include "mount.h"
+#include "objstore/base/str.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct recover {
+	struct options *o;
+	struct obj_url url;
+	char *identity;
+	struct objstore *store;
+	struct budget *budget;
+	json_t *intents, *slots, *files; /* arrays */
+	bool failed;
+};
+
+static int list_intents(struct recover *c, struct objerr *err)
+{
+	_cleanup_free_ char *prefix = NULL, *after = NULL;
+	struct str s = { 0 };
+	bool more = true;
+	int r;
+
+	str_addf(&s, "%s.lsvd/intent/", c->url.prefix);
+	r = str_take(&s, &prefix);
+	while (!r && more) {
+		struct objreq q;
+
+		objreq_init(&q, OBJ_LIST, prefix);
+		q.start_after = after;
+		r = obj_do(c->store, &q);
+		more = false;
+		if (r)
+			explain_error(c->o->source, r, &q.err, err);
+		for (size_t i = 0; !r && q.listing && i < q.listing->n; i++)
+			json_array_append_new(c->intents,
+					      json_pack("{s:s, s:I}", "key", q.listing->v[i].key, "time",
+							(json_int_t)q.listing->v[i].mtime_s));
+		if (!r && q.listing && q.listing->truncated && q.listing->n) {
+			free(after);
+			after = strdup(q.listing->v[q.listing->n - 1].key);
+			more = after != NULL;
+			r = after ? 0 : -ENOMEM;
+		}
+		objreq_done(&q);
+	}
+	return r;
+}
+
+static void note_file(void *arg, const char *dir, const char *name, const char *what, const struct version *v,
+		      const struct obj_headers *h, uint64_t ino)
+{
+	struct recover *c = arg;
+	struct str path = { 0 };
+
+	str_addf(&path, "%s%s", dir, name);
+	if (!path.err)
+		json_array_append_new(c->files, json_pack("{s:s, s:s}", "path", str_c(&path), "what", what));
+	str_free(&path);
+}
+
+static void metaq_nothing(void *arg, const char *dir, const char *name, bool is_dir, int status,
+			  const struct version *base, const struct version *v, const struct version *found, const struct obj_headers *h)
+{
+}
+
+/* Metadata changes that waited when the mount died. */
+static int send_metadata(struct recover *c, const struct slot *s, struct objerr *err)
+{
+	_cleanup_free_ char *path = NULL;
+	struct tree_opts to = { .store = c->store,
+				.prefix = c->url.prefix,
+				.def = c->o->def,
+				.attr_timeout_ns = c->o->attr_timeout_ns };
+	struct metaq_opts qo = { .done = metaq_nothing };
+	struct metaq *q;
+	struct tree *t;
+	int r = slot_file(s, "metaq", &path);
+
+	if (r || access(path, F_OK))
+		return r;
+	r = tree_open(&to, &t, err);
+	if (r)
+		return r;
+	qo.path = path;
+	qo.tree = t;
+	r = metaq_open(&qo, &q, err);
+	if (!r) {
+		r = metaq_sync_below(q, "", err);
+		metaq_close(q);
+	}
+	tree_close(t);
+	return r;
+}
+
+static int finish_slot(struct recover *c, const struct slot *s, json_t *entry)
+{
+	_cleanup_free_ char *dir = NULL;
+	struct spool_opts so = { .store = c->store, .prefix = c->url.prefix, .budget = c->budget,
+				 .part_size = c->o->part_size };
+	struct spool_recovery rec = { 0 };
+	struct objerr err = { 0 };
+	struct spool *sp = NULL;
+	int r = slot_file(s, "spool", &dir);
+
+	if (!r && !access(dir, F_OK)) {
+		so.dir = dir;
+		r = spool_open(&so, &sp, &err);
+		if (!r)
+			r = spool_recover(sp, &rec, note_file, c);
+		if (sp)
+			spool_close(sp);
+	}
+	if (!r)
+		r = send_metadata(c, s, &err);
+	json_object_set_new(entry, "uploaded", json_integer(rec.uploaded));
+	json_object_set_new(entry, "parked", json_integer(rec.parked));
+	json_object_set_new(entry, "already", json_integer(rec.already));
+	json_object_set_new(entry, "failed", json_integer(rec.failed));
+	if (r)
+		json_object_set_new(entry, "error", json_string(err.msg[0] ? err.msg : explain_errno(r)));
+	c->failed |= r || rec.failed;
+	return r;
+}
+
+static int finish_slots(struct recover *c)
+{
+	_cleanup_free_ unsigned *v = NULL;
+	size_t n = 0;
+	int r = slot_list(c->o->state_dir, c->identity, &v, &n);
+
+	for (size_t i = 0; !r && i < n; i++) {
+		struct slot s = { .lock_fd = -1 };
+		json_t *entry = json_pack("{s:i}", "slot", (int)v[i]);
+		int locked = slot_lock(c->o->state_dir, c->identity, v[i], &s);
+
+		if (locked == -EBUSY) {
+			json_object_set_new(entry, "in_use", json_true());
+		} else if (locked) {
+			json_object_set_new(entry, "error", json_string(explain_errno(locked)));
+			c->failed = true;
+		} else {
+			(void)finish_slot(c, &s, entry); /* in entry, and c->failed */
+			slot_release(&s);
+		}
+		json_array_append_new(c->slots, entry);
+	}
+	return r;
+}
+
+static void print_words(const struct recover *c)
+{
+	json_t *v;
+	size_t i;
+
+	json_array_foreach(c->intents, i, v)
+		printf("rename under way or left half way: %s (resumed by the node that began it when it mounts)\n",
+		       json_string_value(json_object_get(v, "key")));
+	json_array_foreach(c->files, i, v)
+		printf("%s: %s\n", json_string_value(json_object_get(v, "path")),
+		       json_string_value(json_object_get(v, "what")));
+	json_array_foreach(c->slots, i, v) {
+		const char *error = json_string_value(json_object_get(v, "error"));
+
+		printf("slot %d: ", (int)json_integer_value(json_object_get(v, "slot")));
+		if (json_is_true(json_object_get(v, "in_use")))
+			printf("in use by a mount\n");
+		else if (error)
+			printf("%s\n", error);
+		else
+			printf("%d uploaded, %d already there, %d parked, %d failed\n",
+			       (int)json_integer_value(json_object_get(v, "uploaded")),
+			       (int)json_integer_value(json_object_get(v, "already")),
+			       (int)json_integer_value(json_object_get(v, "parked")),
+			       (int)json_integer_value(json_object_get(v, "failed")));
+	}
+	if (!json_array_size(c->intents) && !json_array_size(c->slots))
+		printf("nothing was left half way\n");
+}
+
+static int open_all(struct recover *c, const char *source, struct objerr *err)
+{
+	int r;
+
+	c->o->source = strdup(source);
+	r = c->o->source ? options_finish(c->o, err) : -ENOMEM;
+	if (!r)
+		r = budget_new(c->o->memory, &c->budget);
+	if (!r)
+		r = mount_open_store(c->o, c->budget, &c->url, &c->store, err);
+	if (!r)
+		r = slot_identity(&c->url, c->o->endpoint, &c->identity);
+	if (!r)
+		r = mount_reach(c->store, c->o, c->url.prefix, err);
+	if (!r)
+		r = obj_probe(c->store, c->url.prefix, err); /* uploads depend on what the store can do */
+	c->intents = json_array();
+	c->slots = json_array();
+	c->files = json_array();
+	if (!r && (!c->intents || !c->slots || !c->files))
+		r = -ENOMEM;
+	return r;
+}
+
+int cmd_recover(int argc, char **argv)
+{
+	struct options o;
+	struct recover c = { .o = &o };
+	bool json = false;
+	struct cmd_args a = { .name = "recover", .short_opts = "", .o = &o, .json = &json, .min = 1, .max = 1 };
+	struct objerr err = { 0 };
+	char **pos;
+	int npos, status, r;
+
+	if (options_init(&o))
+		return cmd_fail("out of memory");
+	if (!cmd_parse(&a, argc, argv, &pos, &npos, &status))
+		goto out;
+	log_setup(LOG_TO_STDERR, o.log_level);
+	r = open_all(&c, pos[0], &err);
+	if (!r)
+		r = list_intents(&c, &err);
+	if (!r)
+		r = finish_slots(&c);
+	if (r) {
+		cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(r));
+		status = r == -EINVAL ? CMD_USAGE : CMD_FAILED;
+	} else {
+		if (json)
+			(void)cmd_print_json(json_pack("{s:O, s:O, s:O}", "intents", c.intents, "files", c.files, "slots",
+						       c.slots));
+		else
+			print_words(&c);
+		status = c.failed ? CMD_FAILED : CMD_OK;
+	}
+	json_decref(c.intents);
+	json_decref(c.slots);
+	json_decref(c.files);
+	obj_close(c.store);
+	obj_url_free(&c.url);
+	budget_free(c.budget);
+	free(c.identity);
+out:
+	options_done(&o);
+	return status;
+}

@@ -1,4 +1,33 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * control.h - the socket of a running mount, and its client side.
+ *
+ * RUNDIR/MAJOR:MINOR.sock (mode 0600), RUNDIR = /run/lsvdfs for root, $XDG_RUNTIME_DIR/lsvdfs for others. One JSON
+ * object a line each way: {"cmd":"status"} -> {"ok":true, ...}; on failure {"ok":false,"error":"one line"}.
+ *   status                          everything that `lsvdfs status` shows
+ *   drain                           upload all dirty data and waiting metadata, then answer
+ *   retry  slot, id, force          parked bytes once more
+ *   log    level                    error, warn, info, debug
+ *   hold                            answers, then keeps the connection until the process ends
+ */
 #ifndef LSVD_CONTROL_H
 #define LSVD_CONTROL_H
+
+#include "mount.h"
+#include <jansson.h>
+
+/* Server. The mount must be complete and outlive it. Words in err. */
+int must_check control_start(struct mount *m, struct control **ret, struct objerr *err);
+void control_stop(struct control *c); /* ends connections, removes the socket; NULL is fine */
+
+/* The document of `status`. NULL: out of memory. */
+json_t *control_status(struct mount *m);
+
+/* Client: the socket of the mount at point. -ENOENT, -ECONNREFUSED: no daemon; -EACCES: not ours. */
+int must_check control_connect(const struct mntpoint *point, int *ret_fd);
+/* Sends one object (stolen) and waits for the answer; timeout_ms < 0: for ever; idle (may be NULL) is called each
+ * second meanwhile. -ETIMEDOUT, -EPIPE: the daemon went away; -EREMOTEIO: it refused, its words in err. */
+int must_check control_ask(int fd, json_t *take_req, int timeout_ms, void (*idle)(void *arg), void *arg, json_t **ret,
+			   struct objerr *err);
+
 #endif

@@ -1,2 +1,418 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "objstore/base/base.h"
+/*
+ * sprecover.c - what an earlier life of the daemon left behind: finish, park or forget.
+ *
+ *   CLEAN    the bucket has it: removed.
+ *   ACKED    was promised to arrive: uploaded while the base holds.
+ *   CLOSING  a close was under way that nobody may have heard the end of: uploaded while the base holds, if this boot
+ *            of the host wrote it; data and journal were never synced, so after a power cut the bytes may be zeros.
+ *   OPEN     somebody was in the middle of writing: parked, never published.
+ *   GONE     only an upload to abort.
+ * A foreign version at the target: parked. Our own (by nonce): already there. A store that does not answer: the file
+ * stays for the next attempt. An upload under way goes on when its headers still are the file's, else it is aborted.
+ */
+#include "config.h"
+#include "spool-private.h"
+#include "objstore/base/failpoint.h"
+#include "objstore/base/log.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct recovery {
+	struct spool *s;
+	struct spool_recovery *n;
+	void (*fn)(void *arg, const char *dir, const char *name, const char *what, const struct version *v,
+		   const struct obj_headers *h, uint64_t ino);
+	void *arg;
+};
+
+static void tell(struct recovery *rc, struct spfile *f, const char *what, const struct version *v)
+{
+	log_info("recovery: %s%s: %s", f->dir, f->name, what);
+	if (rc->fn)
+		rc->fn(rc->arg, f->dir, f->name, what, v, &f->headers, f->ino);
+}
+
+static void park(struct recovery *rc, struct spfile *f, const char *reason)
+{
+	struct str what = { 0 };
+	int r;
+
+	str_addf(&what, "parked: %s", reason);
+	sp_quiesce(f);
+	sp_abort_upload(f);
+	r = sp_park(f, reason);
+	if (r < 0) {
+		rc->n->failed++;
+		log_error("recovery: %s%s: could not be parked (%s), stays in the spool", f->dir, f->name, strerror(-r));
+	} else {
+		rc->n->parked++;
+		tell(rc, f, str_c(&what), NULL);
+	}
+	str_free(&what);
+	sp_release(f);
+}
+
+/* Errors that the same upload will meet again whenever it is tried. */
+static bool is_final(int r)
+{
+	return r == -EFBIG || r == -EINVAL || r == -ENAMETOOLONG || r == -EISDIR || r == -ENOTDIR || r == -ENOTSUP;
+}
+
+static void finish(struct recovery *rc, struct spfile *f)
+{
+	struct spcommit c = { 0 };
+	struct objerr err = { 0 };
+	int r;
+
+	FAILPOINT("spool.recover");
+	r = spfile_commit(f, SPC_RECOVER, &c, &err);
+	if (r == 0) {
+		bool already = f->last_found;
+
+		rc->n->uploaded += !already;
+		rc->n->already += already;
+		tell(rc, f, already ? "already in the bucket" : "uploaded", &c.v);
+		sp_unlink_files(f);
+		sp_release(f);
+	} else if (r == -ESTALE) {
+		park(rc, f, "another version was stored meanwhile");
+	} else if (is_final(r)) {
+		park(rc, f, err.msg[0] ? err.msg : strerror(-r));
+	} else { /* for a later mount */
+		rc->n->failed++;
+		log_warn("recovery: %s%s: %s; stays in the spool", f->dir, f->name, err.msg[0] ? err.msg : strerror(-r));
+		sp_release(f);
+	}
+}
+
+static void remove_gone(struct recovery *rc, struct spfile *f)
+{
+	struct spmpu *m = f->mpu;
+	struct objreq req;
+	int r = 0;
+
+	if (m) {
+		objreq_init(&req, OBJ_MPU_ABORT, m->key);
+		req.upload_id = m->id;
+		r = obj_do(rc->s->o.store, &req);
+		objreq_done(&req);
+	}
+	if (r == 0 || r == -ENOENT)
+		sp_unlink_files(f);
+	else
+		rc->n->failed++;
+	sp_release(f);
+}
+
+static bool same_boot(const struct spfile *f)
+{
+	return f->boot[0] && strcmp(f->boot, f->s->boot) == 0;
+}
+
+static void recover_loaded(struct recovery *rc, struct spfile *f)
+{
+	sp_link(f);
+	switch (f->state) {
+	case SP_GONE:
+		remove_gone(rc, f);
+		break;
+	case SP_CLEAN:
+		sp_abort_upload(f);
+		sp_unlink_files(f);
+		sp_release(f);
+		break;
+	case SP_ACKED:
+		finish(rc, f);
+		break;
+	case SP_CLOSING:
+		if (same_boot(f))
+			finish(rc, f);
+		else
+			park(rc, f, "the host went down during close; the bytes may be incomplete");
+		break;
+	default:
+		park(rc, f, same_boot(f) ? "the file was still open when its mount ended" :
+					   "the file was still open when the host went down; the bytes may be incomplete");
+		break;
+	}
+}
+
+/* Journal without data: nothing was written yet, or its data was moved already when a kill came. */
+static void drop_journal(struct spool *s, uint64_t id)
+{
+	char name[SP_ID_MAX];
+
+	if (sp_journal_name(id, name) == 0)
+		(void)unlinkat(s->dirfd, name, 0);
+}
+
+static void park_damaged(struct recovery *rc, uint64_t id, const char *reason)
+{
+	int r = sp_park_raw(rc->s, id, reason);
+
+	if (r < 0) {
+		rc->n->failed++;
+		log_error("recovery: spool file %llx: %s; could not be parked: %s", (unsigned long long)id, reason,
+			  strerror(-r));
+		return;
+	}
+	rc->n->parked++;
+	log_warn("recovery: spool file %llx parked: %s", (unsigned long long)id, reason);
+}
+
+static bool in_use(struct spool *s, uint64_t id)
+{
+	bool found = false;
+
+	mtx_lock(&s->lock);
+	list_for_each(it, &s->files)
+		found |= list_entry(it, struct spfile, link)->id == id;
+	mtx_unlock(&s->lock);
+	return found;
+}
+
+static void recover_one(struct recovery *rc, uint64_t id)
+{
+	struct spool *s = rc->s;
+	struct spfile *f = NULL;
+	int r;
+
+	if (in_use(s, id) || sp_park_finish(s, id))
+		return;
+	r = sp_load(s, s->dirfd, id, &f);
+	if (r == 0)
+		recover_loaded(rc, f);
+	else if (r == -ENODATA)
+		drop_journal(s, id);
+	else if (r == -EBADMSG)
+		park_damaged(rc, id, "its journal is damaged");
+	else {
+		rc->n->failed++;
+		log_error("recovery: spool file %llx: %s", (unsigned long long)id, strerror(-r));
+	}
+}
+
+/* Data without a journal: the journal is made first and removed last, so something is badly wrong. */
+static void recover_data_only(struct recovery *rc, uint64_t id)
+{
+	char jname[SP_ID_MAX], dname[SP_ID_MAX];
+	struct spool *s = rc->s;
+	struct stat st;
+
+	if (in_use(s, id) || sp_journal_name(id, jname) < 0 || sp_data_name(id, dname) < 0)
+		return;
+	if (faccessat(s->dirfd, jname, F_OK, 0) == 0 || fstatat(s->dirfd, dname, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	if (st.st_size == 0)
+		(void)unlinkat(s->dirfd, dname, 0);
+	else
+		park_damaged(rc, id, "its journal is missing");
+}
+
+static int cmp_id(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+int spool_recover(struct spool *s, struct spool_recovery *ret,
+		  void (*fn)(void *arg, const char *dir, const char *name, const char *what, const struct version *v,
+			     const struct obj_headers *h, uint64_t ino),
+		  void *arg)
+{
+	struct spool_recovery n = { 0 };
+	struct recovery rc = { .s = s, .n = &n, .fn = fn, .arg = arg };
+	_cleanup_free_ uint64_t *journals = NULL, *data = NULL;
+	size_t nj = 0, nd = 0;
+	int r = sp_scan(s->dirfd, ".journal", &journals, &nj);
+
+	if (r < 0)
+		return r;
+	if (nj > 0) /* oldest first: of two files of one name the later one wins */
+		qsort(journals, nj, sizeof(*journals), cmp_id);
+	for (size_t i = 0; i < nj; i++)
+		recover_one(&rc, journals[i]);
+	r = sp_scan(s->dirfd, ".data", &data, &nd);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < nd; i++)
+		recover_data_only(&rc, data[i]);
+	*ret = n;
+	return 0;
+}
+
+/* --- adoption ----------------------------------------------------------------------------------------------------- */
+
+static int copy_file(int from, const char *name, int to, const char *new_name)
+{
+	_cleanup_free_ char *buf = malloc(1 * MiB);
+	_cleanup_close_ int in = openat(from, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	_cleanup_close_ int out = -1;
+	struct stat st;
+	int r = 0;
+
+	if (buf == NULL)
+		return -ENOMEM;
+	if (in < 0 || fstat(in, &st) < 0)
+		return -errno;
+	out = openat(to, new_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (out < 0 || ftruncate(out, st.st_size) < 0)
+		return -errno;
+	for (off_t a = 0, b; r == 0 && (a = lseek(in, a, SEEK_DATA)) >= 0 && a < st.st_size; a = b) {
+		b = lseek(in, a, SEEK_HOLE);
+		if (b < 0)
+			return -errno;
+		b = MIN(b, a + (off_t)MiB);
+		r = base_pread_all(in, buf, (size_t)(b - a), (uint64_t)a);
+		if (r == 0)
+			r = base_pwrite_all(out, buf, (size_t)(b - a), (uint64_t)a);
+	}
+	if (r == 0 && fsync(out) < 0)
+		r = -errno;
+	return r;
+}
+
+static int move_file(int from, const char *name, int to, const char *new_name)
+{
+	int r;
+
+	if (renameat(from, name, to, new_name) == 0)
+		return 0;
+	if (errno == ENOENT)
+		return 0;
+	if (errno != EXDEV)
+		return -errno;
+	r = copy_file(from, name, to, new_name);
+	if (r == 0 && unlinkat(from, name, 0) < 0)
+		r = -errno;
+	return r;
+}
+
+static bool has_file(int dirfd, uint64_t id, const char *suffix)
+{
+	struct str s = { 0 };
+	bool has;
+
+	str_addf(&s, "%llx%s", (unsigned long long)id, suffix);
+	has = s.err == 0 && faccessat(dirfd, s.p, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	str_free(&s);
+	return has;
+}
+
+/* What is known under an id anywhere in a spool: one id is one file, live or parked. */
+enum { HAS_DATA = 1, HAS_JOURNAL = 2, HAS_PARKED = 4 };
+
+static unsigned known(int live, int parked, uint64_t id)
+{
+	return (has_file(live, id, ".data") ? HAS_DATA : 0) | (has_file(live, id, ".journal") ? HAS_JOURNAL : 0) |
+	       (has_file(parked, id, ".json") || has_file(parked, id, ".data") || has_file(parked, id, ".journal") ?
+			HAS_PARKED : 0);
+}
+
+static int move_suffix(int from, uint64_t id, int to, uint64_t new_id, const char *suffix)
+{
+	struct str old_name = { 0 }, new_name = { 0 };
+	int r;
+
+	str_addf(&old_name, "%llx%s", (unsigned long long)id, suffix);
+	str_addf(&new_name, "%llx%s", (unsigned long long)new_id, suffix);
+	r = old_name.err ? old_name.err : new_name.err;
+	if (r == 0)
+		r = move_file(from, old_name.p, to, new_name.p);
+	str_free(&old_name);
+	str_free(&new_name);
+	FAILPOINT("spool.adopt");
+	return r;
+}
+
+struct adoption {
+	struct spool *s;
+	int from, from_parked; /* -1: none */
+};
+
+/* The id here. One that is taken changes; the other half of a file whose move a kill cut short keeps its own. */
+static uint64_t id_here(struct adoption *a, uint64_t id)
+{
+	struct spool *s = a->s;
+	unsigned here = known(s->dirfd, s->parked_fd, id);
+	bool half = here == HAS_DATA && !has_file(a->from, id, ".data") && has_file(a->from, id, ".journal");
+	bool half_parked = here == HAS_PARKED && !has_file(s->parked_fd, id, ".json") && a->from_parked >= 0 &&
+			   has_file(a->from_parked, id, ".json");
+
+	if (here && !half && !half_parked)
+		return sp_new_id(s);
+	mtx_lock(&s->lock);
+	s->last_id = MAX(s->last_id, id);
+	mtx_unlock(&s->lock);
+	return id;
+}
+
+/* Every file that has the last suffix, which is moved last: until it is, the next adoption goes on with that file. */
+static int adopt_dir(struct adoption *a, int from, int to, const char *const *suffix, size_t n)
+{
+	_cleanup_free_ uint64_t *ids = NULL;
+	size_t nids = 0;
+	int r = sp_scan(from, suffix[n - 1], &ids, &nids);
+
+	for (size_t i = 0; i < nids && r == 0; i++) {
+		uint64_t id = id_here(a, ids[i]);
+
+		for (size_t k = 0; k < n && r == 0; k++)
+			r = move_suffix(from, ids[i], to, id, suffix[k]);
+	}
+	return r;
+}
+
+/* Data without a journal: damage, but somebody's bytes. */
+static int adopt_strays(struct adoption *a)
+{
+	static const char *const data[] = { ".data" };
+
+	return adopt_dir(a, a->from, a->s->dirfd, data, 1);
+}
+
+/* Parks that a kill cut short: the note is there, the files are still among the live ones. */
+static int finish_parks(struct adoption *a)
+{
+	_cleanup_free_ uint64_t *ids = NULL;
+	size_t n = 0;
+	int r = sp_scan(a->from_parked, ".json", &ids, &n);
+
+	for (size_t i = 0; i < n && r == 0; i++) {
+		r = move_suffix(a->from, ids[i], a->from_parked, ids[i], ".data");
+		if (r == 0)
+			r = move_suffix(a->from, ids[i], a->from_parked, ids[i], ".journal");
+	}
+	return r;
+}
+
+int spool_adopt(struct spool *s, const char *other_dir)
+{
+	static const char *const live[] = { ".data", ".journal" };
+	static const char *const parked[] = { ".data", ".journal", ".json" };
+	_cleanup_close_ int from = open(other_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_close_ int from_parked = -1;
+	struct adoption a;
+	int r = 0;
+
+	if (from < 0)
+		return -errno;
+	from_parked = openat(from, "parked", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	a = (struct adoption){ .s = s, .from = from, .from_parked = from_parked };
+	if (from_parked >= 0)
+		r = finish_parks(&a);
+	if (r == 0)
+		r = adopt_dir(&a, from, s->dirfd, live, ARRAY_SIZE(live));
+	if (r == 0)
+		r = adopt_strays(&a);
+	if (r == 0 && from_parked >= 0)
+		r = adopt_dir(&a, from_parked, s->parked_fd, parked, ARRAY_SIZE(parked));
+	if (r == 0 && (fsync(s->dirfd) < 0 || fsync(s->parked_fd) < 0))
+		r = -errno;
+	return r;
+}

@@ -35,6 +35,11 @@ struct entry {
 	uint64_t ino;		 /* stable st_ino; 0 is never used, 1 is the root */
 	int64_t asked_ns;	 /* clock_now_ns() just before the question to the store that this answer rests on */
 };
+/*
+ * Has `now` (with headers h) the bytes of `base`? By etag and size, or because h says that a change of metadata made `now`
+ * out of `base` (x-amz-meta-lsvd-was, see FORMAT.md).
+ */
+bool version_same_bytes(const struct version *base, const struct version *now, const struct obj_headers *h);
 void entry_done(struct entry *e); /* frees the contents */
 int must_check entry_copy(struct entry *dst, const struct entry *src);
 
@@ -46,6 +51,7 @@ struct tree_opts {
 	int64_t attr_timeout_ns;  /* 1 s */
 	unsigned head_window;	  /* most parallel HEADs of one growing window; 0 = 64 */
 	bool read_only;
+	struct budget *budget;	  /* for bodies that pass through tree_put_headers and tree_move; may be NULL */
 };
 int must_check tree_open(const struct tree_opts *o, struct tree **ret, struct objerr *err);
 void tree_close(struct tree *t); /* NULL is fine */
@@ -85,6 +91,8 @@ void tree_note_moved_dir(struct tree *t, const char *from_dir, const char *to_di
 /* Forget listings of dir, so that the next question asks the store. */
 void tree_forget(struct tree *t, const char *dir);
 uint64_t tree_new_ino(struct tree *t);
+/* The key of a shown name, "NAME~object" resolved. From what is known: no request. */
+int must_check tree_key(struct tree *t, const char *dir, const char *name, bool is_dir, char **ret);
 
 /* Changes. Each sends what the name says and notes the result in the cache. */
 

@@ -278,5 +278,8 @@ int must_check obj_head(struct objstore *s, const char *key, struct objreq *ret_
 int must_check obj_put(struct objstore *s, const char *key, const void *p, size_t n, const char *if_match,
 		       bool only_new, const struct obj_headers *h, char *ret_etag, struct objerr *err);
 int must_check obj_delete(struct objstore *s, const char *key, const char *if_match, struct objerr *err);
+/* Copies an object of any size by UploadPartCopy, headers included; -ESTALE when src is not etag. Waits. */
+int must_check obj_copy_large(struct objstore *s, const char *src, const char *etag, uint64_t size, const char *dst,
+			      char *ret_etag, struct objerr *err);
 
 #endif

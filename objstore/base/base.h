@@ -22,7 +22,12 @@
 
 #define must_check __attribute__((warn_unused_result))
 #define printf_like(f, a) __attribute__((format(printf, f, a)))
-#define unused __attribute__((unused))
+/* A result that is ignored on purpose; the comment beside it says why. */
+#define ignore(expr)                         \
+	do {                                 \
+		__auto_type ignored_ = (expr); \
+		(void)ignored_;              \
+	} while (0)
 
 #define container_of(p, type, member) ((type *)((char *)(p)-offsetof(type, member)))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))

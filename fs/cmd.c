@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* cmd.c - arguments, messages and help that all sub-commands share. */
+#include "config.h"
+#include "cmd.h"
+
+#include "explain.h"
+#include "objstore/base/str.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct cmd_help cmd_helps[] = {
+	{ "mount", "SOURCE DIR [-f] [-o OPTIONS]",
+	  "Mounts the bucket SOURCE (s3://BUCKET[/PREFIX] or file:///PATH) on DIR. Returns when the mount works.\n"
+	  "  -f          stay in the foreground, messages to standard error\n"
+	  "  -o LIST     options, separated by commas:",
+	  true },
+	{ "umount", "DIR [-f | -l]",
+	  "Waits until everything is in the bucket, then unmounts and waits for the daemon to end.\n"
+	  "  -f          abort at once: programs get errors, unsent data waits in state_dir for the next mount\n"
+	  "  -l          detach from the tree even when it is in use (after sending everything)",
+	  false },
+	{ "probe", "SOURCE [-o OPTIONS] [--json]",
+	  "Checks credentials and rights, measures latency and throughput, shows what the store can do and which\n"
+	  "promise is narrower where it cannot. Writes keys below .lsvd/probe/ of the source and removes them.",
+	  false },
+	{ "status", "DIR [--json]", "Shows what the mount on DIR does: requests, dirty data, memory, recovery.", false },
+	{ "parked", "list|save|retry|drop DIR|SOURCE [ID] [FILE] [--force] [-o OPTIONS] [--json]",
+	  "Bytes that lost a conflict with another node, or that a crash left unfinished.\n"
+	  "  list DIR|SOURCE            what is there, and why\n"
+	  "  save DIR|SOURCE ID FILE    write the bytes to FILE (- is standard output)\n"
+	  "  retry DIR|SOURCE ID        upload if the object is still the one they were based on; --force: anyway\n"
+	  "  drop DIR|SOURCE ID         throw them away",
+	  false },
+	{ "recover", "SOURCE [-o OPTIONS] [--json]",
+	  "Lists renames under way in the bucket and finishes what mounts of this node left behind.", false },
+};
+const size_t cmd_nhelps = ARRAY_SIZE(cmd_helps);
+
+static void say(const char *fmt, va_list ap)
+{
+	fputs("lsvdfs: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+}
+
+int cmd_fail(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(fmt, ap);
+	va_end(ap);
+	return CMD_FAILED;
+}
+
+int cmd_usage(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(fmt, ap);
+	va_end(ap);
+	return CMD_USAGE;
+}
+
+int cmd_help(const char *name)
+{
+	for (size_t i = 0; i < cmd_nhelps; i++) {
+		const struct cmd_help *h = &cmd_helps[i];
+
+		if (strcmp(h->name, name))
+			continue;
+		printf("Usage: lsvdfs %s %s\n\n%s\n", h->name, h->args, h->text);
+		if (h->options)
+			options_help(stdout);
+		else if (strstr(h->args, "OPTIONS"))
+			printf("  -o LIST     options of the mount (lsvdfs mount --help)\n");
+		return CMD_OK;
+	}
+	return CMD_USAGE;
+}
+
+static const char *args_of(const char *name)
+{
+	for (size_t i = 0; i < cmd_nhelps; i++)
+		if (!strcmp(cmd_helps[i].name, name))
+			return cmd_helps[i].args;
+	return "...";
+}
+
+enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE };
+
+bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos, int *ret_npos, int *ret_status)
+{
+	static const struct option longs[] = { { "help", no_argument, NULL, OPT_HELP },
+					       { "json", no_argument, NULL, OPT_JSON },
+					       { "force", no_argument, NULL, OPT_FORCE },
+					       { 0 } };
+	struct objerr err = { 0 };
+	struct str letters = { 0 };
+	int c;
+
+	*ret_status = CMD_USAGE;
+	str_addf(&letters, ":o:%s", a->short_opts);
+	optind = 0; /* glibc: start again, permute */
+	opterr = 0;
+	while (!letters.err && (c = getopt_long(argc, argv, letters.p, longs, NULL)) != -1) {
+		bool ok = false;
+
+		if (c == OPT_HELP) {
+			*ret_status = cmd_help(a->name);
+			goto stop;
+		}
+		if (c == ':') {
+			cmd_usage("%s: option -%c needs an argument", a->name, optopt);
+			goto stop;
+		}
+		if (c == 'o' && a->o) {
+			if (options_parse(a->o, optarg, &err)) {
+				cmd_usage("%s", err.msg[0] ? err.msg : "out of memory");
+				goto stop;
+			}
+			ok = true;
+		} else if (c == OPT_JSON && a->json) {
+			ok = *a->json = true;
+		} else if (c != '?' && a->fn) {
+			ok = a->fn(c == OPT_FORCE ? 'F' : c, optarg, a->ctx);
+		}
+		if (!ok) {
+			cmd_usage("%s: unknown option %s (lsvdfs %s --help)", a->name, argv[optind - 1], a->name);
+			goto stop;
+		}
+	}
+	if (argc - optind < a->min || argc - optind > a->max) {
+		cmd_usage("%s: %s arguments (usage: lsvdfs %s %s)", a->name,
+			  argc - optind < a->min ? "missing" : "too many", a->name, args_of(a->name));
+		goto stop;
+	}
+	*ret_pos = argv + optind;
+	*ret_npos = argc - optind;
+	str_free(&letters);
+	return true;
+stop:
+	str_free(&letters);
+	return false;
+}
+
+bool cmd_is_source(const char *s)
+{
+	return str_has_prefix(s, "s3://") || str_has_prefix(s, "file://") || str_has_prefix(s, "mem:");
+}
+
+int cmd_find_mount(const char *dir, struct mntpoint *ret)
+{
+	_cleanup_free_ char *path = NULL;
+	struct mntpoint m = { 0 };
+	int r = mntpoint_resolve(dir, &path);
+
+	if (!r)
+		r = mntpoint_find(path, &m);
+	if (r == -ENOENT && path)
+		return cmd_fail("%s: not a mount point", dir);
+	if (r)
+		return cmd_fail("%s: %s", dir, explain_errno(r));
+	if (!m.ours) {
+		mntpoint_done(&m);
+		return cmd_fail("%s: not an lsvdfs mount", dir);
+	}
+	*ret = m;
+	return CMD_OK;
+}
+
+int cmd_print_json(json_t *take_doc)
+{
+	int r = take_doc ? json_dumpf(take_doc, stdout, JSON_INDENT(2)) : -1;
+
+	json_decref(take_doc);
+	if (r || putchar('\n') == EOF || fflush(stdout))
+		return cmd_fail("cannot write the answer");
+	return CMD_OK;
+}
+
+const char *cmd_size(uint64_t n, char *buf)
+{
+	static const char *const unit[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	double v = (double)n;
+	size_t i = 0;
+
+	while (v >= 1024 && i + 1 < ARRAY_SIZE(unit)) {
+		v /= 1024;
+		i++;
+	}
+	snprintf(buf, 24, i ? "%.1f %s" : "%.0f %s", v, unit[i]);
+	return buf;
+}
+
+const char *cmd_printable(char *s)
+{
+	for (char *p = s; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 127)
+			*p = '?';
+	return s;
+}
