@@ -3,9 +3,9 @@
  * locallist.c - LIST of the file:// store, in the byte order of keys.
  *
  * A directory sorts as its name with '/' behind it ("a.b" before "a/"), then a depth-first walk meets keys in the order
- * of S3. Each page reads the directories on its way anew, leaves out what lies before its start, and keeps no more names
- * of a directory than fill a page; so the store has no state between pages, and a page of a directory of n names costs
- * one reading of it. Should the kept names not fill the page (some were no keys), the directory is read on from there.
+ * of S3. Each page reads the directories on its way anew, leaves out what lies before its start, and keeps no more
+ * names of a directory than fill a page; so the store has no state between pages, and a page of a directory of n names
+ * costs one reading of it. Should the kept names not fill the page (some were no keys), the directory is read on from there.
  *
  * A directory is a key (its marker) when it was PUT or made by hand; an implicit one counts only for keys below it.
  */
@@ -228,8 +228,11 @@ static int walk_sub(struct walk *w, int parent, const char *name)
 	bool any = false;
 	int r;
 
-	if (fd < 0) /* gone, replaced, or not ours to read: the rest of the listing still counts */
-		return errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EACCES ? WALK_MORE : local_sys();
+	/* Gone, replaced, or not ours to read: the rest of the listing still counts. */
+	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EACCES))
+		return WALK_MORE;
+	if (fd < 0)
+		return local_sys();
 	if (!w->roll) {
 		r = walk_dir(w, fd, base);
 		return r == -ENOENT ? WALK_MORE : r; /* removed while we read it */
