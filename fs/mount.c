@@ -366,6 +366,7 @@ static int build_meta(struct mount *m, struct objerr *err)
 				.db_path = m->db_path,
 				.def = m->opt.def,
 				.attr_timeout_ns = m->opt.attr_timeout_ns,
+				.budget = m->budget,
 				.read_only = m->opt.read_only };
 	struct spool_opts so = { .dir = m->spool_dir,
 				 .store = m->store,
