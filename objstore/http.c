@@ -257,6 +257,7 @@ static int origin_len(const char *url)
 
 static int tls_error(struct http *c, struct http_req *h, CURLcode rc)
 {
+	const char *why = h->detail[0] != '\0' ? h->detail : curl_easy_strerror(rc);
 	int n = origin_len(h->url);
 	long e = 0;
 
@@ -271,11 +272,11 @@ static int tls_error(struct http *c, struct http_req *h, CURLcode rc)
 			       c->ca_file != NULL ? c->ca_file : "system default");
 	else if (rc == CURLE_PEER_FAILED_VERIFICATION)
 		(void)snprintf(h->msg, sizeof(h->msg),
-			       "%.*s: certificate not trusted (%s): name its CA with ca_file=", n, h->url,
-			       curl_easy_strerror(rc));
+			       "%.*s: certificate not trusted (%.100s): is its CA known (ca_file=), is it in date?", n,
+			       h->url, why);
 	else
-		(void)snprintf(h->msg, sizeof(h->msg), "%.*s: TLS failed (%s): does this port speak https?", n, h->url,
-			       curl_easy_strerror(rc));
+		(void)snprintf(h->msg, sizeof(h->msg), "%.*s: TLS failed (%.100s): does this port speak https?", n,
+			       h->url, why);
 	return -EKEYREJECTED;
 }
 
@@ -450,6 +451,7 @@ static int start(struct http *c, struct http_req *h)
 	set_body(h, e);
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, h->slist);
 	curl_easy_setopt(e, CURLOPT_PRIVATE, h);
+	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, h->detail);
 	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, header_cb);
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, h);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, write_cb);
@@ -788,6 +790,7 @@ void http_submit(struct http *c, struct http_req *h)
 		h->body_len += h->iov[i].iov_len;
 	h->outq = -1;
 	h->rounds = 0;
+	h->detail[0] = '\0';
 	h->headed = false;
 	h->head_status = 0;
 	h->slist = NULL;
