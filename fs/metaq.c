@@ -296,6 +296,7 @@ static int merge_and_send(struct sending *s)
 		r = tree_put_headers(q->o.tree, s->e->dir, s->e->name, s->e->is_dir, &now.v, &now.headers, &v, NULL,
 				     &s->err);
 	if (r == 0) {
+		s->base = now.v; /* those bytes carry it now */
 		s->v = v;
 		obj_headers_free(&s->h);
 		s->h = now.headers;
@@ -326,7 +327,7 @@ static int send_once(struct sending *s)
 		log_debug("%s%s: metadata will be sent again: %s", s->e->dir, s->e->name,
 			  s->err.msg[0] ? s->err.msg : strerror(-r));
 	if ((r == 0 || is_final(r)) && q->o.done)
-		q->o.done(q->o.arg, s->e->dir, s->e->name, s->e->is_dir, r, r == 0 ? &s->v : NULL,
+		q->o.done(q->o.arg, s->e->dir, s->e->name, s->e->is_dir, r, &s->base, r == 0 ? &s->v : NULL,
 			  s->found.etag[0] ? &s->found : NULL, &s->h);
 	return r;
 }

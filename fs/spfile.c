@@ -310,6 +310,8 @@ int sp_log_state_locked(struct spfile *f, enum spstate st)
 {
 	struct spj_event ev = { .type = SPJ_STATE, .number = st };
 
+	if (f->nameless)
+		return 0; /* its last state is written: gone */
 	return spj_append(&f->j, &ev);
 }
 

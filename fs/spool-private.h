@@ -101,6 +101,8 @@ struct spfile {
 	struct version src;  /* where missing bytes come from; etag "" = nowhere */
 	char *src_key;
 	uint64_t src_gen;    /* counts changes of src */
+	bool nameless;	     /* unlinked while open: the journal's last state is GONE */
+	uint64_t chseq;	     /* hseq at the last commit */
 	uint64_t base_limit, same_limit;
 	struct ranges have, dirty;
 	bool journal_all;    /* a write failed half way: `dirty` says more than the journal */

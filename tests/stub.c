@@ -159,7 +159,7 @@ static bool read_request(struct conn *c, struct stub_req *r)
 	while (end == NULL) {
 		ssize_t k = recv(c->fd, buf + n, sizeof(buf) - 1 - n, 0);
 
-		if (k <= 0 || n + (size_t)k >= sizeof(buf) - 1)
+		if (k <= 0) /* hung up, or a head that fills the buffer */
 			return false;
 		n += (size_t)k;
 		buf[n] = '\0';
