@@ -15,6 +15,7 @@
 #include "objstore/base/str.h"
 
 #include <fuse_lowlevel.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -407,10 +408,24 @@ static int build_fsd(struct mount *m)
 	return fsd_new(&fo, &m->fsd);
 }
 
+/*
+ * memory= counts bytes in use; without this glibc would keep several times as many. It raises the size from which a
+ * buffer is a mapping of its own to that of the largest one freed, up to 32 MiB: part and window buffers would then lie
+ * in the heaps of many threads, and what is freed there rarely goes back to the kernel. A fixed size stops the raising.
+ */
+static void return_freed_memory(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+#endif
+}
+
 static int build(struct mount *m, struct objerr *err)
 {
-	int r = take_slots(m, err);
+	int r;
 
+	return_freed_memory();
+	r = take_slots(m, err);
 	if (!r)
 		r = budget_new(m->opt.memory, &m->budget);
 	if (!r)

@@ -689,9 +689,7 @@ int rename_dir(struct fsd *f, struct inode *i, struct inode *sp, const char *sna
 		r = -EBUSY; /* another rename moved it while we waited; the kernel holds the lock that forbids this */
 	if (r == 0)
 		r = metaq_sync_below(f->o.metaq, from, err);
-	if (r == 0 && dst)
-		inode_unlink_name(f, dst);
-	if (r == 0)
+	if (r == 0) /* the target's node loses its name when this one gets it, not before: a refused rename changes nothing */
 		r = move_tree(f, i, dp, dname, from, to, err);
 	if (r == 0 && dst) {
 		mtx_lock(&dst->lock);
