@@ -6,6 +6,8 @@
  */
 #include "inode.h"
 
+#define RETRY_NS (5 * NSEC_PER_SEC)
+
 struct async_file {
 	struct list link;
 	struct inode *i; /* a reference */
@@ -21,9 +23,17 @@ void async_init(struct fsd *f)
 static void await_upload(struct fsd *f, struct inode *i)
 {
 	struct objerr err = { 0 };
+	int r = file_commit(f, i, 0, &err); /* logged, and parked where it lost */
 
-	ignore(file_commit(f, i, 0, &err)); /* logged and parked where it failed */
-	file_last_release(f, i);	    /* nothing, while somebody has it open */
+	mtx_lock(&f->async_lock);
+	if (r < 0 && r != -ESTALE) /* the spool goes on trying; so do we, in its pace */
+		while (!f->async_stop && cond_wait_until(&f->async_more, &f->async_lock, clock_now_ns() + RETRY_NS) == 0)
+			;
+	mtx_unlock(&f->async_lock);
+	if (r == 0 || r == -ESTALE)
+		file_last_release(f, i); /* nothing, while somebody has it open */
+	else
+		async_watch(f, i);
 }
 
 static void *async_main(void *arg)

@@ -80,7 +80,6 @@ static void make(struct call *c, enum making what, const struct attr *given, con
 		return;
 	}
 	dir_reply_entry(c, i);
-	inode_put(f, i);
 }
 
 void change_op_mkdir(struct call *c)
@@ -132,26 +131,21 @@ void change_op_readlink(struct call *c)
 
 /* --- removing ----------------------------------------------------------------------------------------------------- */
 
-static bool still_there(struct fsd *f, struct inode *i, struct inode *parent, const char *name)
-{
-	bool same;
-
-	mtx_lock(&f->inodes);
-	same = i->linked && i->parent == parent && strcmp(i->name, name) == 0;
-	mtx_unlock(&f->inodes);
-	return same;
-}
-
 static int unlink_op(struct fsd *f, struct inode *parent, const char *name, struct inode *i, struct objerr *err)
 {
 	_cleanup_free_ char *dir = NULL;
+	struct obj_headers h = { 0 };
+	struct version v;
 	struct guard g;
-	bool stored;
-	int r = guard_enter_dir(f, &g, parent, &dir);
+	bool stored, waited;
+	int r = file_settle_acked(f, i, err);
 
+	if (r < 0 && r != -ESTALE) /* parked: the name is to go all the same */
+		return r;
+	r = guard_enter_dir(f, &g, parent, &dir);
 	if (r < 0)
 		return r;
-	if (!still_there(f, i, parent, name)) {
+	if (!inode_is(f, i, parent, name)) {
 		r = -ENOENT;
 		goto out;
 	}
@@ -159,11 +153,15 @@ static int unlink_op(struct fsd *f, struct inode *parent, const char *name, stru
 	if (r < 0)
 		goto out;
 	mtx_lock(&i->lock);
-	stored = i->base.etag[0] != 0;
+	stored = i->base.etag[0] != 0 || i->tried;
+	v = i->base;
 	mtx_unlock(&i->lock);
-	ignore(metaq_take(f->o.metaq, dir, name, false, NULL));
+	waited = metaq_take(f->o.metaq, dir, name, false, &h) == 0; /* it must not arrive after the removal */
 	if (stored)
 		r = tree_unlink(f->o.tree, dir, name, err);
+	if (r < 0 && waited)
+		ignore(metaq_put(f->o.metaq, dir, name, false, &v, &h));
+	obj_headers_free(&h);
 	if (r == 0) {
 		file_unlinked(f, i);
 		inode_touch_dir(parent);
@@ -212,6 +210,8 @@ bool fsd_has_local_below(struct fsd *f, struct inode *dir)
 static int rmdir_op(struct fsd *f, struct inode *parent, const char *name, struct inode *i, struct objerr *err)
 {
 	_cleanup_free_ char *dir = NULL;
+	struct obj_headers h = { 0 };
+	struct version v;
 	struct guard g;
 	int r = guard_enter_dir(f, &g, parent, &dir);
 
@@ -220,8 +220,16 @@ static int rmdir_op(struct fsd *f, struct inode *parent, const char *name, struc
 	if (fsd_has_local_below(f, i))
 		r = -ENOTEMPTY;
 	if (r == 0) {
-		ignore(metaq_take(f->o.metaq, dir, name, true, NULL));
+		bool waited = metaq_take(f->o.metaq, dir, name, true, &h) == 0;
+
 		r = tree_rmdir(f->o.tree, dir, name, err);
+		if (r < 0 && waited) {
+			mtx_lock(&i->lock);
+			v = i->base;
+			mtx_unlock(&i->lock);
+			ignore(metaq_put(f->o.metaq, dir, name, true, &v, &h));
+		}
+		obj_headers_free(&h);
 	}
 	if (r == 0) {
 		inode_unlink_name(f, i);
@@ -266,6 +274,34 @@ static int node_name(struct fsd *f, struct inode *i, char **ret_dir, char **ret_
 	return *ret_dir && *ret_name ? 0 : -ENOMEM;
 }
 
+/* The same, with the guard that keeps renames of directories above away. */
+static int node_enter(struct fsd *f, struct guard *g, struct inode *i, char **ret_dir, char **ret_name)
+{
+	int r;
+
+	if (i != f->root)
+		return guard_enter_inode(f, g, i, ret_dir, ret_name);
+	r = node_name(f, i, ret_dir, ret_name);
+	return r < 0 ? r : guard_enter(f, g, "");
+}
+
+/* Is the entry the version that the node shows? A node that nobody has open moves on to it. */
+static bool same_version(struct inode *i, const struct entry *e)
+{
+	bool same;
+
+	mtx_lock(&i->lock);
+	same = version_equal(&i->base, &e->v) || version_same_bytes(&i->base, &e->v, &e->headers);
+	if (!same && i->nopen == 0 && !i->superseded && !i->unlinked && e->asked_ns >= i->base_ns) {
+		i->base = e->v;
+		i->attr = e->attr;
+		i->asked_ns = e->asked_ns;
+		same = true;
+	}
+	mtx_unlock(&i->lock);
+	return same;
+}
+
 /*
  * All headers that the node's object has or will have, waiting changes included. sp_headers: they belong to a file with
  * a spool file (kept at the node); else *ret_v is the version that they are of.
@@ -293,6 +329,10 @@ static int node_headers(struct fsd *f, struct inode *i, const char *dir, const c
 		return -ESTALE;
 	if (r < 0)
 		return r;
+	if (!i->is_dir && !same_version(i, &e)) {
+		entry_done(&e);
+		return -ESTALE; /* another version has the name: ours must not be written onto it */
+	}
 	*ret_v = e.v;
 	if (metaq_peek(f->o.metaq, dir, name, i->is_dir, ret) < 0) {
 		*ret = e.headers;
@@ -354,10 +394,14 @@ static int setattr_op(struct fsd *f, struct inode *i, const struct stat *st, int
 	_cleanup_free_ char *dir = NULL, *name = NULL;
 	struct obj_headers h = { 0 };
 	struct version v;
+	struct guard g;
 	struct attr a;
 	bool dirty;
 	int r;
 
+	r = file_settle_acked(f, i, err);
+	if (r < 0)
+		return r;
 	mtx_lock(&i->lock);
 	dirty = i->unlinked || (i->sp && spfile_dirty(i->sp));
 	if (dirty)
@@ -367,26 +411,29 @@ static int setattr_op(struct fsd *f, struct inode *i, const struct stat *st, int
 		return 0;
 	r = dir_refresh(f, i, true, err);
 	if (r == 0)
-		r = node_name(f, i, &dir, &name);
-	if (r == 0)
-		r = node_headers(f, i, dir, name, &h, &v, err);
+		r = node_enter(f, &g, i, &dir, &name);
 	if (r < 0)
 		return r;
+	r = node_headers(f, i, dir, name, &h, &v, err);
+	if (r < 0)
+		goto out;
 	mtx_lock(&i->lock);
 	a = i->attr;
 	mtx_unlock(&i->lock);
 	apply(&a, st, to_set);
 	r = attr_to_headers(&a, &h);
-	if (r < 0) {
-		obj_headers_free(&h);
-		return r;
-	}
-	r = store_headers(f, i, dir, name, &v, &h);
+	if (r == 0)
+		r = store_headers(f, i, dir, name, &v, &h);
 	if (r == 0) {
 		mtx_lock(&i->lock);
 		i->attr = a;
+		if (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))
+			i->dir_changed = (struct timespec){ 0 }; /* what was set counts from here on */
 		mtx_unlock(&i->lock);
 	}
+out:
+	obj_headers_free(&h);
+	guard_leave(f, &g);
 	return r;
 }
 
@@ -441,14 +488,19 @@ void change_op_setxattr(struct call *c)
 	struct objerr err = { 0 };
 	struct timespec now = clock_real_ts();
 	struct version v;
+	struct guard g;
 	struct attr a;
+	bool entered = false;
 	int r = i ? 0 : -ESTALE;
 
 	if (r == 0) {
 		inode_begin(i);
-		r = dir_refresh(f, i, true, &err);
+		r = file_settle_acked(f, i, &err);
 		if (r == 0)
-			r = i->unlinked ? -ENOENT : node_name(f, i, &dir, &name);
+			r = dir_refresh(f, i, true, &err);
+		if (r == 0)
+			r = node_enter(f, &g, i, &dir, &name);
+		entered = r == 0;
 		if (r == 0)
 			r = node_headers(f, i, dir, name, &h, &v, &err);
 		if (r == 0)
@@ -468,6 +520,8 @@ void change_op_setxattr(struct call *c)
 			mtx_unlock(&i->lock);
 		}
 		obj_headers_free(&h);
+		if (entered)
+			guard_leave(f, &g);
 		inode_end(i);
 	}
 	complain("setxattr", c->name, r, &err);

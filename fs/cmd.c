@@ -83,6 +83,14 @@ int cmd_help(const char *name)
 	return CMD_USAGE;
 }
 
+static const char *args_of(const char *name)
+{
+	for (size_t i = 0; i < cmd_nhelps; i++)
+		if (!strcmp(cmd_helps[i].name, name))
+			return cmd_helps[i].args;
+	return "...";
+}
+
 enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE };
 
 bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos, int *ret_npos, int *ret_status)
@@ -127,8 +135,8 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 		}
 	}
 	if (argc - optind < a->min || argc - optind > a->max) {
-		cmd_usage("%s: %s arguments (lsvdfs %s --help)", a->name,
-			  argc - optind < a->min ? "missing" : "too many", a->name);
+		cmd_usage("%s: %s arguments (usage: lsvdfs %s %s)", a->name,
+			  argc - optind < a->min ? "missing" : "too many", a->name, args_of(a->name));
 		goto stop;
 	}
 	*ret_pos = argv + optind;
@@ -154,7 +162,7 @@ int cmd_find_mount(const char *dir, struct mntpoint *ret)
 	if (!r)
 		r = mntpoint_find(path, &m);
 	if (r == -ENOENT && path)
-		return cmd_fail("%s: nothing is mounted there", dir);
+		return cmd_fail("%s: not a mount point", dir);
 	if (r)
 		return cmd_fail("%s: %s", dir, explain_errno(r));
 	if (!m.ours) {

@@ -186,23 +186,42 @@ static char *path_of(const char *spool, uint64_t id)
 	return path;
 }
 
+/* parked_save() writes at offsets; standard output may be a pipe, or a file that others append to. */
+static int copy_to_stdout(int fd)
+{
+	char buf[65536];
+	ssize_t n;
+
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return -errno;
+	while ((n = read(fd, buf, sizeof(buf))) > 0)
+		if (fwrite(buf, 1, (size_t)n, stdout) != (size_t)n)
+			return -errno;
+	if (n < 0 || fflush(stdout))
+		return -errno;
+	return 0;
+}
+
 static int do_save(const char *spool, const char *idstr, uint64_t id, const char *file)
 {
 	bool out = !strcmp(file, "-");
-	int fd = out ? STDOUT_FILENO : open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	int r;
+	int fd, r;
 
+	if (out)
+		fd = open("/var/tmp", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	else
+		fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return cmd_fail("%s: %m", file);
+		return cmd_fail("%s: %s", out ? "/var/tmp" : file, explain_errno(-errno));
 	r = parked_save(spool, id, fd);
-	if (!out) {
-		if (!r && fsync(fd))
-			r = -errno;
-		if (close(fd) && !r)
-			r = -errno;
-		if (r)
-			unlink(file);
-	}
+	if (!r && out)
+		r = copy_to_stdout(fd);
+	if (!r && !out && fsync(fd))
+		r = -errno;
+	if (close(fd) && !r)
+		r = -errno;
+	if (r && !out)
+		unlink(file);
 	return r ? cmd_fail("%s: cannot save: %s", idstr, r == -ENOENT ? "no such id" : explain_errno(r)) : CMD_OK;
 }
 

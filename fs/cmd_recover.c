@@ -71,7 +71,7 @@ static void note_file(void *arg, const char *dir, const char *name, const char *
 }
 
 static void metaq_nothing(void *arg, const char *dir, const char *name, bool is_dir, int status,
-			  const struct version *v, const struct version *found, const struct obj_headers *h)
+			  const struct version *base, const struct version *v, const struct version *found, const struct obj_headers *h)
 {
 }
 

@@ -197,10 +197,11 @@ static json_t *do_log(json_t *req)
 	return json_pack("{s:b}", "ok", 1);
 }
 
-/* After a retry the name's attributes are others. */
-static void forget_path(struct mount *m, const char *dir_path)
+/* After a retry the name's attributes are others. path is a key; the tree knows names below the mount's prefix. */
+static void forget_path(struct mount *m, const char *path)
 {
-	_cleanup_free_ char *dir = strdup(dir_path);
+	size_t n = strlen(m->url.prefix);
+	_cleanup_free_ char *dir = strdup(path + (strncmp(path, m->url.prefix, n) ? 0 : n));
 	char *slash = dir ? strrchr(dir, '/') : NULL;
 
 	if (!dir)

@@ -9,6 +9,8 @@
 #include "inode.h"
 #include <stdio.h>
 
+#define FUSE_NAME_OFFSET_DIRENTPLUS 152 /* smallest entry of a READDIRPLUS reply: linux/fuse.h, struct fuse_direntplus */
+
 struct snapent {
 	char *name;
 	uint64_t ino;
@@ -57,7 +59,8 @@ static bool own_truth(struct inode *i)
 	bool own;
 
 	mtx_lock(&i->lock);
-	own = i->sp && !i->unlinked && !i->superseded && (spfile_dirty(i->sp) || i->base.etag[0] == 0 || i->sealing);
+	own = i->sp && !i->unlinked && !i->superseded &&
+	      (spfile_dirty(i->sp) || i->base.etag[0] == 0 || i->sealing || i->acked);
 	mtx_unlock(&i->lock);
 	return own;
 }
@@ -80,18 +83,20 @@ int dir_find(struct fsd *f, struct inode *parent, const char *name, unsigned fla
 	if (r < 0)
 		goto out;
 	r = tree_lookup(f->o.tree, dir, name, flags | TREE_ATTRS, &e, err);
-	if (r == -ENOENT && i && own_truth(i)) { /* made here meanwhile */
+	if (r == -ENOENT && i && own_truth(i) && inode_is(f, i, parent, name)) { /* written here meanwhile */
 		if (kernel)
 			inode_lookup_inc(f, i);
 		*ret = i;
 		return 0;
 	}
-	if (r == -ENOENT && i) { /* removed elsewhere */
-		mtx_lock(&i->lock);
-		i->superseded = !i->is_dir;
-		mtx_unlock(&i->lock);
-		inode_unlink_name(f, i);
+	if (r == -ENOENT && i && i->is_dir && fsd_has_local_below(f, i)) { /* it will be there with its first file */
+		if (kernel)
+			inode_lookup_inc(f, i);
+		*ret = i;
+		return 0;
 	}
+	if (r == -ENOENT && i)
+		inode_gone(f, i, parent, name);
 	if (r < 0)
 		goto out;
 	overlay_metaq(f, dir, &e);
@@ -102,9 +107,10 @@ out:
 	return r;
 }
 
-void dir_reply_entry(struct call *c, struct inode *i)
+void dir_reply_entry(struct call *c, struct inode *take_i)
 {
 	struct fuse_entry_param p = { 0 };
+	struct inode *i = take_i;
 
 	mtx_lock(&i->lock);
 	p.ino = i->id;
@@ -113,6 +119,7 @@ void dir_reply_entry(struct call *c, struct inode *i)
 	mtx_unlock(&i->lock);
 	if (!call_claim(c) || fuse_reply_entry(c->req, &p) < 0)
 		inode_forget(c->f, i->id, 1); /* the kernel never heard of it */
+	inode_put(c->f, i);
 	call_done(c);
 }
 
@@ -130,7 +137,6 @@ void dir_op_lookup(struct call *c)
 		return;
 	}
 	dir_reply_entry(c, i);
-	inode_put(c->f, i);
 }
 
 int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)
@@ -173,7 +179,7 @@ int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)
 
 			dir[n] = 0;
 			slash = memrchr(dir, '/', n);
-			r = str_copy(e.name, sizeof e.name, slash ? slash + 1 : dir);
+			ignore(str_copy(e.name, sizeof e.name, slash ? slash + 1 : dir)); /* a name of ours fits */
 			if (slash)
 				slash[1] = 0;
 			else
@@ -181,7 +187,11 @@ int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)
 		}
 		overlay_metaq(f, dir, &e);
 		mtx_lock(&i->lock);
-		if (!(i->sp && spfile_dirty(i->sp)) && e.asked_ns >= i->asked_ns) {
+		if (!i->is_dir && !version_equal(&i->base, &e.v) && i->nopen == 0 && e.asked_ns >= i->base_ns &&
+		    (S_ISLNK(i->attr.mode) || (i->attr.mode & S_IFMT) != (e.attr.mode & S_IFMT)))
+			r = -ESTALE; /* another target or type needs another nodeid */
+		if (!i->sealing && !i->acked && !(i->sp && spfile_dirty(i->sp)) && e.asked_ns >= i->asked_ns &&
+		    e.asked_ns >= i->base_ns && r == 0) {
 			if (i->is_dir || version_equal(&i->base, &e.v) || (i->nopen == 0 && !i->sp)) {
 				i->base = e.v;
 				i->attr = e.attr;
@@ -191,7 +201,7 @@ int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)
 		mtx_unlock(&i->lock);
 	}
 	entry_done(&e);
-	return 0;
+	return r;
 }
 
 void dir_op_getattr(struct call *c)
@@ -372,6 +382,8 @@ out:
 struct dirbuf {
 	char *p;
 	size_t cap, len;
+	uint64_t *told; /* nodeids that the kernel counts when the reply arrives */
+	size_t ntold;
 };
 
 /* One entry; false when the buffer is full. */
@@ -420,6 +432,8 @@ static bool emit(struct call *c, struct inode *dir, struct dirbuf *b, const stru
 		mtx_unlock(&i->lock);
 		inode_put(c->f, i);
 	}
+	if (p.ino)
+		b->told[b->ntold++] = p.ino;
 	n = fuse_add_direntry_plus(c->req, b->p + b->len, b->cap - b->len, se->name, &p, next);
 	b->len += n;
 	return true;
@@ -456,7 +470,7 @@ static int fill(struct call *c, struct inode *dir, struct handle *h, struct dirb
 	s = h->snap;
 	if (pos == 0 && emit_dot(c, b, ".", dir->ino, 1))
 		pos = 1;
-	if (pos == 1 && emit_dot(c, b, "..", dir->parent ? dir->parent->ino : 1, 2))
+	if (pos == 1 && emit_dot(c, b, "..", inode_parent_ino(c->f, dir), 2))
 		pos = 2;
 	while (pos >= 2) {
 		size_t k = pos - 2;
@@ -484,7 +498,8 @@ void dir_op_readdir(struct call *c)
 	int r = h && dir ? 0 : -EBADF;
 
 	b.p = malloc(b.cap);
-	if (!b.p)
+	b.told = calloc(b.cap / FUSE_NAME_OFFSET_DIRENTPLUS + 1, sizeof *b.told);
+	if (!b.p || !b.told)
 		r = -ENOMEM;
 	if (r == 0) {
 		mtx_lock(&h->dlock); /* held across the store: it serializes readers of one handle, as the kernel does */
@@ -497,12 +512,17 @@ void dir_op_readdir(struct call *c)
 	if (r < 0) {
 		if (err.msg[0])
 			log_warn("readdir: %s", err.msg);
+		for (size_t k = 0; k < b.ntold; k++)
+			inode_forget(c->f, b.told[k], 1);
 		free(b.p);
+		free(b.told);
 		call_err(c, r);
 		return;
 	}
-	if (call_claim(c))
-		fuse_reply_buf(c->req, b.p, b.len);
+	if (!call_claim(c) || fuse_reply_buf(c->req, b.p, b.len) < 0)
+		for (size_t k = 0; k < b.ntold; k++)
+			inode_forget(c->f, b.told[k], 1);
 	free(b.p);
+	free(b.told);
 	call_done(c);
 }

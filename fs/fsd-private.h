@@ -75,6 +75,9 @@ struct handle {
 	pid_t opener;	     /* thread id that opened */
 	pid_t opener_tgid;
 	unsigned refs;	     /* under handles_lock */
+	_Atomic bool unchecked; /* opened while metadata waited: the first read asks */
+	bool lost_told;	     /* this handle's owner knows that bytes were parked */
+	bool opener_closed;  /* the opener's own descriptor is closed: whoever closes now is the last */
 	char opened[OBJ_ETAG_MAX]; /* version opened without KEEP_CACHE; confirms the kernel's pages */
 	/* under fsd.chunks */
 	uint64_t next_off, window;
@@ -137,6 +140,8 @@ int must_check guard_enter_dir(struct fsd *f, struct guard *g, struct inode *dir
 /* file.c */
 void file_op_open(struct call *c);
 void file_op_create(struct call *c);
+/* First read of a handle that was opened without a question. -ESTALE: another version is there now. */
+int must_check file_check_late(struct fsd *f, struct handle *h, struct objerr *err);
 void file_op_read(struct call *c);
 void file_op_write(struct call *c);
 void file_op_flush(struct call *c);
@@ -154,7 +159,10 @@ int must_check file_keep_bytes(struct fsd *f, struct inode *i, struct objerr *er
 /* After the name went: nameless from here on. Caller holds the operation. */
 void file_unlinked(struct fsd *f, struct inode *i);
 bool file_write_inline(struct fsd *f, struct inode *i, const void *buf, size_t n, off_t off, int *ret);
-/* Sees to it that the node has a spool file (whole: its old bytes are not needed). Pool threads only. */
+/* async_close: what was acknowledged goes up before anything else happens to the file. Caller holds the operation. */
+int must_check file_settle_acked(struct fsd *f, struct inode *i, struct objerr *err);
+/* Sees to it that the node has a spool file (whole: its old bytes are not needed). The caller holds the operation.
+ * -ESTALE: bytes written before were parked. */
 int must_check file_need_sp(struct fsd *f, struct inode *i, bool whole);
 /* The headers of the node's next upload: its attributes over what the object has. */
 int must_check file_headers(struct fsd *f, struct inode *i, const char *dir, const char *name, const struct attr *a,
@@ -185,7 +193,8 @@ void dir_op_readdir(struct call *c);
 void dir_op_lookup(struct call *c);
 void dir_op_getattr(struct call *c);
 void dirsnap_free(struct dirsnap *s);
-void dir_reply_entry(struct call *c, struct inode *i);
+/* Answers with the node, which has one lookup count for it; ends the call and drops the reference. */
+void dir_reply_entry(struct call *c, struct inode *take_i);
 /* Name -> node, overlay applied. -ENOENT. */
 int must_check dir_find(struct fsd *f, struct inode *parent, const char *name, unsigned flags, bool kernel,
 			struct inode **ret, struct objerr *err);

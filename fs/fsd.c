@@ -59,11 +59,15 @@ static void forget_handle(struct hnode *n, void *arg)
 	free(h);
 }
 
+void fsd_stop(struct fsd *f)
+{
+	async_stop(f);
+}
+
 void fsd_free(struct fsd *f)
 {
 	if (!f)
 		return;
-	async_stop(f);
 	chunks_wait(f);
 	budget_set_reclaim(f->o.budget, NULL, NULL);
 	htab_each(&f->handles, forget_handle, NULL);
@@ -224,16 +228,15 @@ void fsd_status(struct fsd *f, json_t *obj)
 	json_object_set_new(obj, "stale_opens", json_integer((json_int_t)atomic_load(&f->n_stale_opens)));
 }
 
-void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, int status, const struct version *v,
-		    const struct version *found, const struct obj_headers *h)
+void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, int status, const struct version *base,
+		    const struct version *v, const struct version *found, const struct obj_headers *h)
 {
 	struct fsd *f = *(struct fsd **)arg;
 	struct inode *p, *i = NULL;
 	char *copy, *save = NULL;
 
-	(void)found;
 	(void)h;
-	if (!f || status < 0)
+	if (!f || status < 0 || found) /* found: v has another writer's bytes, and the next open meets them */
 		return;
 	/* the node, when it is known: walk down by names, without asking anybody */
 	copy = strdup(dir);
@@ -251,11 +254,15 @@ void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, i
 		i = inode_child(f, p, name);
 	if (i && i->is_dir == is_dir) {
 		mtx_lock(&i->lock);
-		if (!i->superseded && !i->unlinked && !(i->sp && spfile_dirty(i->sp))) {
+		if (!i->superseded && !i->unlinked && strcmp(i->base.etag, base->etag) == 0) {
 			if (strcmp(i->pages, i->base.etag) == 0)
 				memcpy(i->pages, v->etag, sizeof i->pages); /* the same bytes */
+			/* a file that is being written goes on from there as well: the bytes are the same */
+			if (i->sp && spfile_rebase(i->sp, &i->base, v) < 0)
+				log_warn("%s%s: its spool file takes no more records", dir, name);
 			i->base = *v;
 			i->base_gen++;
+			i->base_ns = clock_now_ns();
 		}
 		mtx_unlock(&i->lock);
 	}

@@ -36,8 +36,8 @@ struct fsd_opts {
 };
 int must_check fsd_new(const struct fsd_opts *o, struct fsd **ret);
 /* To be given to metaq_open together with the address of a struct fsd * that is filled before the mount starts. */
-void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, int status, const struct version *v,
-		    const struct version *found, const struct obj_headers *h);
+void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, int status, const struct version *base,
+		    const struct version *v, const struct version *found, const struct obj_headers *h);
 /* userdata of the session = struct fsd *. nolock_error: every lock call gets ENOLCK. */
 const struct fuse_lowlevel_ops *fsd_fuse_ops(bool nolock_error);
 void fsd_attach(struct fsd *f, struct fuse_session *se);
@@ -45,6 +45,8 @@ void fsd_attach(struct fsd *f, struct fuse_session *se);
 int must_check session_loop(struct fuse_session *se, unsigned readers);
 /* Uploads every dirty file and every waiting metadata change. First error; what failed stays in the spool or is parked. */
 int must_check fsd_drain(struct fsd *f, struct objerr *err);
+/* Ends the threads that use metaq and spool; what they waited for stays in the spool. Before metaq_close. */
+void fsd_stop(struct fsd *f);
 void fsd_free(struct fsd *f);
 /* Intents of directory renames: the text of one, and going on with it (store and prefix of the mount). */
 int must_check rename_intent_parse(const char *p, size_t n, char **ret_from, char **ret_to, char **ret_node);

@@ -3,6 +3,9 @@
 #include "inode.h"
 #include <string.h>
 
+/* Metadata of the mounted root itself is an object of its own that no listing vouches for: asked this seldom. */
+#define ROOT_AGE (30 * NSEC_PER_SEC)
+
 static uint64_t name_hash(const struct inode *parent, const char *name)
 {
 	return hash_bytes(name, strlen(name), parent->id);
@@ -259,6 +262,23 @@ static void take_entry_locked(struct fsd *f, struct inode *i, const struct entry
 	nodetab_set_version(f->nodetab, i->id, &i->base);
 }
 
+/* Is what the store says so different that the kernel needs another nodeid? Caller holds the node's lock. */
+static bool takes_other_node(const struct inode *i, const struct entry *e)
+{
+	if (i->is_dir != e->is_dir)
+		return true;
+	if (i->is_dir || version_equal(&i->base, &e->v))
+		return false;
+	if (e->asked_ns < i->base_ns || e->asked_ns < i->asked_ns)
+		return false; /* asked before our own last change was complete */
+	if (i->sealing || i->acked || (i->sp && spfile_dirty(i->sp)))
+		return false; /* our own bytes are newer */
+	if (i->nopen > 0 || i->sp)
+		return true;
+	/* cached link targets and types belong to the nodeid: the kernel drops only the pages of regular files */
+	return S_ISLNK(i->attr.mode) || (i->attr.mode & S_IFMT) != (e->attr.mode & S_IFMT);
+}
+
 int inode_for_entry(struct fsd *f, struct inode *parent, const struct entry *e, bool kernel, struct inode **ret)
 {
 	struct inode *i;
@@ -268,18 +288,15 @@ int inode_for_entry(struct fsd *f, struct inode *parent, const struct entry *e, 
 	i = find_name_locked(f, parent, e->name);
 	if (i) {
 		mtx_lock(&i->lock);
-		if (i->is_dir != e->is_dir ||
-		    (!i->is_dir && (i->nopen > 0 || i->sp) && !version_equal(&i->base, &e->v) && i->asked_ns <= e->asked_ns &&
-		     !(i->sp && spfile_dirty(i->sp)))) {
+		if (takes_other_node(i, e)) {
 			i->superseded = !i->is_dir;
 			unlink_locked(f, i);
 			mtx_unlock(&i->lock);
 			i = NULL;
 		} else {
-			if (i->is_dir || !i->sp) {
-				if (i->is_dir || version_equal(&i->base, &e->v) || i->nopen == 0)
-					take_entry_locked(f, i, e);
-			}
+			if (i->is_dir || (!i->sp && e->asked_ns >= i->base_ns &&
+					  (version_equal(&i->base, &e->v) || i->nopen == 0)))
+				take_entry_locked(f, i, e);
 			mtx_unlock(&i->lock);
 			i->refs++;
 		}
@@ -322,6 +339,43 @@ int inode_new(struct fsd *f, struct inode *parent, const char *name, bool is_dir
 	return r;
 }
 
+static bool is_locked(const struct inode *i, const struct inode *parent, const char *name)
+{
+	return i->linked && i->parent == parent && strcmp(i->name, name) == 0;
+}
+
+bool inode_is(struct fsd *f, struct inode *i, struct inode *parent, const char *name)
+{
+	bool is;
+
+	mtx_lock(&f->inodes);
+	is = is_locked(i, parent, name);
+	mtx_unlock(&f->inodes);
+	return is;
+}
+
+void inode_gone(struct fsd *f, struct inode *i, struct inode *parent, const char *name)
+{
+	mtx_lock(&f->inodes);
+	if (is_locked(i, parent, name)) { /* else a rename of ours has moved it while the question was under way */
+		unlink_locked(f, i);
+		mtx_lock(&i->lock);
+		i->superseded = !i->is_dir;
+		mtx_unlock(&i->lock);
+	}
+	mtx_unlock(&f->inodes);
+}
+
+uint64_t inode_parent_ino(struct fsd *f, struct inode *i)
+{
+	uint64_t ino;
+
+	mtx_lock(&f->inodes);
+	ino = i->parent ? i->parent->ino : i->ino;
+	mtx_unlock(&f->inodes);
+	return ino;
+}
+
 void inode_unlink_name(struct fsd *f, struct inode *i)
 {
 	mtx_lock(&f->inodes);
@@ -331,13 +385,16 @@ void inode_unlink_name(struct fsd *f, struct inode *i)
 
 int inode_move(struct fsd *f, struct inode *i, struct inode *parent, const char *name)
 {
-	struct inode *old_parent, *chain = NULL;
+	struct inode *old_parent, *other, *chain = NULL;
 	char *n = strdup(name);
 
 	if (!n)
 		return -ENOMEM;
 	mtx_lock(&f->inodes);
 	unlink_locked(f, i);
+	other = find_name_locked(f, parent, name); /* a lookup may have made one meanwhile */
+	if (other)
+		unlink_locked(f, other);
 	old_parent = i->parent;
 	parent->refs++;
 	i->parent = parent;
@@ -432,6 +489,20 @@ void inode_set_local(struct fsd *f, struct inode *i, bool local)
 	free_chain(f, chain);
 }
 
+struct spfile *inode_take_sp(struct inode *i)
+{
+	struct spfile *sp;
+
+	mtx_lock(&i->lock);
+	sp = i->sp;
+	i->sp = NULL;
+	obj_headers_free(&i->headers);
+	while (i->sp_users > 0)
+		cond_wait(&i->ops_idle, &i->lock);
+	mtx_unlock(&i->lock);
+	return sp;
+}
+
 void inode_begin(struct inode *i)
 {
 	mtx_lock(&i->lock);
@@ -484,17 +555,21 @@ void inode_stat_locked(struct fsd *f, struct inode *i, struct stat *st)
 		st->st_size = (off_t)(i->sp ? spfile_size(i->sp) : i->base.size);
 	}
 	st->st_blocks = (st->st_size + 511) / 512;
+	i->told_size = (uint64_t)st->st_size;
 }
 
 /* Dirty files and nameless ones are this node's own truth. */
 static bool own_truth_locked(const struct inode *i)
 {
-	return i->unlinked || i->superseded || (i->sp && (spfile_dirty(i->sp) || i->base.etag[0] == 0));
+	return i->unlinked || i->superseded || i->acked || i->sealing ||
+	       (i->sp && (spfile_dirty(i->sp) || i->base.etag[0] == 0));
 }
 
 bool inode_fresh_locked(struct fsd *f, const struct inode *i)
 {
-	return own_truth_locked(i) || (i->asked_ns != INT64_MIN && clock_now_ns() - i->asked_ns < f->o.attr_timeout_ns);
+	int64_t age = i == f->root ? MAX(ROOT_AGE, f->o.attr_timeout_ns) : f->o.attr_timeout_ns;
+
+	return own_truth_locked(i) || (i->asked_ns != INT64_MIN && clock_now_ns() - i->asked_ns < age);
 }
 
 double inode_valid_locked(struct fsd *f, const struct inode *i)
@@ -505,6 +580,8 @@ double inode_valid_locked(struct fsd *f, const struct inode *i)
 		return (double)f->o.attr_timeout_ns / 1e9;
 	if (i->asked_ns == INT64_MIN)
 		return 0;
+	if (i == f->root)
+		return (double)f->o.attr_timeout_ns / 1e9;
 	left = f->o.attr_timeout_ns - (clock_now_ns() - i->asked_ns);
 	return left > 0 ? (double)left / 1e9 : 0;
 }

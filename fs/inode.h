@@ -20,6 +20,8 @@
 
 #include "fsd-private.h"
 
+#define FSD_AGAIN 1 /* inside fs/: ask again; no errno, since a store's -EAGAIN means that it is busy */
+
 struct inode {
 	/* under fsd.inodes */
 	struct hnode by_id, by_name;
@@ -40,6 +42,12 @@ struct inode {
 	bool op_busy;		 /* a commit, rename, unlink or truncate is under way; pool threads only wait for it */
 	bool sealing;		 /* an upload has sealed the bytes: writers wait (ops_idle), inline writers go to the pool */
 	bool acked;		 /* async_close has answered; base is still the one before that upload */
+	bool tried;		 /* an upload was begun: the object may be there although base says no */
+	bool lost;		 /* bytes written here were parked: every writer of them is told */
+	unsigned sp_users;	 /* reads that use sp without the operation; who takes sp out waits for them */
+	uint64_t told_size;	 /* the size that the kernel was told last */
+	int64_t base_ns;	 /* our own last change of base was complete then: older answers know less */
+	struct version alt_v;	 /* of alt_key */
 	bool unlinked, superseded;
 	struct version base;	 /* the object whose bytes this node shows (etag "": none yet) */
 	unsigned base_gen;	 /* counts own changes of base */
@@ -78,6 +86,11 @@ int must_check inode_new(struct fsd *f, struct inode *parent, const char *name, 
 void inode_lookup_inc(struct fsd *f, struct inode *i);
 void inode_forget(struct fsd *f, uint64_t nodeid, uint64_t n);
 
+/* Is the node still found as name in parent? */
+bool inode_is(struct fsd *f, struct inode *i, struct inode *parent, const char *name);
+/* The store has no such name: the node is no longer found by it, if it still had it. */
+void inode_gone(struct fsd *f, struct inode *i, struct inode *parent, const char *name);
+uint64_t inode_parent_ino(struct fsd *f, struct inode *i);
 /* No longer found by name. */
 void inode_unlink_name(struct fsd *f, struct inode *i);
 /* Moves the node to another parent and name (rename); a linked node that is there is unlinked first by the caller. */
@@ -88,6 +101,8 @@ int must_check inode_dir(struct fsd *f, struct inode *i, char **ret);
 int must_check inode_path(struct fsd *f, struct inode *i, char **ret_dir, char **ret_name);
 
 /* Membership in the list of nodes that only this node knows fully (overlay of readdir, drain). */
+/* Takes the spool file out, once no read uses it; NULL when there is none. The caller holds the operation. */
+struct spfile *inode_take_sp(struct inode *i);
 void inode_set_local(struct fsd *f, struct inode *i, bool local);
 
 /* One operation at a time on a node that may wait for the store. Pool threads only. */

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -178,9 +179,14 @@ static int not_usable(const char *dir, int r, struct objerr *err)
 /* Takes dead mounts away until the directory answers. */
 static int clear_dead(const char *dir, struct stat *ret, struct objerr *err)
 {
-	for (int i = 0; i < 16; i++) {
-		int r = stat(dir, ret) ? -errno : 0;
+	struct statfs fs;
 
+	for (int i = 0; i < 16; i++) {
+		/* the kernel may answer stat from its cache; statfs asks the daemon */
+		int r = stat(dir, ret) || statfs(dir, &fs) ? -errno : 0;
+
+		if (r == -ECONNABORTED)
+			continue; /* it died while we asked */
 		if (r != -ENOTCONN)
 			return r ? not_usable(dir, r, err) : 0;
 		r = mntpoint_umount(dir, MNT_DETACH);

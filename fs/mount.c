@@ -442,6 +442,8 @@ static void take_down(struct mount *m)
 		fuse_session_unmount(m->se);
 		fuse_session_destroy(m->se);
 	}
+	if (f)
+		fsd_stop(f);
 	if (m->metaq)
 		metaq_close(m->metaq);
 	if (f)

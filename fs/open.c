@@ -83,51 +83,41 @@ static void answer_done(struct fsd *f, struct answer *a)
 	objreq_done(&a->req);
 }
 
-/* Does the object say that it is a metadata copy of the bytes of base? ("ETAG size mtime", see meta/FORMAT.md) */
-static bool was_base(const struct obj_headers *h, const struct version *base)
-{
-	const char *was = obj_headers_get(h, "x-amz-meta-lsvd-was");
-	char want[OBJ_ETAG_MAX + 32];
-	size_t n;
-
-	if (!was)
-		return false;
-	n = (size_t)snprintf(want, sizeof want, "%s %llu ", base->etag, (unsigned long long)base->size);
-	return strncmp(was, want, n) == 0;
-}
-
 /*
- * Settles what the answer means for the node; counts the handle in. 0, -ESTALE, or -EAGAIN: this node changed the base
- * meanwhile, ask again.
+ * Settles what the answer means for the node; counts the handle in. 0, -ESTALE, or FSD_AGAIN: this node changed the base
+ * meanwhile, ask again. waiting: headers in the metaq, newer than the answer's, or NULL.
  */
-static int settle(struct fsd *f, struct inode *i, struct handle *h, const struct answer *a, unsigned gen, bool *ret_keep,
-		  bool *ret_inval)
+static int settle(struct fsd *f, struct inode *i, struct handle *h, const struct answer *a,
+		  const struct obj_headers *waiting, unsigned gen, bool *ret_keep, bool *ret_inval)
 {
+	bool superseded = false;
 	int r = 0;
 
 	mtx_lock(&f->inodes); /* the node must not be found by name between the decision and its unlinking */
 	mtx_lock(&i->lock);
 	if (a && (i->base_gen != gen || i->sp)) {
-		r = -EAGAIN;
+		r = FSD_AGAIN;
 	} else if (a && !a->same) {
 		bool equal = version_equal(&a->v, &i->base);
 
-		if (!equal && was_base(&a->req.ret_headers, &i->base)) {
+		if (!equal && version_same_bytes(&i->base, &a->v, &a->req.ret_headers)) {
 			if (strcmp(i->pages, i->base.etag) == 0)
 				memcpy(i->pages, a->v.etag, sizeof i->pages);
 			equal = true;
 		}
 		if (!equal && i->nopen > 0) {
-			i->superseded = true;
+			i->superseded = superseded = true;
 			r = -ESTALE;
 		} else {
 			i->base = a->v;
 			*ret_inval = !equal;
-			attr_from_headers(&a->req.ret_headers, false, a->v.size, a->v.mtime_s, &f->o.def, &i->attr);
+			attr_from_headers(waiting ? waiting : &a->req.ret_headers, false, a->v.size, a->v.mtime_s, &f->o.def, &i->attr);
 		}
 	}
+	if (r == 0 && (h->flags & O_APPEND) && (h->flags & O_ACCMODE) != O_RDONLY && !i->sp && i->base.size != i->told_size)
+		r = -ESTALE; /* the kernel would append at the size it knows: let it look the new one up first */
 	if (r == 0) {
-		if (a)
+		if (a && !a->same) /* a 304 says nothing of the attributes */
 			i->asked_ns = MAX(i->asked_ns, a->asked_ns);
 		*ret_keep = i->pages_sure && strcmp(i->pages, i->base.etag) == 0;
 		if (!*ret_keep) {
@@ -139,10 +129,86 @@ static int settle(struct fsd *f, struct inode *i, struct handle *h, const struct
 	}
 	mtx_unlock(&i->lock);
 	mtx_unlock(&f->inodes);
-	if (r == -ESTALE) {
+	if (r == -ESTALE)
 		f->n_stale_opens++;
+	if (superseded)
 		inode_unlink_name(f, i);
+	return r;
+}
+
+/* The store has no such object: removed elsewhere, unless this node renamed or wrote it meanwhile. */
+static int gone(struct fsd *f, struct inode *i, const char *dir, const char *name, unsigned gen)
+{
+	_cleanup_free_ char *now_dir = NULL, *now_name = NULL;
+	bool changed;
+
+	mtx_lock(&i->lock);
+	changed = i->base_gen != gen || i->sp;
+	mtx_unlock(&i->lock);
+	if (changed || inode_path(f, i, &now_dir, &now_name) < 0 || strcmp(dir, now_dir) != 0 || strcmp(name, now_name) != 0)
+		return changed || now_dir ? FSD_AGAIN : -ESTALE;
+	tree_note_gone(f->o.tree, dir, name, false);
+	inode_unlink_name(f, i);
+	return -ESTALE; /* the kernel walks again and finds nothing */
+}
+
+/*
+ * Metadata of the file waits: programs that set it (rsync, cp) open it once more only to set more, and such an open is
+ * not worth a request. The kernel drops its pages, so the first read comes to us, and asks.
+ */
+static int open_unchecked(struct fsd *f, struct inode *i, struct handle *h, unsigned gen, bool *keep)
+{
+	bool inval = false;
+	int r = settle(f, i, h, NULL, NULL, gen, keep, &inval);
+
+	if (r == 0) {
+		mtx_lock(&i->lock);
+		i->pages_sure = false;
+		memcpy(h->opened, i->pages, sizeof h->opened);
+		mtx_unlock(&i->lock);
+		h->unchecked = true;
+		*keep = false;
 	}
+	return r;
+}
+
+int file_check_late(struct fsd *f, struct handle *h, struct objerr *err)
+{
+	_cleanup_free_ char *dir = NULL, *name = NULL;
+	struct inode *i = h->inode;
+	struct answer a = { 0 };
+	bool own, same = false;
+	int r;
+
+	mtx_lock(&i->lock);
+	own = i->sp || i->unlinked || i->superseded;
+	mtx_unlock(&i->lock);
+	if (own) {
+		h->unchecked = false;
+		return 0;
+	}
+	r = inode_path(f, i, &dir, &name);
+	if (r < 0)
+		return -ESTALE;
+	ask(f, i, dir, name, false, &a, err);
+	r = a.status == -ENOENT ? -ESTALE : a.status;
+	if (r == 0) {
+		mtx_lock(&i->lock);
+		same = a.same || version_equal(&a.v, &i->base) || version_same_bytes(&i->base, &a.v, &a.req.ret_headers);
+		i->superseded = i->superseded || !same;
+		mtx_unlock(&i->lock);
+	}
+	if (r == 0 && same) {
+		h->unchecked = false;
+		if (!a.same && version_equal(&a.v, &i->base)) {
+			chunk_add(f, i, a.v.etag, 0, a.buf, a.cap, a.got);
+			a.buf = NULL;
+		}
+	} else if (r == 0) {
+		inode_unlink_name(f, i);
+		r = -ESTALE;
+	}
+	answer_done(f, &a);
 	return r;
 }
 
@@ -154,6 +220,7 @@ static int open_asking(struct fsd *f, struct inode *i, struct handle *h, bool *k
 
 	do {
 		_cleanup_free_ char *dir = NULL, *name = NULL;
+		struct obj_headers waiting = { 0 };
 		struct answer a = { 0 };
 
 		mtx_lock(&i->lock);
@@ -165,24 +232,32 @@ static int open_asking(struct fsd *f, struct inode *i, struct handle *h, bool *k
 		if (r < 0)
 			return r;
 		if (own)
-			return settle(f, i, h, NULL, gen, keep, &inval);
+			return settle(f, i, h, NULL, NULL, gen, keep, &inval);
 		r = inode_path(f, i, &dir, &name);
 		if (r < 0)
 			return -ESTALE;
+		if ((h->flags & O_ACCMODE) == O_RDONLY && metaq_count(f->o.metaq) > 0 &&
+		    metaq_peek(f->o.metaq, dir, name, false, &waiting) == 0) {
+			obj_headers_free(&waiting);
+			return open_unchecked(f, i, h, gen, keep);
+		}
 		ask(f, i, dir, name, (h->flags & O_ACCMODE) == O_WRONLY || (h->flags & O_TRUNC), &a, err);
 		if (a.status == -ENOENT) {
-			tree_note_gone(f->o.tree, dir, name, false);
-			inode_unlink_name(f, i);
-			r = -ESTALE; /* the kernel walks again and finds nothing */
+			r = gone(f, i, dir, name, gen);
+		} else if (a.status < 0) {
+			r = a.status;
 		} else {
-			r = a.status < 0 ? a.status : settle(f, i, h, &a, gen, keep, &inval);
+			bool waits = metaq_peek(f->o.metaq, dir, name, false, &waiting) == 0;
+
+			r = settle(f, i, h, &a, waits ? &waiting : NULL, gen, keep, &inval);
+			obj_headers_free(&waiting);
 		}
 		if (r == 0 && a.buf && !a.same) {
 			chunk_add(f, i, a.v.etag, 0, a.buf, a.cap, a.got);
 			a.buf = NULL;
 		}
 		answer_done(f, &a);
-	} while (r == -EAGAIN);
+	} while (r == FSD_AGAIN);
 	if (r == 0 && inval && f->se) /* only the attributes: pages go when the opener returns without KEEP_CACHE */
 		(void)fuse_lowlevel_notify_inval_inode(f->se, i->id, -1, 0);
 	return r;
@@ -203,6 +278,7 @@ static void unopen(struct fsd *f, struct handle *h)
 	mtx_lock(&h->inode->lock);
 	h->inode->nopen--;
 	mtx_unlock(&h->inode->lock);
+	file_last_release(f, h->inode); /* no RELEASE will come */
 	handle_put(f, h);
 }
 
@@ -260,29 +336,35 @@ static int create_new(struct fsd *f, struct call *c, struct inode *parent, struc
 		.ctime = now,
 		.atime = now,
 	};
+	_cleanup_free_ char *dir = NULL;
 	struct inode *i = NULL;
+	struct guard g;
 	int r;
 
 	fsd_inherit_group(parent, &a);
-	r = inode_new(f, parent, c->name, false, tree_new_ino(f->o.tree), &a, &i);
+	r = guard_enter_dir(f, &g, parent, &dir);
 	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	r = inode_new(f, parent, c->name, false, tree_new_ino(f->o.tree), &a, &i);
+	if (r < 0) {
+		guard_leave(f, &g);
 		return r;
+	}
+	inode_begin(i);
 	mtx_lock(&i->lock);
 	i->pages_sure = true; /* no page of an older version can exist: the nodeid is new */
 	mtx_unlock(&i->lock);
 	r = file_need_sp(f, i, true);
 	if (r == 0 && (c->fi.flags & O_EXCL) && path_glob_match(f->o.excl, c->name)) {
-		r = file_commit(f, i, FILE_EXCL, err); /* one winner, at the call */
+		r = file_commit_op(f, i, FILE_EXCL, err); /* one winner, at the call */
 		if (r == -ESTALE)
 			r = -EEXIST;
 	}
+	guard_leave(f, &g);
 	if (r < 0) {
-		struct spfile *sp;
+		struct spfile *sp = inode_take_sp(i);
 
-		mtx_lock(&i->lock);
-		sp = i->sp;
-		i->sp = NULL;
-		mtx_unlock(&i->lock);
+		inode_end(i);
 		inode_unlink_name(f, i);
 		inode_set_local(f, i, false);
 		if (sp)
@@ -290,6 +372,7 @@ static int create_new(struct fsd *f, struct call *c, struct inode *parent, struc
 		inode_put(f, i);
 		return r;
 	}
+	inode_end(i);
 	inode_touch_dir(parent);
 	*ret = i;
 	return 0;
@@ -315,8 +398,11 @@ void file_op_create(struct call *c)
 		r = create_new(f, c, parent, &i, &err);
 	}
 	inode_put(f, parent);
-	if (r == 0)
+	if (r == 0) {
 		r = handle_new(f, inode_ref(f, i), c->fi.flags, c->ctx.pid, &h);
+		if (r < 0)
+			inode_put(f, i); /* the handle's */
+	}
 	if (r == 0 && existed) {
 		r = open_asking(f, i, h, &keep, &err);
 		if (r == 0 && (c->fi.flags & O_TRUNC)) {

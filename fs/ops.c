@@ -148,18 +148,36 @@ static bool caller_dies(pid_t tid)
 	return p && sscanf(p, "ShdPnd: %llx", &pend) == 1 && (pend & 0x100);
 }
 
+/*
+ * libfuse calls this with the request locked: nothing here may call fuse_req_interrupt_func(). While the callback is
+ * being registered the reply is put off, because libfuse still unlocks the request afterwards.
+ */
+static __thread bool registering, interrupted_meanwhile;
+
+static bool let_go(struct call *c)
+{
+	return c->ctx.pid > 0 && caller_dies(c->ctx.pid) && !atomic_exchange(&c->answered, true);
+}
+
 static void on_interrupt(fuse_req_t req, void *data)
 {
-	struct call *c = data;
-
-	if (caller_dies(c->ctx.pid) && call_claim(c))
+	if (registering)
+		interrupted_meanwhile = true;
+	else if (let_go(data)) /* from here on the call may be freed by its worker */
 		fuse_reply_err(req, EINTR);
 }
 
 void call_killable(struct call *c)
 {
+	fuse_req_t req = c->req;
+
 	c->killable = true;
-	fuse_req_interrupt_func(c->req, on_interrupt, c);
+	interrupted_meanwhile = false;
+	registering = true;
+	fuse_req_interrupt_func(req, on_interrupt, c);
+	registering = false;
+	if (interrupted_meanwhile && let_go(c))
+		fuse_reply_err(req, EINTR);
 }
 
 /* --- session ------------------------------------------------------------------------------------------------------ */
@@ -169,10 +187,13 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	struct fsd *f = userdata;
 	/* every capability is set or cleared here: the library's defaults changed between releases */
 	const unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS |
-			      FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA |
-			      FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_ASYNC_DIO;
+			      FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS |
+			      FUSE_CAP_ASYNC_DIO;
+	/* one nodeid is one version: its pages go when an open says so, not when our own PUT changes the mtime */
+	const unsigned inval = conn->capable & FUSE_CAP_EXPLICIT_INVAL_DATA ? FUSE_CAP_EXPLICIT_INVAL_DATA
+									     : FUSE_CAP_AUTO_INVAL_DATA;
 
-	conn->want = want & conn->capable;
+	conn->want = (want | inval) & conn->capable;
 	if (f->o.nolock_error)
 		conn->want |= (FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS) & conn->capable;
 	conn->max_write = 1 << 20;
@@ -496,7 +517,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		fuse_reply_err(req, EBADF);
 		return;
 	}
-	if (chunk_try(f, h->inode, h, (uint64_t)off, size, &b)) {
+	if (!h->unchecked && chunk_try(f, h->inode, h, (uint64_t)off, size, &b)) {
 		fuse_reply_buf(req, b.p, b.n);
 		readbuf_done(f, &b);
 		handle_put(f, h);
@@ -555,7 +576,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	mtx_lock(&i->lock);
-	clean = !i->sp || i->unlinked;
+	clean = (!i->sp && !i->lost) || i->unlinked;
 	mtx_unlock(&i->lock);
 	inode_put(f, i);
 	if (clean) {
@@ -582,7 +603,13 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	simple(req, ino, file_op_fsync);
+	struct call *c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_fsync);
+
+	if (c) {
+		c->fi = *fi;
+		call_killable(c);
+		call_go(c);
+	}
 }
 
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)

@@ -16,6 +16,8 @@
 #define WINDOW_MAX (32 * MiB)
 #define DEMAND_MIN (128 * KiB)
 
+#define FSD_MOVED 4095 /* no errno */
+
 enum chunk_state { LOADING, READY, FAILED };
 
 struct chunk {
@@ -164,6 +166,8 @@ static void chunk_finish(struct objreq *req)
 	if (req->status == 0 && req->got != ch->len)
 		ch->status = -EIO; /* If-Match held, so the size is the one we know: a short body is none of ours */
 	ch->state = ch->status == 0 ? READY : FAILED;
+	if (!ch->orphan && ch->pins == 0 && ch->state == FAILED)
+		chunk_remove_locked(ch); /* read ahead in vain: it would hold its memory for ever */
 	dead = ch->orphan && ch->pins == 0;
 	if (!dead && !ch->orphan && ch->pins == 0 && ch->state == READY)
 		list_add_tail(&f->chunk_lru, &ch->lru);
@@ -387,8 +391,8 @@ void readbuf_done(struct fsd *f, struct readbuf *b)
 }
 
 /*
- * Copies what one chunk has of the range, loading or waiting for it. Bytes, or -errno; -EAGAIN: the file was renamed
- * meanwhile, ask again.
+ * Copies what one chunk has of the range, loading or waiting for it. Bytes, or -errno; -FSD_MOVED: the file was renamed
+ * meanwhile, or its etag changed with the bytes unchanged: ask again.
  */
 static ssize_t read_one(struct fsd *f, struct inode *i, const struct version *v, void *buf, size_t n, uint64_t off,
 			struct objerr *err)
@@ -434,12 +438,17 @@ static ssize_t read_one(struct fsd *f, struct inode *i, const struct version *v,
 		if (!ch->orphan)
 			chunk_remove_locked(ch);
 	}
-	if (r == -ENOENT) { /* gone, or moved by a rename of ours */
+	if (r == -ENOENT || r == -ESTALE) { /* gone, or moved by a rename or a change of metadata of ours */
 		char *now = NULL;
+		bool moved;
 
 		mtx_unlock(&f->chunks);
-		r = read_key(f, i, &now, &alt) == 0 && strcmp(now, ch->key) != 0 ? -EAGAIN : -ESTALE;
+		moved = read_key(f, i, &now, &alt) == 0 && ch->key && strcmp(now, ch->key) != 0;
 		free(now);
+		mtx_lock(&i->lock);
+		moved |= strcmp(i->base.etag, v->etag) != 0 && !i->superseded;
+		mtx_unlock(&i->lock);
+		r = moved ? -FSD_MOVED : -ESTALE;
 		mtx_lock(&f->chunks);
 	}
 	dead = unpin_locked(f, ch);
@@ -471,10 +480,14 @@ ssize_t chunk_read(struct fsd *f, struct inode *i, struct handle *h, void *buf, 
 	while (done < n) {
 		ssize_t r = read_one(f, i, &v, (char *)buf + done, n - done, off + done, err);
 
-		if (r == -EAGAIN)
+		if (r == -FSD_MOVED) { /* renamed, or the same bytes have a new etag: go on with what holds now */
+			mtx_lock(&i->lock);
+			v = i->base;
+			mtx_unlock(&i->lock);
 			continue;
+		}
 		if (r < 0)
-			return done > 0 ? (ssize_t)done : r;
+			return r; /* a short answer would be taken for the end of the file */
 		done += (size_t)r;
 		if (ahead) {
 			ahead = false;

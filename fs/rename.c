@@ -140,6 +140,34 @@ struct move {
 	bool noreplace;
 };
 
+/* The old object, if it is still the version that the moved bytes were based on; another one stays where it is. */
+static void remove_old(struct move *m, const struct version *old)
+{
+	struct objstore *s = m->f->o.store;
+	_cleanup_free_ char *key = NULL;
+	struct objerr err = { 0 };
+	int r = path_key(m->f->o.prefix, m->sdir, m->sname, false, &key);
+
+	if (r == 0 && !(obj_caps(s) & OBJ_CAP_DELETE_COND)) {
+		struct objreq req;
+
+		r = obj_head(s, key, &req);
+		if (r == 0 && strcmp(req.etag, old->etag) != 0)
+			r = -ESTALE;
+		err = req.err;
+		objreq_done(&req);
+	}
+	if (r == 0)
+		r = obj_delete(s, key, obj_caps(s) & OBJ_CAP_DELETE_COND ? old->etag : NULL, &err);
+	if (r == 0 || r == -ENOENT)
+		tree_note_gone(m->f->o.tree, m->sdir, m->sname, false);
+	else
+		tree_forget(m->f->o.tree, m->sdir);
+	if (r < 0 && r != -ENOENT)
+		log_warn("rename of %s%s: the old name stays: %s", m->sdir, m->sname,
+			 r == -ESTALE ? "another client has written it meanwhile" : err.msg);
+}
+
 /* A file with dirty bytes: they go straight to the new key, then the old object goes. */
 static int move_dirty(struct move *m, struct objerr *err)
 {
@@ -156,7 +184,6 @@ static int move_dirty(struct move *m, struct objerr *err)
 	mtx_lock(&m->i->lock);
 	old = m->i->base;
 	a = m->i->attr;
-	m->i->sealing = true;
 	mtx_unlock(&m->i->lock);
 	a.ctime = clock_real_ts();
 	r = file_headers(f, m->i, m->sdir, m->sname, &a, &h, err);
@@ -191,8 +218,8 @@ static int move_dirty(struct move *m, struct objerr *err)
 			r = -EEXIST;
 	} else {
 		(void)tree_note_object(f->o.tree, m->ddir, m->dname, false, &sc.v, &h, m->i->ino, true, sc.date_s, asked);
-		if (old.etag[0] && tree_unlink(f->o.tree, m->sdir, m->sname, err) < 0)
-			log_warn("rename of %s%s: the old name could not be removed: %s", m->sdir, m->sname, err->msg);
+		if (old.etag[0])
+			remove_old(m, &old);
 	}
 	mtx_lock(&m->i->lock);
 	if (r == 0) {
@@ -200,14 +227,13 @@ static int move_dirty(struct move *m, struct objerr *err)
 			memcpy(m->i->pages, sc.v.etag, sizeof m->i->pages);
 		m->i->base = sc.v;
 		m->i->base_gen++;
+		m->i->base_ns = clock_now_ns();
 		m->i->attr = a;
 		m->i->asked_ns = asked;
 		obj_headers_free(&m->i->headers);
 		m->i->headers = h;
 		memset(&h, 0, sizeof h);
 	}
-	m->i->sealing = false;
-	cond_broadcast(&m->i->ops_idle);
 	mtx_unlock(&m->i->lock);
 	obj_headers_free(&h);
 	return r;
@@ -257,6 +283,7 @@ static int move_clean(struct move *m, struct objerr *err)
 				memcpy(m->i->pages, v.etag, sizeof m->i->pages);
 			m->i->base = v;
 			m->i->base_gen++;
+			m->i->base_ns = clock_now_ns();
 			m->i->attr.ctime = clock_real_ts();
 			sp = m->i->sp;
 		}
@@ -274,6 +301,8 @@ static int move_clean(struct move *m, struct objerr *err)
 static int move_file(struct move *m, struct objerr *err)
 {
 	struct fsd *f = m->f;
+	struct obj_headers dst_h = { 0 };
+	bool dst_waited;
 	bool dirty;
 	int r = 0;
 
@@ -281,11 +310,25 @@ static int move_file(struct move *m, struct objerr *err)
 		r = file_keep_bytes(f, m->dst, err);
 	if (r < 0)
 		return r;
-	ignore(metaq_take(f->o.metaq, m->ddir, m->dname, false, NULL));
+	dst_waited = metaq_take(f->o.metaq, m->ddir, m->dname, false, &dst_h) == 0;
 	mtx_lock(&m->i->lock);
 	dirty = m->i->sp && spfile_dirty(m->i->sp);
+	m->i->sealing = true; /* nobody writes to a file whose key is changing */
 	mtx_unlock(&m->i->lock);
 	r = dirty ? move_dirty(m, err) : move_clean(m, err);
+	mtx_lock(&m->i->lock);
+	m->i->sealing = false;
+	cond_broadcast(&m->i->ops_idle);
+	mtx_unlock(&m->i->lock);
+	if (r < 0 && dst_waited && m->dst) {
+		struct version v;
+
+		mtx_lock(&m->dst->lock);
+		v = m->dst->base;
+		mtx_unlock(&m->dst->lock);
+		ignore(metaq_put(f->o.metaq, m->ddir, m->dname, false, &v, &dst_h));
+	}
+	obj_headers_free(&dst_h);
 	if (r < 0)
 		return r;
 	if (m->dst)
@@ -311,6 +354,17 @@ static void begin_two(struct inode *a, struct inode *b)
 	inode_begin(a);
 	if (b)
 		inode_begin(b);
+}
+
+/* What may be in the bucket without our knowing must be known before the name moves: async_close, lost answers. */
+static int settle_uploads(struct fsd *f, struct inode *i, struct objerr *err)
+{
+	bool unsure;
+
+	mtx_lock(&i->lock);
+	unsure = i->acked || (i->tried && i->base.etag[0] == 0);
+	mtx_unlock(&i->lock);
+	return unsure ? file_commit_op(f, i, 0, err) : 0;
 }
 
 static int rename_names(struct fsd *f, struct inode *sp, const char *sname, struct inode *dp, const char *dname,
@@ -345,8 +399,14 @@ static int rename_names(struct fsd *f, struct inode *sp, const char *sname, stru
 	m.dst = dst;
 	m.noreplace = flags & RENAME_NOREPLACE;
 	begin_two(i, dst);
-	r = guard_enter_two(f, &gs, sp, &m.sdir, &gd, dp, &m.ddir);
-	if (r == 0) {
+	r = settle_uploads(f, i, err);
+	if (r == 0)
+		r = guard_enter_two(f, &gs, sp, &m.sdir, &gd, dp, &m.ddir);
+	if (r == 0 && (!inode_is(f, i, sp, sname) || (dst && !inode_is(f, dst, dp, dname)))) {
+		r = -ESTALE; /* it changed while we waited: the kernel looks again */
+		guard_leave(f, &gs);
+		guard_leave(f, &gd);
+	} else if (r == 0) {
 		r = move_file(&m, err);
 		guard_leave(f, &gs);
 		guard_leave(f, &gd);

@@ -36,6 +36,7 @@ struct mover {
 	struct mtx lock; /* RANK_WAIT: under way, first */
 	struct cond less;
 	unsigned under_way;
+	bool resuming;
 	int first; /* first error that is not a change of the source */
 	struct objerr err;
 };
@@ -238,6 +239,27 @@ static int submit_copy(struct mover *m, struct item *it)
 	return 0;
 }
 
+/*
+ * Resuming: was the target written by others after the crash? Then it stays, and the source counts as copied. A target
+ * that is not older than the source is either our copy or newer than it.
+ */
+static int skip_if_newer(struct mover *m, struct item *it, struct objerr *err)
+{
+	_cleanup_free_ char *dst = NULL;
+	struct objreq req;
+	int r = key_of(m->to, it->suffix, &dst);
+
+	if (r < 0)
+		return r;
+	r = obj_head(m->store, dst, &req);
+	if (r == 0 && req.mtime_s >= it->v.mtime_s)
+		it->copied = true;
+	else if (r < 0 && r != -ENOENT)
+		*err = req.err;
+	objreq_done(&req);
+	return r == -ENOENT ? 0 : r;
+}
+
 static int copy_round(struct mover *m, unsigned round, struct objerr *err)
 {
 	int r = 0;
@@ -247,6 +269,11 @@ static int copy_round(struct mover *m, unsigned round, struct objerr *err)
 
 		if (it->seen != round || it->copied)
 			continue;
+		if (m->resuming) {
+			r = skip_if_newer(m, it, err);
+			if (r < 0 || it->copied)
+				continue;
+		}
 		if (it->v.size > m->store->put_max && m->store->put_max > 0) {
 			_cleanup_free_ char *src = NULL, *dst = NULL;
 
@@ -394,6 +421,7 @@ int rename_resume(struct objstore *store, const char *prefix, const char *from, 
 	r = mover_init(&m, store, kf, kt);
 	if (r < 0)
 		return r;
+	m.resuming = true;
 	r = copy_until_quiet(&m, &round, err);
 	if (r == 0)
 		r = delete_items(&m, m.from, pick_seen, round, err);
@@ -444,6 +472,7 @@ struct known {
 	struct inode *dir;
 	struct inode **v;
 	size_t n, cap;
+	bool failed;
 };
 
 static void collect(struct hnode *n, void *arg)
@@ -460,59 +489,115 @@ static void collect(struct hnode *n, void *arg)
 		struct inode **v = realloc(kn->v, (kn->cap + 256) * sizeof *v);
 
 		if (!v)
-			return;
+			goto fail;
 		kn->v = v;
 		kn->cap += 256;
 	}
 	i->refs++;
 	kn->v[kn->n++] = i;
+	return;
+fail:
+	kn->failed = true;
 }
 
-/* The nodes below take the versions of the copies; dirty files get their new keys. */
-static int carry_nodes(struct fsd *f, struct mover *m, struct inode *dir, const char *to_dir)
+/* One node below: it takes the version of its copy, its dirty bytes their new key. back: the other way round. */
+static int carry_node(struct fsd *f, struct mover *m, struct inode *i, struct inode *dir, const char *to_dir, bool back)
+{
+	_cleanup_free_ char *suffix = NULL, *new_dir = NULL;
+	struct spfile *sp;
+	struct version base;
+	struct item *it;
+	bool moved = false; /* the old key goes: bytes that are not here come from the copy */
+	char *slash;
+
+	mtx_lock(&f->inodes);
+	suffix = suffix_locked(i, dir);
+	mtx_unlock(&f->inodes);
+	if (!suffix)
+		return 0;
+	it = find(m, suffix);
+	mtx_lock(&i->lock);
+	if (it && it->copied) {
+		const struct version *from = back ? &it->copy : &it->v, *to = back ? &it->v : &it->copy;
+
+		if (strcmp(i->base.etag, from->etag) == 0) {
+			if (strcmp(i->pages, i->base.etag) == 0)
+				memcpy(i->pages, to->etag, sizeof i->pages);
+			i->base = *to;
+			i->base_gen++;
+			i->base_ns = clock_now_ns();
+			moved = true;
+		}
+	}
+	base = i->base;
+	sp = i->sp; /* the guard keeps commits, removals and new spool files away */
+	i->sp_users += sp != NULL;
+	mtx_unlock(&i->lock);
+	if (sp) {
+		int r;
+
+		slash = strrchr(suffix, '/');
+		if (asprintf(&new_dir, "%s%.*s", to_dir, slash ? (int)(slash + 1 - suffix) : 0, suffix) < 0)
+			r = -ENOMEM;
+		else
+			r = moved ? spfile_move_copied(sp, new_dir, slash ? slash + 1 : suffix, &base)
+				  : spfile_move(sp, new_dir, slash ? slash + 1 : suffix, base.etag[0] ? &base : NULL);
+		mtx_lock(&i->lock);
+		i->sp_users--;
+		cond_broadcast(&i->ops_idle);
+		mtx_unlock(&i->lock);
+		return r;
+	}
+	return 0;
+}
+
+/* Every node below that is in memory. On failure those before it are taken back. */
+static int carry_nodes(struct fsd *f, struct mover *m, struct inode *dir, const char *from_dir, const char *to_dir)
 {
 	struct known kn = { .f = f, .dir = dir };
-	int first = 0;
+	size_t done = 0;
+	int r = 0;
 
 	mtx_lock(&f->inodes);
 	htab_each(&f->by_id, collect, &kn);
 	mtx_unlock(&f->inodes);
-	for (size_t k = 0; k < kn.n; k++) {
-		struct inode *i = kn.v[k];
-		_cleanup_free_ char *suffix = NULL, *new_dir = NULL;
-		struct spfile *sp = NULL;
-		struct version base = { 0 };
-		struct item *it;
-		char *slash;
-		int r = 0;
-
-		mtx_lock(&f->inodes);
-		suffix = suffix_locked(i, dir);
-		mtx_unlock(&f->inodes);
-		it = suffix ? find(m, suffix) : NULL;
-		mtx_lock(&i->lock);
-		if (it && it->copied && strcmp(i->base.etag, it->v.etag) == 0) {
-			if (strcmp(i->pages, i->base.etag) == 0)
-				memcpy(i->pages, it->copy.etag, sizeof i->pages);
-			i->base = it->copy;
-			i->base_gen++;
-		}
-		base = i->base;
-		sp = i->sp; /* the guard keeps commits and releases of it away */
-		mtx_unlock(&i->lock);
-		if (suffix && sp) {
-			slash = strrchr(suffix, '/');
-			if (asprintf(&new_dir, "%s%.*s", to_dir, slash ? (int)(slash + 1 - suffix) : 0, suffix) < 0)
-				r = -ENOMEM;
-			else
-				r = spfile_move(sp, new_dir, slash ? slash + 1 : suffix, base.etag[0] ? &base : NULL);
-		}
-		if (r < 0 && first == 0)
-			first = r;
-		inode_put(f, i);
-	}
+	if (kn.failed)
+		r = -ENOMEM;
+	for (; r == 0 && done < kn.n; done++)
+		r = carry_node(f, m, kn.v[done], dir, to_dir, false);
+	if (r < 0)
+		while (done > 0)
+			ignore(carry_node(f, m, kn.v[--done], dir, from_dir, true));
+	for (size_t k = 0; k < kn.n; k++)
+		inode_put(f, kn.v[k]);
 	free(kn.v);
-	return first;
+	return r;
+}
+
+/* Files below whose upload was acknowledged before it was done. */
+static bool has_acked_below(struct fsd *f, struct inode *dir, struct inode **ret)
+{
+	bool found = false;
+
+	mtx_lock(&f->inodes);
+	list_for_each(l, &f->local) {
+		struct inode *i = list_entry(l, struct inode, local), *p = i->linked ? i->parent : NULL;
+
+		while (p && p != dir)
+			p = p->parent;
+		if (!p)
+			continue;
+		mtx_lock(&i->lock);
+		found = i->acked;
+		mtx_unlock(&i->lock);
+		if (found) {
+			i->refs++;
+			*ret = i;
+			break;
+		}
+	}
+	mtx_unlock(&f->inodes);
+	return found;
 }
 
 static int move_tree(struct fsd *f, struct inode *i, struct inode *dp, const char *dname, const char *from_dir,
@@ -537,7 +622,7 @@ static int move_tree(struct fsd *f, struct inode *i, struct inode *dp, const cha
 	if (r == 0)
 		r = copy_until_quiet(&m, &round, err);
 	if (r == 0)
-		r = carry_nodes(f, &m, i, to_dir);
+		r = carry_nodes(f, &m, i, from_dir, to_dir);
 	if (r < 0) {
 		struct objerr ignored = { 0 };
 
@@ -563,6 +648,8 @@ int rename_dir(struct fsd *f, struct inode *i, struct inode *sp, const char *sna
 {
 	_cleanup_free_ char *from = NULL, *to_parent = NULL, *to = NULL, *now = NULL;
 	struct guard gf, gt;
+	struct inode *acked;
+	bool again;
 	int r = inode_dir(f, i, &from);
 
 	(void)sname;
@@ -581,9 +668,23 @@ int rename_dir(struct fsd *f, struct inode *i, struct inode *sp, const char *sna
 	r = metaq_sync_below(f->o.metaq, from, err); /* what waits must not arrive at the old keys later */
 	if (r < 0)
 		return r;
-	r = guard_enter_rename(f, &gf, from, &gt, to);
-	if (r < 0)
-		return r;
+	do { /* an upload that close() has answered for ends before its key moves */
+		while (has_acked_below(f, i, &acked)) {
+			r = file_commit(f, acked, 0, err);
+			inode_put(f, acked);
+			if (r < 0 && r != -ESTALE)
+				return r;
+		}
+		r = guard_enter_rename(f, &gf, from, &gt, to);
+		if (r < 0)
+			return r;
+		again = has_acked_below(f, i, &acked);
+		if (again) {
+			inode_put(f, acked);
+			guard_leave(f, &gf);
+			guard_leave(f, &gt);
+		}
+	} while (again);
 	r = inode_dir(f, i, &now);
 	if (r == 0 && strcmp(now, from) != 0)
 		r = -EBUSY; /* another rename moved it while we waited; the kernel holds the lock that forbids this */

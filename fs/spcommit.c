@@ -30,6 +30,7 @@ static void fill_clean_locked(struct spfile *f, struct spcommit *ret)
 	*ret = (struct spcommit){ .v = f->base };
 	if (strcmp(f->last.v.etag, f->base.etag) == 0)
 		ret->date_s = f->last.date_s;
+	ret->headers_stale = f->hseq != f->chseq || f->last.headers_stale;
 }
 
 /* Waits for the upload under way; its result. */
@@ -89,6 +90,7 @@ static void committed_locked(struct spfile *f, struct spup *u)
 	f->journal_all = false;
 	f->forced = false;
 	f->cseq = u->wseq;
+	f->chseq = f->hseq; /* what the upload did not carry is said in headers_stale */
 	f->ntries = 0;
 	f->state = SP_CLEAN;
 	/* a kill before these records: recovery finds the object by its nonce */
@@ -144,7 +146,7 @@ static int upload_locked(struct spfile *f, unsigned flags, struct spcommit *ret,
 	return r;
 }
 
-/* --- async_close --------------------------------------------------------------------------------------------------- */
+/* --- async_close -------------------------------------------------------------------------------------------------- */
 
 /* Sealed: data, then the journal that speaks of it, then its name in the directory. */
 static int make_durable(struct spfile *f)
@@ -182,7 +184,7 @@ static int ack_locked(struct spfile *f, struct spcommit *ret)
 	int r;
 
 	if (f->state == SP_ACKED) {
-		*ret = (struct spcommit){ .v = f->base };
+		*ret = (struct spcommit){ .v = f->base, .acked = true };
 		return 0;
 	}
 	sp_seal_locked(f);
@@ -197,7 +199,7 @@ static int ack_locked(struct spfile *f, struct spcommit *ret)
 	}
 	sp_unseal_locked(f);
 	if (r == 0)
-		*ret = (struct spcommit){ .v = f->base };
+		*ret = (struct spcommit){ .v = f->base, .acked = true };
 	return r;
 }
 

@@ -42,6 +42,8 @@ static const unsigned fields[SPJ_TYPES] = {
 	[SPJ_UPLOAD] = F_RANGE | F_NUMBER | F_TEXT | F_TEXT2 | F_HEADERS,
 	[SPJ_PART] = F_RANGE | F_NUMBER | F_TEXT,
 	[SPJ_FORCED] = 0,
+	[SPJ_META_PUT] = F_NUMBER | F_NAME | F_VERSION | F_HEADERS,
+	[SPJ_META_DEL] = F_NUMBER | F_NAME,
 };
 
 static void put_u32(unsigned char *p, uint32_t v)
@@ -130,7 +132,7 @@ int spj_encode(const struct spj_event *ev, struct str *out)
 	return 0;
 }
 
-/* --- decoding ------------------------------------------------------------------------------------------------------ */
+/* --- decoding ----------------------------------------------------------------------------------------------------- */
 
 struct reader {
 	const unsigned char *p;
@@ -284,7 +286,7 @@ int spj_decode(const void *bytes, size_t len, spj_fn fn, void *arg, size_t *ret_
 	return 0;
 }
 
-/* --- appending ----------------------------------------------------------------------------------------------------- */
+/* --- appending ---------------------------------------------------------------------------------------------------- */
 
 int spj_reserve(struct spj *j, size_t n)
 {

@@ -8,6 +8,8 @@
  * The first record is HEADER. A record that does not check ends replay when nothing readable follows it (a torn tail,
  * normal after a kill); when readable records follow it the journal is damaged (-EBADMSG), since what it would say
  * without the lost record may be wrong.
+ *
+ * metaq.c keeps its entries in a file of this format, too.
  */
 #ifndef LSVD_SPJOURNAL_H
 #define LSVD_SPJOURNAL_H
@@ -31,6 +33,8 @@ enum spj_type {
 	SPJ_UPLOAD,	/* off tail_off, len unit, number tail_first, text id ("" = none any more), text2 nonce, headers */
 	SPJ_PART,	/* off, len, number, text etag ("" = must be sent again) */
 	SPJ_FORCED,	/* everything must go up again */
+	SPJ_META_PUT,	/* metaq.c: number is_dir, dir, name, version base, headers */
+	SPJ_META_DEL,	/* metaq.c: number is_dir, dir, name */
 	SPJ_TYPES
 };
 

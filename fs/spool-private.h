@@ -101,6 +101,8 @@ struct spfile {
 	struct version src;  /* where missing bytes come from; etag "" = nowhere */
 	char *src_key;
 	uint64_t src_gen;    /* counts changes of src */
+	bool nameless;	     /* unlinked while open: the journal's last state is GONE */
+	uint64_t chseq;	     /* hseq at the last commit */
 	uint64_t base_limit, same_limit;
 	struct ranges have, dirty;
 	bool journal_all;    /* a write failed half way: `dirty` says more than the journal */
@@ -117,6 +119,11 @@ struct spfile {
 		char *key, *dir, *name;
 		struct version src;
 	} before_move;
+
+	struct { /* spfile_rebase that came during an upload */
+		bool due;
+		struct version from, to;
+	} rebase;
 
 	bool uploading;	     /* the seal; also held while the file moves */
 	bool sending;	     /* the seal is an upload's: others may join */
@@ -190,6 +197,12 @@ void sp_seal_locked(struct spfile *f); /* waits for the seal and takes it */
 void sp_unseal_locked(struct spfile *f);
 /* Takes the file from the writers for good: waits for uploads, background parts, the queue. */
 void sp_quiesce(struct spfile *f);
+
+void sp_forget_move(struct spfile *f);
+
+/* --- spmove.c --- */
+/* The object at key was replaced by one of equal bytes. Not while somebody else has the seal. */
+int must_check sp_rebase_locked(struct spfile *f, const char *key, const struct version *from, const struct version *to);
 
 /* --- spfetch.c --- */
 /* Bytes [off, off+n) of the content as it is now, wherever they are; missing ones are not stored. n within the size. */

@@ -3,8 +3,8 @@
  * spool.c - the directory of spool files, and the queue that uploads what async_close acknowledged.
  *
  * Files: <id>.journal and <id>.data, ids in hexadecimal; a journal is made before its data and removed after it.
- * parked/ below holds what a person has to decide about. Ids come from the clock in milliseconds, so that files of two
- * spools rarely collide when one adopts the other.
+ * parked/ below holds what a person has to decide about. Ids come from the clock in microseconds, so that files of two
+ * spools rarely collide when one adopts the other; one id is one file, live or parked.
  *
  * The queue's thread only waits and hands out; the uploads run in a pool. A file is in one place (enum acked_place);
  * its owner may free it meanwhile (detached), then the queue frees it after the run that succeeds, or at the end.
@@ -115,7 +115,7 @@ void sp_boot_id(char *out)
 
 uint64_t sp_new_id(struct spool *s)
 {
-	uint64_t id = (uint64_t)(clock_real_ns() / NSEC_PER_MSEC);
+	uint64_t id = (uint64_t)(clock_real_ns() / 1000);
 
 	mtx_lock(&s->lock);
 	s->last_id = MAX(s->last_id + 1, id);
@@ -183,7 +183,7 @@ void sp_note_orphan(struct spool *s, const char *dir, const char *name, const st
 	str_free(&recs);
 }
 
-/* --- the queue ----------------------------------------------------------------------------------------------------- */
+/* --- the queue ---------------------------------------------------------------------------------------------------- */
 
 static void acked_done(struct spfile *f, bool again)
 {
@@ -253,7 +253,7 @@ static void *queue_thread(void *arg)
 	return NULL;
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 static int open_dirs(struct spool *s)
 {

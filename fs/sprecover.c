@@ -233,7 +233,8 @@ int spool_recover(struct spool *s, struct spool_recovery *ret,
 
 	if (r < 0)
 		return r;
-	qsort(journals, nj, sizeof(*journals), cmp_id); /* oldest first: of two files of one name the later one wins */
+	if (nj > 0) /* oldest first: of two files of one name the later one wins */
+		qsort(journals, nj, sizeof(*journals), cmp_id);
 	for (size_t i = 0; i < nj; i++)
 		recover_one(&rc, journals[i]);
 	r = sp_scan(s->dirfd, ".data", &data, &nd);
@@ -245,7 +246,7 @@ int spool_recover(struct spool *s, struct spool_recovery *ret,
 	return 0;
 }
 
-/* --- adoption ------------------------------------------------------------------------------------------------------ */
+/* --- adoption ----------------------------------------------------------------------------------------------------- */
 
 static int copy_file(int from, const char *name, int to, const char *new_name)
 {
@@ -292,43 +293,100 @@ static int move_file(int from, const char *name, int to, const char *new_name)
 	return r;
 }
 
-/* One file with all its parts, the journal or note last: until that is moved, the next adoption goes on with it. */
-static int adopt_one(struct spool *s, int from, int to, uint64_t id, const char *const *suffix, size_t n)
+static bool has_file(int dirfd, uint64_t id, const char *suffix)
 {
-	uint64_t new_id = id;
-	struct str old_name = { 0 }, new_name = { 0 };
-	int r = 0;
+	struct str s = { 0 };
+	bool has;
 
-	str_addf(&new_name, "%llx%s", (unsigned long long)id, suffix[n - 1]);
-	if (new_name.err == 0 && faccessat(to, new_name.p, F_OK, 0) == 0)
-		new_id = sp_new_id(s);
-	for (size_t i = 0; i < n && r == 0; i++) {
-		str_reset(&old_name);
-		str_reset(&new_name);
-		str_addf(&old_name, "%llx%s", (unsigned long long)id, suffix[i]);
-		str_addf(&new_name, "%llx%s", (unsigned long long)new_id, suffix[i]);
-		r = old_name.err ? old_name.err : new_name.err;
-		if (r == 0)
-			r = move_file(from, old_name.p, to, new_name.p);
-		FAILPOINT("spool.adopt");
-	}
+	str_addf(&s, "%llx%s", (unsigned long long)id, suffix);
+	has = s.err == 0 && faccessat(dirfd, s.p, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	str_free(&s);
+	return has;
+}
+
+/* What is known under an id anywhere in a spool: one id is one file, live or parked. */
+enum { HAS_DATA = 1, HAS_JOURNAL = 2, HAS_PARKED = 4 };
+
+static unsigned known(int live, int parked, uint64_t id)
+{
+	return (has_file(live, id, ".data") ? HAS_DATA : 0) | (has_file(live, id, ".journal") ? HAS_JOURNAL : 0) |
+	       (has_file(parked, id, ".json") || has_file(parked, id, ".data") || has_file(parked, id, ".journal") ?
+			HAS_PARKED : 0);
+}
+
+static int move_suffix(int from, uint64_t id, int to, uint64_t new_id, const char *suffix)
+{
+	struct str old_name = { 0 }, new_name = { 0 };
+	int r;
+
+	str_addf(&old_name, "%llx%s", (unsigned long long)id, suffix);
+	str_addf(&new_name, "%llx%s", (unsigned long long)new_id, suffix);
+	r = old_name.err ? old_name.err : new_name.err;
+	if (r == 0)
+		r = move_file(from, old_name.p, to, new_name.p);
 	str_free(&old_name);
 	str_free(&new_name);
+	FAILPOINT("spool.adopt");
 	return r;
 }
 
-static int adopt_dir(struct spool *s, int from, int to, const char *const *suffix, size_t n)
+struct adoption {
+	struct spool *s;
+	int from, from_parked; /* -1: none */
+};
+
+/* The id here. One that is taken changes; the other half of a file whose move a kill cut short keeps its own. */
+static uint64_t id_here(struct adoption *a, uint64_t id)
 {
-	int r = 0;
+	struct spool *s = a->s;
+	unsigned here = known(s->dirfd, s->parked_fd, id);
+	bool half = here == HAS_DATA && !has_file(a->from, id, ".data") && has_file(a->from, id, ".journal");
+	bool half_parked = here == HAS_PARKED && !has_file(s->parked_fd, id, ".json") && a->from_parked >= 0 &&
+			   has_file(a->from_parked, id, ".json");
 
-	/* by each suffix: a kill may have left any of them alone */
-	for (size_t k = 0; k < n && r == 0; k++) {
-		_cleanup_free_ uint64_t *ids = NULL;
-		size_t nids = 0;
+	if (here && !half && !half_parked)
+		return sp_new_id(s);
+	mtx_lock(&s->lock);
+	s->last_id = MAX(s->last_id, id);
+	mtx_unlock(&s->lock);
+	return id;
+}
 
-		r = sp_scan(from, suffix[k], &ids, &nids);
-		for (size_t i = 0; i < nids && r == 0; i++)
-			r = adopt_one(s, from, to, ids[i], suffix, n);
+/* Every file that has the last suffix, which is moved last: until it is, the next adoption goes on with that file. */
+static int adopt_dir(struct adoption *a, int from, int to, const char *const *suffix, size_t n)
+{
+	_cleanup_free_ uint64_t *ids = NULL;
+	size_t nids = 0;
+	int r = sp_scan(from, suffix[n - 1], &ids, &nids);
+
+	for (size_t i = 0; i < nids && r == 0; i++) {
+		uint64_t id = id_here(a, ids[i]);
+
+		for (size_t k = 0; k < n && r == 0; k++)
+			r = move_suffix(from, ids[i], to, id, suffix[k]);
+	}
+	return r;
+}
+
+/* Data without a journal: damage, but somebody's bytes. */
+static int adopt_strays(struct adoption *a)
+{
+	static const char *const data[] = { ".data" };
+
+	return adopt_dir(a, a->from, a->s->dirfd, data, 1);
+}
+
+/* Parks that a kill cut short: the note is there, the files are still among the live ones. */
+static int finish_parks(struct adoption *a)
+{
+	_cleanup_free_ uint64_t *ids = NULL;
+	size_t n = 0;
+	int r = sp_scan(a->from_parked, ".json", &ids, &n);
+
+	for (size_t i = 0; i < n && r == 0; i++) {
+		r = move_suffix(a->from, ids[i], a->from_parked, ids[i], ".data");
+		if (r == 0)
+			r = move_suffix(a->from, ids[i], a->from_parked, ids[i], ".journal");
 	}
 	return r;
 }
@@ -339,15 +397,21 @@ int spool_adopt(struct spool *s, const char *other_dir)
 	static const char *const parked[] = { ".data", ".journal", ".json" };
 	_cleanup_close_ int from = open(other_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	_cleanup_close_ int from_parked = -1;
-	int r;
+	struct adoption a;
+	int r = 0;
 
 	if (from < 0)
 		return -errno;
 	from_parked = openat(from, "parked", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	/* parks that a kill cut short have a note and files in both places: notes first would lose sight of them */
-	r = adopt_dir(s, from, s->dirfd, live, ARRAY_SIZE(live));
+	a = (struct adoption){ .s = s, .from = from, .from_parked = from_parked };
+	if (from_parked >= 0)
+		r = finish_parks(&a);
+	if (r == 0)
+		r = adopt_dir(&a, from, s->dirfd, live, ARRAY_SIZE(live));
+	if (r == 0)
+		r = adopt_strays(&a);
 	if (r == 0 && from_parked >= 0)
-		r = adopt_dir(s, from_parked, s->parked_fd, parked, ARRAY_SIZE(parked));
+		r = adopt_dir(&a, from_parked, s->parked_fd, parked, ARRAY_SIZE(parked));
 	if (r == 0 && (fsync(s->dirfd) < 0 || fsync(s->parked_fd) < 0))
 		r = -errno;
 	return r;

@@ -27,18 +27,48 @@ static int fetch_all(struct fsd *f, struct inode *i, struct objerr *err)
 	return r < 0 ? (int)r : 0;
 }
 
+/* -ESTALE when src is not version v (any more). */
+static int copy_aside(struct fsd *f, const char *src, const struct version *v, const char *dst, struct version *ret,
+		      struct objerr *err)
+{
+	const bool conditional = obj_caps(f->o.store) & OBJ_CAP_COPY_SRC;
+	struct objreq req;
+	int r;
+
+	*ret = *v;
+	if (f->o.store->put_max > 0 && v->size > f->o.store->put_max)
+		return obj_copy_large(f->o.store, src, v->etag, v->size, dst, ret->etag, err);
+	objreq_init(&req, OBJ_COPY, dst);
+	req.src_key = src;
+	req.src_if_match = conditional ? v->etag : NULL;
+	r = obj_do(f->o.store, &req);
+	if (r < 0)
+		*err = req.err;
+	else
+		memcpy(ret->etag, req.etag, sizeof ret->etag);
+	objreq_done(&req);
+	if (r == 0 && !conditional) { /* an object that did not change after the copy was what was copied */
+		r = obj_head(f->o.store, src, &req);
+		if (r == 0 && strcmp(req.etag, v->etag) != 0)
+			r = -ESTALE;
+		objreq_done(&req);
+		if (r < 0)
+			ignore(obj_delete(f->o.store, dst, NULL, NULL));
+	}
+	return r;
+}
+
 int file_keep_bytes(struct fsd *f, struct inode *i, struct objerr *err)
 {
 	_cleanup_free_ char *dir = NULL, *name = NULL, *key = NULL;
 	char hex[33];
 	struct str alt = { 0 };
-	struct objreq req;
-	struct version v;
+	struct version v, copy;
 	bool open, sp;
 	int r;
 
 	mtx_lock(&i->lock);
-	open = i->nopen > 0;
+	open = i->nopen > 0 && !i->alt_key;
 	sp = i->sp != NULL;
 	v = i->base;
 	mtx_unlock(&i->lock);
@@ -59,15 +89,10 @@ int file_keep_bytes(struct fsd *f, struct inode *i, struct objerr *err)
 	str_addf(&alt, "%s" PATH_RESERVED "/unlinked/%s", f->o.prefix, hex);
 	if (alt.err)
 		return alt.err;
-	objreq_init(&req, OBJ_COPY, alt.p);
-	req.src_key = key;
-	req.src_if_match = obj_caps(f->o.store) & OBJ_CAP_COPY_SRC ? v.etag : NULL;
-	r = obj_do(f->o.store, &req);
-	if (r < 0)
-		*err = req.err;
-	objreq_done(&req);
+	r = copy_aside(f, key, &v, alt.p, &copy, err);
 	if (r == 0) {
 		mtx_lock(&i->lock);
+		i->alt_v = copy;
 		i->alt_key = alt.p;
 		alt.p = NULL;
 		mtx_unlock(&i->lock);
@@ -79,19 +104,25 @@ int file_keep_bytes(struct fsd *f, struct inode *i, struct objerr *err)
 void file_unlinked(struct fsd *f, struct inode *i)
 {
 	struct spfile *sp = NULL;
+	bool open;
 
 	inode_unlink_name(f, i);
 	mtx_lock(&i->lock);
 	i->unlinked = true;
+	i->acked = false;
 	i->attr.ctime = clock_real_ts();
-	if (i->nopen == 0) {
-		sp = i->sp;
-		i->sp = NULL;
-		obj_headers_free(&i->headers);
-	}
+	open = i->nopen > 0;
+	sp = i->sp;
 	mtx_unlock(&i->lock);
-	if (sp) {
-		spfile_discard(sp);
-		inode_set_local(f, i, false);
+	if (!sp)
+		return;
+	inode_set_local(f, i, false);
+	if (open) {
+		if (spfile_nameless(sp) < 0)
+			log_warn("a removed file's spool file could not be marked: a crash would park it");
+	} else {
+		sp = inode_take_sp(i);
+		if (sp)
+			spfile_discard(sp);
 	}
 }

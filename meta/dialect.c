@@ -64,8 +64,10 @@ static int parse_octal(const char *s, mode_t *ret)
 }
 
 /*
- * s3fs writes decimal with S_IFMT, rclone octal under the same name. A leading zero or a short number of digits below
- * eight is octal; else decimal where that gives a valid type; else octal; else decimal permissions alone ("493").
+ * s3fs writes decimal with S_IFMT, rclone octal under the same name. A leading zero or up to four digits below eight are
+ * octal permissions, unless the number is large enough to be the decimal of a type: a fifo's has four digits, and what
+ * we write must be what we read. Else decimal where that gives a valid type; else octal; else decimal permissions alone
+ * ("493").
  */
 int dialect_parse_mode(const char *s, mode_t *ret)
 {
@@ -73,7 +75,7 @@ int dialect_parse_mode(const char *s, mode_t *ret)
 	uint64_t v;
 	bool octal_digits = strspn(s, "01234567") == n;
 
-	if ((n > 1 && s[0] == '0' && octal_digits) || (n <= 4 && octal_digits))
+	if (octal_digits && n && (s[0] == '0' || n < 4 || (n == 4 && strcmp(s, "4096") < 0)))
 		return parse_octal(s, ret);
 	if (parse_uint(s, 10, 0177777, &v) == 0 && valid_type((mode_t)v)) {
 		*ret = (mode_t)v;

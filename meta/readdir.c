@@ -142,7 +142,7 @@ static size_t rows_from(const struct gather *g, const char *name, size_t len)
 
 /*
  * The candidates: see top. *cut: length of the start of g->end from which on names are held back, SIZE_MAX: none.
- * -EAGAIN with *ret_ask: a directory point that the store must be asked for.
+ * -EAGAIN with *ret_ask: a directory point that the store must be asked for. -ENODATA: better list on first.
  */
 static int candidates_locked(struct gather *g, struct dirstate *ds, size_t *cut, char ret_ask[ROW_NAME_MAX])
 {
@@ -175,8 +175,9 @@ static int candidates_locked(struct gather *g, struct dirstate *ds, size_t *cut,
 			*cut = len;
 			return 0;
 		}
+		/* With little in hand the next page of the listing, which is needed anyway, may tell. */
 		memcpy(ret_ask, point, len + 2);
-		return -EAGAIN;
+		return g->n * 2 <= g->max_rows && g->covered ? -ENODATA : -EAGAIN;
 	}
 	return 0;
 }
@@ -345,7 +346,7 @@ static int look_locked(struct gather *g, struct tree_page *ret, enum next *next,
 		       char ret_ask[ROW_NAME_MAX])
 {
 	struct dirstate *ds;
-	size_t cut;
+	size_t cut = SIZE_MAX;
 	int r;
 
 	gather_reset(g);
@@ -366,6 +367,10 @@ static int look_locked(struct gather *g, struct tree_page *ret, enum next *next,
 	if (r == -EAGAIN) {
 		*next = ASK_DIR;
 		return 0;
+	}
+	if (r == -ENODATA) {
+		*ret_from = strdup(g->covered);
+		return *ret_from ? 0 : -ENOMEM;
 	}
 	/* The rows may have gone with a database that was rebuilt meanwhile: then the pages are gone, too. */
 	if (!r && g->t->db_epoch != attrdb_epoch(g->t->db))

@@ -154,6 +154,37 @@ int must_check lookup_name(struct tree *t, const char *dir, const char *name, un
 /* LISTs dir from `from` (shared with others who want the same) and learns from it. */
 int must_check list_from(struct tree *t, const char *dir, const char *from, int64_t min_asked_ns, struct objerr *err);
 
+/* A change of a name in dir failed with r: it may have happened all the same, or what was known is wrong. */
+void change_failed(struct tree *t, const char *dir, int r);
+
+/* --- copy.c --- */
+
+#define SMALL_OBJECT (8 * MiB) /* up to here a body may go through this node to get a condition that a copy lacks */
+
+/* One object made from another (or from itself) on the server. */
+struct copy {
+	const char *src_key, *dst_key;
+	const struct version *src;
+	const struct obj_headers *h;	/* NULL keeps the source's */
+	const char *if_match;		/* of the destination, where the store can; NULL none */
+	bool only_new;			/* the destination must be absent, where the store can */
+	char nonce[OBJ_NONCE_LEN + 1];	/* answered: what the object carries, "" none */
+	int64_t asked_ns, date_s;	/* answered */
+};
+/*
+ * Copies, in parts above the store's limit of one copy. The condition on the source holds where the store can; -ESTALE: one
+ * of them did not hold, -ENOENT: no source.
+ */
+int must_check copy_object(struct tree *t, struct copy *c, struct version *ret, struct objerr *err);
+/* The same through this node: GET with If-Match, PUT with the destination's condition. At most SMALL_OBJECT. */
+int must_check copy_by_put(struct tree *t, struct copy *c, struct version *ret, struct objerr *err);
+/* HEAD: version and headers (replaced, may be NULL). -ENOENT. */
+int must_check object_head(struct tree *t, const char *key, struct version *ret, struct obj_headers *ret_h,
+			   struct objerr *err);
+/* Headers that may be sent again: not those that belong to one PUT or are only ever answered. */
+int must_check headers_to_send(const struct obj_headers *h, struct obj_headers *ret);
+bool headers_have_tags(const struct obj_headers *h);
+
 /* Runs a request for the calling thread, notes the server's clock, copies words. req stays set up. */
 int must_check tree_do(struct tree *t, struct objreq *req, struct objerr *err);
 

@@ -23,6 +23,20 @@ int tree_do(struct tree *t, struct objreq *req, struct objerr *err)
 	return r;
 }
 
+void change_failed(struct tree *t, const char *dir, int r)
+{
+	switch (r) {
+	case -EACCES:
+	case -ENOTSUP:
+	case -ENOTEMPTY:
+	case -EROFS:
+	case -EINVAL:
+	case -EXDEV:
+		return;
+	}
+	tree_forget(t, dir);
+}
+
 int tree_headers(const struct attr *a, const char *name, bool is_dir, struct obj_headers *h)
 {
 	int r = attr_to_headers(a, h);
@@ -174,7 +188,9 @@ int tree_mkdir(struct tree *t, const char *dir, const char *name, const struct a
 		goto out;
 	asked_ns = clock_now_ns();
 	r = put_new(t, key, NULL, 0, &h, &v, &date_s, err);
-	if (!r)
+	if (r < 0)
+		change_failed(t, dir, r);
+	else
 		r = note_new(t, dir, name, true, &v, &h, date_s, asked_ns, ret);
 	if (!r)
 		note_empty(t, dir, name, absent_ns, absent_seq);
@@ -217,8 +233,10 @@ int tree_rmdir(struct tree *t, const char *dir, const char *name, struct objerr 
 		objreq_init(&req, OBJ_DELETE, key);
 		r = tree_do(t, &req, err);
 		objreq_done(&req);
-		if (r < 0)
+		if (r < 0) {
+			change_failed(t, dir, r);
 			return r;
+		}
 	}
 	mtx_lock(&t->lock);
 	known = row_get_locked(t, dir, point, &row) == 0;
@@ -253,7 +271,9 @@ int tree_mknod(struct tree *t, const char *dir, const char *name, const struct a
 		goto out;
 	asked_ns = clock_now_ns();
 	r = put_new(t, key, target, n, &h, &v, &date_s, err);
-	if (!r)
+	if (r < 0)
+		change_failed(t, dir, r);
+	else
 		r = note_new(t, dir, name, false, &v, &h, date_s, asked_ns, ret);
 out:
 	obj_headers_free(&h);
@@ -336,7 +356,9 @@ int tree_unlink(struct tree *t, const char *dir, const char *name, struct objerr
 		return r;
 	objreq_init(&req, OBJ_DELETE, key);
 	r = tree_do(t, &req, err);
-	if (!r)
+	if (r < 0)
+		change_failed(t, dir, r);
+	else
 		tree_note_gone(t, dir, real, false);
 	objreq_done(&req);
 	return r;

@@ -82,6 +82,12 @@ static int spawn(const char *cmd, int out, int errfd, pid_t *ret)
 	return r;
 }
 
+static void close_fd(int *fd)
+{
+	base_closep(fd);
+	*fd = -1;
+}
+
 /* Reads what is there; closes at the end. What is beyond the bound is read and dropped. */
 static void take_output(struct output *o)
 {
@@ -92,7 +98,7 @@ static void take_output(struct output *o)
 	if (n > 0 && !full)
 		o->n += (size_t)n;
 	if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
-		base_closep(&o->fd);
+		close_fd(&o->fd);
 	sign_wipe(drop, sizeof(drop));
 }
 
@@ -153,8 +159,8 @@ static int run(const char *cmd, const _Atomic bool *stop, struct output o[2], in
 		r = -errno;
 	if (r == 0)
 		r = spawn(cmd, out[1], er[1], &pid);
-	base_closep(&out[1]);
-	base_closep(&er[1]);
+	close_fd(&out[1]);
+	close_fd(&er[1]);
 	o[0].fd = out[0];
 	o[1].fd = er[0];
 	if (r < 0)
@@ -189,7 +195,7 @@ int creds_fetch_process(const char *cmd, const _Atomic bool *stop, struct creds_
 		(void)snprintf(msg, cap, "credential_process did not print the JSON of version 1 %s", said);
 out:
 	for (int i = 0; i < 2; i++) {
-		base_closep(&o[i].fd);
+		close_fd(&o[i].fd);
 		sign_wipe(o[i].p, o[i].p != NULL ? o[i].n : 0);
 		free(o[i].p);
 	}

@@ -645,6 +645,15 @@ static struct http_req *pick(struct http *c)
 	return NULL;
 }
 
+/* A request that still waits, past its deadline. */
+static bool too_late(struct http_req *h, int64_t now)
+{
+	if (h->deadline_ns == 0 || now < h->deadline_ns)
+		return false;
+	(void)snprintf(h->msg, sizeof(h->msg), "no connection was free before the deadline");
+	return true;
+}
+
 static void start_waiting(struct http *c)
 {
 	struct http_req *h;
@@ -653,7 +662,7 @@ static void start_waiting(struct http *c)
 		int r;
 
 		list_del(&h->node);
-		r = start(c, h);
+		r = too_late(h, clock_now_ns()) ? -ETIMEDOUT : start(c, h);
 		if (r < 0)
 			finish(c, h, r);
 	}
@@ -731,10 +740,9 @@ static void watch_waiting(struct http *c, int64_t now)
 		list_for_each_safe (it, tmp, q) {
 			struct http_req *h = list_entry(it, struct http_req, node);
 
-			if (h->deadline_ns == 0 || now < h->deadline_ns)
+			if (!too_late(h, now))
 				continue;
 			list_del(&h->node);
-			(void)snprintf(h->msg, sizeof(h->msg), "no connection was free before the deadline");
 			finish(c, h, -ETIMEDOUT); /* done() can only add to incoming, never to these lists */
 		}
 	}

@@ -9,6 +9,7 @@
  *   WAITING   in the timer's list        the timer, when due -> TRYING
  *   TRYING    in the store below         its answer -> final | WAITING | ASKING
  *   ASKING    a HEAD of ours is below    its answer -> final
+ *   LOOKING   an MPU_LIST of ours is     its answer -> WAITING | ASKING | final
  *   (final)   the caller's               done()
  *
  * What is tried again: -EAGAIN, -ETIMEDOUT, -ECONNRESET, -ECONNREFUSED, -EHOSTUNREACH, and -EBADMSG of a read; with
@@ -23,6 +24,9 @@
  *   DELETE if_match                -ESTALE        HEAD: absent = ours; there = another's, made since
  *   any                            another error  failed with maybe_done
  *
+ * Ceph RGW answers 500 for ever to a COMPLETE whose upload is gone. So after some of these a COMPLETE looks for its upload
+ * in the list of uploads; one that is not there counts as -ENOENT.
+ *
  * The nonce is 128 random bits that go with each conditional PUT as x-amz-meta-lsvd-put; it names this request and no
  * other, so equal means that what lies there is ours. An -ESTALE to a first try is never ours and never asked about. A
  * COPY that keeps the source's headers cannot carry one: its -ESTALE goes up with maybe_done.
@@ -32,8 +36,8 @@
  * Slow-down. 503 and 429 concern everybody: a shared "not before" time moves on, doubling while such answers keep
  * coming in and halving again with successes; tries that are due earlier wait and come back spread out.
  *
- * Threads: one timer thread submits what is due. A completion submits nothing but the HEAD, whose own completion submits
- * nothing: stores that complete inside submit cannot recurse without end.
+ * Threads: one timer thread submits what is due. A completion submits nothing but the MPU_LIST and the HEAD, once each:
+ * stores that complete inside submit cannot recurse without end.
  */
 #include "config.h"
 #include "objstore.h"
@@ -53,6 +57,7 @@
 #define SLOW_BASE_NS (100 * NSEC_PER_MSEC)
 #define SLOW_MAX_NS (5 * NSEC_PER_SEC)
 #define SLOW_MAX_LEVEL 7
+#define LOOK_TRIES 4 /* tries of a COMPLETE that end in 500 before it looks for its upload */
 #define BADMSG_TRIES 4 /* a reply that stays broken is not worth the whole deadline */
 
 struct retry_store {
@@ -81,8 +86,9 @@ struct attempt {
 	int64_t asked_deadline_ns, start_ns, deadline_ns;
 	unsigned tries;
 	bool unanswered;    /* an earlier try, or this one, may have done it */
+	bool looked;	    /* for its upload */
 	int refused;	    /* the status that a HEAD is to explain */
-	struct objreq head; /* that HEAD */
+	struct objreq head; /* that HEAD, or the MPU_LIST */
 };
 
 /* --- randomness, delays -------------------------------------------------------------------------------------------- */
@@ -368,6 +374,43 @@ static void ask(struct attempt *a)
 	obj_submit(&a->rs->s, &a->head); /* through ourselves: it is tried again like any other */
 }
 
+static bool is_listed(const struct objreq *list, const char *id)
+{
+	for (size_t i = 0; i < list->listing->n; i++)
+		if (strcmp(list->listing->v[i].upload_id, id) == 0)
+			return true;
+	return list->listing->truncated; /* it may be behind: not known to be gone */
+}
+
+static void look_done(struct objreq *list)
+{
+	struct attempt *a = list->priv;
+	bool gone = list->status == 0 && !is_listed(list, a->req->upload_id);
+
+	objreq_done(list);
+	if (!gone) {
+		try_later(a);
+		return;
+	}
+	a->req->status = -ENOENT;
+	objerr_set(&a->req->err, "%s: no such upload any more", a->req->key);
+	if (is_ambiguous(a))
+		ask(a);
+	else
+		finish(a, -ENOENT);
+}
+
+static void look_for_upload(struct attempt *a)
+{
+	a->looked = true;
+	objreq_init(&a->head, OBJ_MPU_LIST, a->req->key);
+	a->head.prio = a->req->prio;
+	a->head.deadline_ns = a->deadline_ns;
+	a->head.done = look_done;
+	a->head.priv = a;
+	obj_submit(&a->rs->s, &a->head);
+}
+
 static void attempt_done(struct objreq *req)
 {
 	struct attempt *a = req->priv;
@@ -384,7 +427,9 @@ static void attempt_done(struct objreq *req)
 		return;
 	}
 	a->unanswered = a->unanswered || is_unanswered(req);
-	if (is_retryable(a))
+	if (req->op == OBJ_MPU_COMPLETE && req->err.http == 500 && a->tries >= LOOK_TRIES && !a->looked)
+		look_for_upload(a);
+	else if (is_retryable(a))
 		try_later(a);
 	else
 		finish(a, req->status);

@@ -2,13 +2,15 @@
 /*
  * fsx.c - random operations on one file, compared with a model in memory after each.
  *
- *	fsx [-n OPERATIONS] [-s SEED] [-l MAX_SIZE] [-r REOPEN_EVERY] [-R COMMAND] [-m] FILE
+ *	fsx [-n OPERATIONS] [-s SEED] [-l MAX_SIZE] [-r REOPEN_EVERY] [-R COMMAND] [-m] [-d] FILE
  *
- * Operations: read, write, append, truncate both ways, fallocate, punch, zero range, mmap read and write, copy within the
- * file, fsync, close and open again, rename there and back, read through a second descriptor. Every read checks content
- * and size. -R COMMAND runs every REOPEN_EVERY x 50 operations with the file closed (a remount, a check of the object);
- * -m leaves mmap out. A mismatch prints seed, operation number and the last operations. What the file system does
- * not have (EOPNOTSUPP) is left out from then on, and said.
+ * Operations: read, write, append, truncate both ways (ftruncate, truncate, O_TRUNC), fallocate with and without
+ * KEEP_SIZE, punch, zero range, mmap read and write, stores into a mapping that outlives its descriptor, O_DIRECT read
+ * and write, copy within the file, data and holes (lseek), fsync, fdatasync, syncfs, close and open again, rename there
+ * and back, read and write through a second descriptor. Every read checks content and size. -R COMMAND runs every
+ * REOPEN_EVERY x 50 operations with the file closed (a remount, a check of the object); -m leaves mmap out, -d O_DIRECT.
+ * A mismatch prints seed, operation number and the last operations. What the file system does not have (EOPNOTSUPP;
+ * EINVAL for O_DIRECT) is left out from then on, and said.
  */
 #include "config.h"
 #include <errno.h>
@@ -29,19 +31,22 @@ static uint64_t rnd_state, seed = 1, op;
 static uint64_t nops = 2000, max_size = 1 << 20, reopen_every = 60;
 static const char *path, *command;
 static char path2[4096];
-static unsigned char *model, *work;
+static unsigned char *model, *work; /* work: aligned for O_DIRECT */
 static uint64_t size;
 static int fd = -1;
-static bool use_mmap = true;
+static bool use_mmap = true, use_direct = true;
 static char history[HISTORY][128];
-static uint64_t done[16], lacking[16];
 
 enum kind {
 	K_READ, K_WRITE, K_APPEND, K_TRUNCATE, K_ALLOC, K_PUNCH, K_ZERO, K_MREAD, K_MWRITE, K_COPY, K_FSYNC, K_REOPEN,
-	K_RENAME, K_READ2, K_N
+	K_RENAME, K_READ2, K_KEEP, K_PATHTRUNC, K_MCLOSE, K_DREAD, K_DWRITE, K_SEEK, K_WRITE2, K_SYNC, K_N
 };
 static const char *const kind_name[K_N] = { "read", "write", "append", "truncate", "fallocate", "punch", "zero",
-					    "mmap-read", "mmap-write", "copy", "fsync", "reopen", "rename", "read2" };
+					    "mmap-read", "mmap-write", "copy", "fsync", "reopen", "rename", "read2", "keep-size",
+					    "path-truncate", "mmap-close", "direct-read", "direct-write", "seek",
+					    "write2", "sync" };
+static uint64_t done[K_N];
+static bool lacking[K_N];
 
 /* splitmix64 */
 static uint64_t rnd(void)
@@ -151,17 +156,13 @@ static void fill(uint64_t n)
 	}
 }
 
-static void write_range(uint64_t off, uint64_t n, bool append)
+static void write_through(int f, uint64_t off, uint64_t n, bool append)
 {
 	uint64_t got = 0;
 
 	fill(n);
-	if (append) {
-		do_close();
-		do_open(O_APPEND);
-	}
 	while (got < n) {
-		ssize_t r = append ? write(fd, work + got, n - got) : pwrite(fd, work + got, n - got, (off_t)(off + got));
+		ssize_t r = append ? write(f, work + got, n - got) : pwrite(f, work + got, n - got, (off_t)(off + got));
 
 		if (r <= 0)
 			die("write: %m");
@@ -169,6 +170,15 @@ static void write_range(uint64_t off, uint64_t n, bool append)
 	}
 	model_grow(off + n);
 	memcpy(model + off, work, n);
+}
+
+static void write_range(uint64_t off, uint64_t n, bool append)
+{
+	if (append) {
+		do_close();
+		do_open(O_APPEND);
+	}
+	write_through(fd, off, n, append);
 	if (append) {
 		do_close();
 		do_open(0);
@@ -178,16 +188,17 @@ static void write_range(uint64_t off, uint64_t n, bool append)
 /* False: the file system does not have it. */
 static bool allocate(enum kind k, uint64_t off, uint64_t n)
 {
-	int mode = k == K_ALLOC ? 0 : k == K_PUNCH ? 3 /* PUNCH_HOLE | KEEP_SIZE */ : 0x10 /* ZERO_RANGE */;
+	int mode = k == K_ALLOC ? 0 : k == K_KEEP ? FALLOC_FL_KEEP_SIZE : k == K_ZERO ? FALLOC_FL_ZERO_RANGE
+									   : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 
 	if (fallocate(fd, mode, (off_t)off, (off_t)n) < 0) {
 		if (errno == EOPNOTSUPP)
 			return false;
 		die("fallocate %d: %m", mode);
 	}
-	if (k != K_PUNCH)
+	if (k == K_ALLOC || k == K_ZERO)
 		model_grow(off + n);
-	if (k != K_ALLOC && off < size)
+	if ((k == K_PUNCH || k == K_ZERO) && off < size)
 		memset(model + off, 0, n < size - off ? n : size - off);
 	return true;
 }
@@ -215,6 +226,127 @@ static void map_range(bool writing, uint64_t off, uint64_t n)
 	}
 	if (munmap(p, n + (off - page)) < 0)
 		die("munmap: %m");
+}
+
+/* The mapping outlives the descriptor; the stores come when nobody will close the file again. */
+static void map_and_close(uint64_t off, uint64_t n)
+{
+	uint64_t page = off & ~(uint64_t)4095;
+	unsigned char *p;
+
+	if (off >= size)
+		return;
+	if (n > size - off)
+		n = size - off;
+	p = mmap(NULL, n + (off - page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)page);
+	if (p == MAP_FAILED)
+		die("mmap: %m");
+	do_close();
+	compare(p + (off - page), off, n, "mmap-close");
+	fill(n);
+	memcpy(p + (off - page), work, n);
+	memcpy(model + off, work, n);
+	if (below(2)) { /* else it is opened again while the mapping is there */
+		if (munmap(p, n + (off - page)) < 0)
+			die("munmap: %m");
+		do_open(0);
+		return;
+	}
+	do_open(0);
+	if (munmap(p, n + (off - page)) < 0)
+		die("munmap: %m");
+}
+
+/* False: no O_DIRECT here. */
+static bool direct(bool writing, uint64_t off, uint64_t n)
+{
+	int f = open(path, O_RDWR | O_DIRECT);
+
+	if (f < 0) {
+		if (errno == EINVAL)
+			return false;
+		die("open O_DIRECT: %m");
+	}
+	off &= ~(uint64_t)4095;
+	n = (n + 4095) & ~(uint64_t)4095;
+	if (n > (max_size & ~(uint64_t)4095) - off)
+		n = (max_size & ~(uint64_t)4095) - off;
+	if (n && writing)
+		write_through(f, off, n, false);
+	else if (n)
+		read_range(f, off, n, "direct read");
+	if (close(f) < 0)
+		die("close O_DIRECT: %m");
+	return true;
+}
+
+static void zeros(uint64_t off, uint64_t end, const char *what)
+{
+	for (; off < end; off++)
+		if (model[off])
+			die("%s: byte %llu is said to be in a hole, and should be %02x", what, (unsigned long long)off,
+			    model[off]);
+}
+
+/* What is said to be a hole must be zeros; more cannot be asked, a file system may say that all is data. */
+static void seek_range(uint64_t off)
+{
+	off_t d = lseek(fd, (off_t)off, SEEK_DATA), h;
+
+	if (d < 0 && errno != ENXIO)
+		die("SEEK_DATA: %m");
+	if (d >= 0 && ((uint64_t)d < off || (uint64_t)d >= size))
+		die("SEEK_DATA %llu: %lld", (unsigned long long)off, (long long)d);
+	if (off < size)
+		zeros(off, d < 0 ? size : (uint64_t)d, "SEEK_DATA");
+	h = lseek(fd, (off_t)off, SEEK_HOLE);
+	if (off >= size) {
+		if (h >= 0 || errno != ENXIO)
+			die("SEEK_HOLE %llu beyond the end: %lld %m", (unsigned long long)off, (long long)h);
+		return;
+	}
+	if (h < 0 || (uint64_t)h < off || (uint64_t)h > size)
+		die("SEEK_HOLE %llu: %lld %m", (unsigned long long)off, (long long)h);
+	if ((uint64_t)h == size)
+		return;
+	d = lseek(fd, h, SEEK_DATA);
+	if (d < 0 && errno != ENXIO)
+		die("SEEK_DATA %lld: %m", (long long)h);
+	zeros((uint64_t)h, d < 0 ? size : (uint64_t)d, "SEEK_HOLE");
+}
+
+static void truncate_path(uint64_t end)
+{
+	int f;
+
+	if (below(4)) {
+		if (truncate(path, (off_t)end) < 0)
+			die("truncate: %m");
+		model_grow(end);
+		size = end;
+		return;
+	}
+	f = open(path, O_RDWR | O_TRUNC);
+	if (f < 0)
+		die("open O_TRUNC: %m");
+	size = 0;
+	if (close(f) < 0)
+		die("close after O_TRUNC: %m");
+}
+
+static void second(bool writing, uint64_t off, uint64_t n)
+{
+	int f = open(path, writing ? O_WRONLY : O_RDONLY);
+
+	if (f < 0)
+		die("second open: %m");
+	check_size(f, "second open");
+	if (writing)
+		write_through(f, off, n, false);
+	else
+		read_range(f, off, n, "second read");
+	if (close(f) < 0)
+		die("second close: %m");
 }
 
 static bool copy_range(uint64_t from, uint64_t to, uint64_t n)
@@ -257,7 +389,6 @@ static void rename_twice(void)
 static bool operate(enum kind k)
 {
 	uint64_t off = below(max_size), n = 1 + below(below(4) ? 8192 : max_size);
-	int f;
 
 	if (n > max_size - off)
 		n = max_size - off;
@@ -277,7 +408,7 @@ static bool operate(enum kind k)
 		model_grow(off);
 		size = off;
 		break;
-	case K_ALLOC: case K_PUNCH: case K_ZERO: return allocate(k, off, n);
+	case K_ALLOC: case K_KEEP: case K_PUNCH: case K_ZERO: return allocate(k, off, n);
 	case K_MREAD: map_range(false, off, n); break;
 	case K_MWRITE: map_range(true, off, n); break;
 	case K_COPY: return copy_range(off, below(max_size - n), n);
@@ -287,13 +418,16 @@ static bool operate(enum kind k)
 		break;
 	case K_REOPEN: do_close(); do_open(0); break;
 	case K_RENAME: rename_twice(); break;
-	case K_READ2:
-		f = open(path, O_RDONLY);
-		if (f < 0)
-			die("second open: %m");
-		check_size(f, "second open");
-		read_range(f, off, n, "second read");
-		close(f);
+	case K_READ2: second(false, off, n); break;
+	case K_WRITE2: second(true, off, n); break;
+	case K_PATHTRUNC: truncate_path(off); break;
+	case K_MCLOSE: map_and_close(off, n); break;
+	case K_DREAD: return direct(false, off, n);
+	case K_DWRITE: return direct(true, off, n);
+	case K_SEEK: seek_range(off); break;
+	case K_SYNC:
+		if ((below(2) ? fdatasync(fd) : syncfs(fd)) < 0)
+			die("fdatasync or syncfs: %m");
 		break;
 	default: break;
 	}
@@ -303,7 +437,8 @@ static bool operate(enum kind k)
 /* Truncates are rare enough for the file to have a size worth testing. */
 static enum kind choose(void)
 {
-	static const unsigned weight[K_N] = { 18, 22, 6, 5, 3, 6, 4, 8, 8, 4, 3, 0, 2, 8 };
+	static const unsigned weight[K_N] = { 18, 22, 6, 4, 3, 6, 4, 8, 8, 4, 3, 0, 2, 6,
+						2, 2, 3, 4, 4, 6, 4, 2 };
 	unsigned total = 0, r;
 
 	for (int i = 0; i < K_N; i++)
@@ -312,7 +447,8 @@ static enum kind choose(void)
 		r = (unsigned)below(total);
 		for (int i = 0; i < K_N; i++) {
 			if (r < weight[i]) {
-				if (lacking[i] || (!use_mmap && (i == K_MREAD || i == K_MWRITE)))
+				if (lacking[i] || (!use_mmap && (i == K_MREAD || i == K_MWRITE || i == K_MCLOSE)) ||
+				    (!use_direct && (i == K_DREAD || i == K_DWRITE)))
 					break;
 				return (enum kind)i;
 			}
@@ -335,7 +471,7 @@ int main(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "n:s:l:r:R:m")) != -1) {
+	while ((c = getopt(argc, argv, "n:s:l:r:R:md")) != -1) {
 		switch (c) {
 		case 'n': nops = strtoull(optarg, NULL, 10); break;
 		case 's': seed = strtoull(optarg, NULL, 10); break;
@@ -343,6 +479,7 @@ int main(int argc, char **argv)
 		case 'r': reopen_every = strtoull(optarg, NULL, 10); break;
 		case 'R': command = optarg; break;
 		case 'm': use_mmap = false; break;
+		case 'd': use_direct = false; break;
 		default: return 2;
 		}
 	}
@@ -352,8 +489,7 @@ int main(int argc, char **argv)
 	snprintf(path2, sizeof(path2), "%s.renamed", path);
 	rnd_state = seed;
 	model = calloc(1, max_size + 16);
-	work = calloc(1, max_size + 16);
-	if (!model || !work)
+	if (!model || posix_memalign((void **)&work, 4096, max_size + 4096) != 0)
 		return 1;
 	do_open(O_CREAT | O_TRUNC);
 	for (op = 1; op <= nops; op++) {
@@ -362,7 +498,7 @@ int main(int argc, char **argv)
 		if (operate(k))
 			done[k]++;
 		else
-			lacking[k] = 1;
+			lacking[k] = true;
 		check_size(fd, kind_name[k]);
 		if (command && op % (reopen_every * 50) == 0)
 			outside();

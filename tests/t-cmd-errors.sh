@@ -4,7 +4,7 @@
 # status: 2 for the caller's mistakes, 1 for the world's. Nothing here is ever mounted.
 set -u
 
-lsvdfs=$PWD/lsvdfs
+lsvdfs=${LSVDFS:-${top_builddir:-$PWD}/lsvdfs}
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/t-cmd-errors.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 export HOME=$tmp AWS_EC2_METADATA_DISABLED=true AWS_ACCESS_KEY_ID=AKIDEXAMPLE AWS_SECRET_ACCESS_KEY=topsecret
@@ -75,8 +75,8 @@ expect 1 'connection refused' "$lsvdfs" recover s3://b -o "endpoint=http://127.0
 expect 1 'no such bucket|No such file' "$lsvdfs" probe "file://$tmp/nobucket"
 
 # --- mounts that are none
-expect 1 'nothing is mounted there' "$lsvdfs" umount "$tmp/mnt"
-expect 1 'nothing is mounted there' "$lsvdfs" status "$tmp/mnt"
+expect 1 'not a mount point' "$lsvdfs" umount "$tmp/mnt"
+expect 1 'not a mount point' "$lsvdfs" status "$tmp/mnt"
 expect 1 'No such file' "$lsvdfs" status "$tmp/nowhere"
 expect 1 'not an lsvdfs mount' "$lsvdfs" status /proc
 expect 1 'no such id' "$lsvdfs" parked drop "$src" 0-1 -o "$dirs"
@@ -85,7 +85,7 @@ expect 1 'no such id' "$lsvdfs" parked drop "$src" 0-1 -o "$dirs"
 ln -s "$lsvdfs" "$tmp/mount.lsvdfs"
 ln -s "$lsvdfs" "$tmp/umount.fuse.lsvdfs"
 expect 2 "unknown option 'bogus'" "$tmp/mount.lsvdfs" "$src" "$tmp/mnt" -n -o rw,bogus
-expect 1 'nothing is mounted there' "$tmp/umount.fuse.lsvdfs" "$tmp/mnt" -t fuse.lsvdfs
+expect 1 'not a mount point' "$tmp/umount.fuse.lsvdfs" "$tmp/mnt" -t fuse.lsvdfs
 "$tmp/mount.lsvdfs" "$src" "$tmp/mnt" -s -f -n -v -o bogus,_netdev,x-systemd.automount || { echo 'FAIL fake mount'; failed=1; }
 
 # --- help goes to standard output, and is help

@@ -42,7 +42,7 @@ must_fail 'Read-only' touch m2/x
 # a dead mount point is replaced
 pid=$("$LSVDFS" status --json m | jq .pid)
 kill -9 "$pid"
-must_fail 'not connected|endpoint' ls m
+must_fail 'not connected|endpoint|abort' ls m
 "$LSVDFS" mount "$SOURCE" m -o "$O"
 eq "$(cat m/f)" works
 "$LSVDFS" umount m

@@ -4,8 +4,13 @@
 #include "objstore/base/clock.h"
 #include "objstore/objstore.h"
 #include <pthread.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
 
 #define MODEL_MAX (300 * KiB)
+
+static bool faults; /* the store goes wrong by chance: try again */
 
 static struct spfile *new_file(struct env *e, const char *name, const struct version *base, bool whole)
 {
@@ -19,8 +24,11 @@ static struct spcommit commit_ok(struct spfile *f)
 {
 	struct spcommit c = { 0 };
 	struct objerr err = { 0 };
-	int r = spfile_commit(f, 0, &c, &err);
+	int r;
 
+	do
+		r = spfile_commit(f, 0, &c, &err);
+	while (faults && r < 0 && r != -ESTALE);
 	if (r != 0)
 		fail_msg("commit: %s (%s)", strerror(-r), err.msg);
 	assert_false(spfile_dirty(f));
@@ -119,7 +127,7 @@ static void test_base_is_gone(void **state)
 	env_done(&e);
 }
 
-/* --- the model ----------------------------------------------------------------------------------------------------- */
+/* --- the model ---------------------------------------------------------------------------------------------------- */
 
 struct model {
 	unsigned char *p;
@@ -179,9 +187,12 @@ static void one_op(struct spfile *f, struct model *m, uint64_t *s)
 		model_grow(m, off + n);
 		break;
 	default: {
-		ssize_t want = off < m->size ? (ssize_t)MIN(n, m->size - off) : 0;
+		ssize_t want = off < m->size ? (ssize_t)MIN(n, m->size - off) : 0, r;
 
-		assert_int_equal(spfile_read(f, buf, n, off, NULL), want);
+		do
+			r = spfile_read(f, buf, n, off, NULL);
+		while (faults && r < 0 && r != -ESTALE);
+		assert_int_equal(r, want);
 		assert_memory_equal(buf, m->p + off, want);
 	}
 	}
@@ -245,6 +256,12 @@ static void run_model(uint64_t seed, unsigned caps, bool with_base, bool whole)
 	model_seed = seed;
 	env_init(&e);
 	e.mem->caps = caps;
+	if (faults) {
+		faultstore_odds(e.store, FAULT_BEFORE, 60);
+		faultstore_odds(e.store, FAULT_AFTER, 60);
+		faultstore_odds(e.store, FAULT_LATE, 300);
+		faultstore_odds(e.store, FAULT_TRUNCATE, 30);
+	}
 	if (with_base) {
 		m.size = test_rnd(&s) % MODEL_MAX;
 		fill_rnd(&s, m.p, m.size);
@@ -269,6 +286,8 @@ static void run_model(uint64_t seed, unsigned caps, bool with_base, bool whole)
 	}
 	commit_ok(f);
 	expect_object(&e, "p/d/m", m.p, m.size);
+	if (faults) /* uploads whose id never arrived are nobody's; the rest was the test above */
+		goto out;
 	assert_int_equal(env_uploads(e.mem), 0);
 	one_op(f, &m, &s);
 	assert_int_equal(spfile_append(f, "z", m.size < MODEL_MAX, &(uint64_t){ 0 }), 0);
@@ -282,6 +301,10 @@ static void run_model(uint64_t seed, unsigned caps, bool with_base, bool whole)
 	}
 	assert_int_equal(env_uploads(e.mem), 0);
 	assert_int_equal(count_files(e.spool_dir, ".data"), 0);
+	f = NULL;
+out:
+	if (f)
+		spfile_free(f);
 	env_done(&e);
 	free(m.p);
 }
@@ -315,7 +338,95 @@ static void test_model(void **state)
 	}
 }
 
-/* --- conflicts ----------------------------------------------------------------------------------------------------- */
+/* The same while requests fail before or after their effect, answer late or cut short. */
+static void test_model_with_faults(void **state)
+{
+	unsigned all = mem_caps();
+	const unsigned sets[] = { all, all & ~OBJ_CAP_COPY_SRC, all | OBJ_CAP_EQUAL_PARTS, all & ~OBJ_CAP_COMPLETE_COND };
+
+	faults = true;
+	for (uint64_t seed = 1001; seed <= 1032; seed++)
+		run_model(seed, sets[seed % ARRAY_SIZE(sets)], seed % 3 != 0, seed % 3 == 0);
+	faults = false;
+}
+
+/* --- the local disk ----------------------------------------------------------------------------------------------- */
+
+/* In a file system of 1 MiB that only this process sees. */
+static void full_disk(void)
+{
+	static unsigned char data[64 * 1024], got[64 * 1024], model[4 * 1024 * 1024];
+	struct version v;
+	struct env e;
+	struct spfile *f, *g;
+	uint64_t off = 0;
+	int r = 0;
+
+	env_init(&e);
+	spool_close(e.s);
+	assert_int_equal(mount("tmpfs", e.spool_dir, "tmpfs", 0, "size=1M"), 0);
+	env_open_spool(&e);
+	memset(model, 3, sizeof(model));
+	env_put(&e, "p/d/g", model, 1024 * 1024, &v);
+	f = new_file(&e, "a", NULL, true);
+	g = new_file(&e, "g", &v, false);
+	assert_int_equal(spfile_write(g, "change", 6, 500000), 0);
+	memset(data, 7, sizeof(data));
+	while (r == 0 && off < sizeof(model)) {
+		r = spfile_write(f, data, sizeof(data), off);
+		off += r == 0 ? sizeof(data) : 0;
+	}
+	assert_int_equal(r, -ENOSPC);
+	assert_int_equal(spfile_size(f), off);
+	assert_int_equal(spfile_allocate(f, 0, 2 * MiB), -ENOSPC);
+	assert_int_equal(spfile_size(f), off);
+	/* what was there is there; a reader of the base does not need the disk; both can be stored */
+	assert_int_equal(spfile_read_local(f, got, sizeof(got), off - sizeof(got)), sizeof(got));
+	assert_memory_equal(got, data, sizeof(got));
+	assert_int_equal(spfile_read(g, got, sizeof(got), 480000, NULL), sizeof(got));
+	memcpy(model + 500000, "change", 6);
+	assert_memory_equal(got, model + 480000, sizeof(got));
+	commit_ok(g);
+	expect_object(&e, "p/d/g", model, 1024 * 1024);
+	commit_ok(f);
+	memset(model, 7, off);
+	expect_object(&e, "p/d/a", model, off);
+	/* space again: goes on */
+	assert_int_equal(spfile_truncate(f, 10), 0);
+	assert_int_equal(spfile_write(f, "more", 4, 10), 0);
+	commit_ok(f);
+	memcpy(model + 10, "more", 4);
+	expect_object(&e, "p/d/a", model, 14);
+	spfile_free(f);
+	spfile_free(g);
+	spool_close(e.s);
+	assert_int_equal(umount(e.spool_dir), 0);
+	env_open_spool(&e);
+	env_done(&e);
+}
+
+static void test_full_disk(void **state)
+{
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		skip();
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) { /* the mount goes with the process */
+		if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+			_exit(77);
+		full_disk();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		skip();
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* --- conflicts ---------------------------------------------------------------------------------------------------- */
 
 static void conflict_once(unsigned caps, size_t size, bool with_base)
 {
@@ -397,7 +508,7 @@ static void test_conflict_removed(void **state)
 	env_done(&e);
 }
 
-/* --- multipart ----------------------------------------------------------------------------------------------------- */
+/* --- multipart ---------------------------------------------------------------------------------------------------- */
 
 static void test_edit_copies_the_rest(void **state)
 {
@@ -490,7 +601,7 @@ static void test_parts_go_up_while_writing(void **state)
 	free(data);
 }
 
-/* --- lost answers, failing requests -------------------------------------------------------------------------------- */
+/* --- lost answers, failing requests ------------------------------------------------------------------------------- */
 
 static void test_put_answer_lost(void **state)
 {
@@ -621,7 +732,7 @@ static void test_every_request_fails(void **state)
 	free(data);
 }
 
-/* --- together ------------------------------------------------------------------------------------------------------ */
+/* --- together ----------------------------------------------------------------------------------------------------- */
 
 struct crowd {
 	struct spfile *f;
@@ -689,7 +800,7 @@ static void test_writers_and_committers(void **state)
 	env_done(&e);
 }
 
-/* --- async_close --------------------------------------------------------------------------------------------------- */
+/* --- async_close -------------------------------------------------------------------------------------------------- */
 
 static void test_async(void **state)
 {
@@ -742,7 +853,7 @@ static void test_async(void **state)
 	env_done(&e);
 }
 
-/* --- names --------------------------------------------------------------------------------------------------------- */
+/* --- names -------------------------------------------------------------------------------------------------------- */
 
 static void test_move(void **state)
 {
@@ -792,6 +903,93 @@ static void test_move(void **state)
 	env_done(&e);
 }
 
+/* Puts the bytes again with a new etag, as a change of metadata of a large object does. */
+static void put_metadata_copy(struct env *e, const char *key, const void *p, size_t n, const struct version *was,
+			      struct version *ret)
+{
+	struct obj_headers h = { 0 };
+	struct objerr err;
+	char text[160];
+
+	snprintf(text, sizeof(text), "%s %zu 77.000000000", was->etag, n);
+	assert_int_equal(obj_headers_set(&h, "x-amz-meta-lsvd-was", text), 0);
+	assert_int_equal(obj_headers_set(&h, "x-amz-meta-mtime", "77.000000000"), 0);
+	*ret = (struct version){ .size = n };
+	assert_int_equal(obj_put(e->mem, key, p, n, NULL, false, &h, ret->etag, &err), 0);
+	obj_headers_free(&h);
+}
+
+/* A change of metadata, here or on another node, gives the base a new etag: no conflict, no lost source. */
+static void test_base_changes_its_metadata(void **state)
+{
+	size_t n = 12 * PART;
+	char *data = malloc(n), *got = malloc(n);
+	struct version v, w;
+	struct env e;
+	struct spfile *f;
+	uint64_t s = 4;
+
+	env_init(&e);
+	fill_rnd(&s, data, n);
+	for (unsigned big = 0; big < 2; big++) {
+		size_t k = big ? n : 3000;
+
+		env_put(&e, "p/d/a", data, k, &v);
+		f = new_file(&e, "a", &v, false);
+		assert_int_equal(spfile_write(f, "12", 2, 1000), 0);
+		memcpy(data + 1000, "12", 2);
+		put_metadata_copy(&e, "p/d/a", data, k, &v, &w); /* (our two bytes are in it: the bytes below are not asked) */
+		assert_int_equal(spfile_read(f, got, 500, 2000, NULL), 500);
+		assert_memory_equal(got, data + 2000, 500);
+		put_metadata_copy(&e, "p/d/a", data, k, &w, &v);
+		commit_ok(f);
+		expect_object(&e, "p/d/a", data, k);
+		/* told twice while it is being written: the second is not to be seen from the object alone */
+		assert_int_equal(spfile_write(f, "3", 1, 5), 0);
+		data[5] = '3';
+		v = (struct version){ 0 };
+		assert_true(env_get(e.mem, "p/d/a", got, n, &v) > 0);
+		put_metadata_copy(&e, "p/d/a", data, k, &v, &w);
+		assert_int_equal(spfile_rebase(f, &v, &w), 0);
+		put_metadata_copy(&e, "p/d/a", data, k, &w, &v);
+		assert_int_equal(spfile_rebase(f, &w, &v), 0);
+		commit_ok(f);
+		expect_object(&e, "p/d/a", data, k);
+		spfile_free(f);
+	}
+	env_done(&e);
+	free(data);
+	free(got);
+}
+
+/* Rename of a directory: the object is copied, the old key goes, the file is being written. */
+static void test_move_with_its_object(void **state)
+{
+	size_t n = 6 * PART;
+	char *data = malloc(n);
+	struct version v, w;
+	struct objerr err;
+	struct env e;
+	struct spfile *f;
+	uint64_t s = 6;
+
+	env_init(&e);
+	fill_rnd(&s, data, n);
+	env_put(&e, "p/d/a", data, n, &v);
+	f = new_file(&e, "a", &v, false);
+	assert_int_equal(spfile_write(f, "x", 1, 9), 0);
+	env_put(&e, "p/new/a", data, n, &w);
+	assert_int_equal(spfile_move_copied(f, "new/", "a", &w), 0);
+	assert_int_equal(obj_delete(e.mem, "p/d/a", NULL, &err), 0);
+	data[9] = 'x';
+	commit_ok(f);
+	expect_object(&e, "p/new/a", data, n);
+	assert_int_equal(env_get(e.mem, "p/d/a", NULL, 0, NULL), -ENOENT);
+	spfile_free(f);
+	env_done(&e);
+	free(data);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -799,6 +997,8 @@ int main(void)
 		cmocka_unit_test(test_base_shines_through),
 		cmocka_unit_test(test_base_is_gone),
 		cmocka_unit_test_teardown(test_model, say_seed),
+		cmocka_unit_test_teardown(test_model_with_faults, say_seed),
+		cmocka_unit_test(test_full_disk),
 		cmocka_unit_test(test_conflict),
 		cmocka_unit_test(test_conflict_removed),
 		cmocka_unit_test(test_edit_copies_the_rest),
@@ -810,6 +1010,8 @@ int main(void)
 		cmocka_unit_test(test_writers_and_committers),
 		cmocka_unit_test(test_async),
 		cmocka_unit_test(test_move),
+		cmocka_unit_test(test_move_with_its_object),
+		cmocka_unit_test(test_base_changes_its_metadata),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

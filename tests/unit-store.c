@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "objstore/base/log.h"
 #include "storetest.h"
 #include <cmocka.h>
 
@@ -152,6 +153,11 @@ static int run_url(const char *source, const struct obj_open_opts *opts)
 	struct obj_url url;
 	int r = obj_url_parse(source, &url, &err), bad = 1;
 
+	if (r == 0 && url.kind == OBJ_URL_S3 && (opts == NULL || opts->endpoint == NULL)) {
+		objerr_set(&err, "set LSVD_TEST_S3_ENDPOINT: no test talks to the world");
+		obj_url_free(&url);
+		r = -EINVAL;
+	}
 	if (r == 0) {
 		(void)snprintf(prefix, sizeof(prefix), "%s", url.prefix);
 		r = obj_open(&url, opts, &s, &err);
@@ -195,6 +201,8 @@ int main(int argc, char **argv)
 	};
 	int bad = 0;
 
+	if (getenv("LSVD_TEST_DEBUG") != NULL)
+		log_set_level(LOG_L_DEBUG);
 	for (int i = 1; i < argc; i++)
 		bad += run_url(argv[i], &opts);
 	if (argc == 1) {

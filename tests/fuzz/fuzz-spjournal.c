@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * fuzz-spjournal.c - any bytes as a spool journal: replay ends with 0, -EBADMSG or -ENOMEM, and a file that was
+ * accepted keeps the invariants that the rest of the spool builds on.
+ *
+ * Built for libFuzzer with --enable-fuzz; else a program that make check runs: files given as arguments, then seeded
+ * mutations of a journal with every kind of record, checksums put right so that they get past the door.
+ */
+#include "config.h"
+#include "fs/spool-private.h"
+#include "fs/spplan.h"
+#include "objstore/base/crc32c.h"
+#include <stdio.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct spool *fake_spool(void)
+{
+	static char prefix[] = "p/";
+	static struct spool s = { .prefix = prefix, .dirfd = -1, .parked_fd = -1 };
+	static bool ready;
+
+	if (!ready) {
+		mtx_init(&s.lock, RANK_SPOOL);
+		list_init(&s.files);
+		ready = true;
+	}
+	return &s;
+}
+
+static void check(const struct spfile *f)
+{
+	uint64_t a, b;
+
+	assert(f->state >= SP_OPEN && f->state < SP_NSTATES);
+	assert(f->key && f->dir && f->name);
+	assert(f->base_limit <= f->same_limit);
+	for (uint64_t pos = 0; ranges_find(&f->have, pos, &a, &b); pos = b)
+		assert(a < b && b <= f->base_limit);
+	for (uint64_t pos = 0; ranges_find(&f->dirty, pos, &a, &b); pos = b)
+		assert(a < b && b <= f->same_limit);
+	if (f->mpu) {
+		for (size_t i = 1; i < f->mpu->nparts; i++)
+			assert(f->mpu->part[i - 1].number < f->mpu->part[i].number);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct spfile *f;
+	int r;
+
+	if (sp_alloc(fake_spool(), &f) < 0)
+		return 0;
+	r = sp_replay(f, data, size);
+	assert(r == 0 || r == -EBADMSG || r == -ENOMEM);
+	if (r == 0)
+		check(f);
+	sp_release(f);
+	return 0;
+}
+
+#ifndef LSVD_LIBFUZZER
+static uint64_t rnd(uint64_t *s)
+{
+	return hash_u64((*s)++);
+}
+
+static void add(struct str *s, struct spj_event ev)
+{
+	if (spj_encode(&ev, s) < 0)
+		abort();
+}
+
+static void every_record(struct str *s, bool whole)
+{
+	struct version v = { .etag = "0123456789abcdef", .size = 100000, .mtime_s = 5 };
+
+	add(s, (struct spj_event){ .type = SPJ_HEADER, .number = SPJ_FORMAT, .ino = 5, .whole = whole, .text = "boot",
+				   .dir = "a/", .name = "b", .v = v, .headers = "k\0v", .headers_len = 4 });
+	add(s, (struct spj_event){ .type = SPJ_RANGE, .off = 4096, .len = 50000 });
+	add(s, (struct spj_event){ .type = SPJ_FETCHED, .off = 80000, .len = 30000 });
+	add(s, (struct spj_event){ .type = SPJ_TRUNC, .off = 90000 });
+	add(s, (struct spj_event){ .type = SPJ_HEADERS, .headers = "x\0y", .headers_len = 4 });
+	add(s, (struct spj_event){ .type = SPJ_UPLOAD, .off = 0, .len = 8192, .number = 1, .text = "id", .text2 = "n",
+				   .headers = "x\0y", .headers_len = 4 });
+	add(s, (struct spj_event){ .type = SPJ_PART, .off = 8192, .len = 8192, .number = 2, .text = "etag" });
+	add(s, (struct spj_event){ .type = SPJ_PART, .off = 0, .len = 8192, .number = 1, .text = "" });
+	add(s, (struct spj_event){ .type = SPJ_STATE, .number = SP_CLOSING });
+	add(s, (struct spj_event){ .type = SPJ_NONCE, .text = "00112233445566778899aabbccddeeff" });
+	add(s, (struct spj_event){ .type = SPJ_BASE, .v = v });
+	add(s, (struct spj_event){ .type = SPJ_SRC, .dir = "a/", .name = "b", .v = v });
+	add(s, (struct spj_event){ .type = SPJ_MOVE, .dir = "c/", .name = "d", .v = v });
+	add(s, (struct spj_event){ .type = SPJ_FORCED });
+	add(s, (struct spj_event){ .type = SPJ_STATE, .number = SP_ACKED });
+}
+
+/* Makes the checksum of each record right that still has a plausible length. */
+static void fix_sums(uint8_t *p, size_t n)
+{
+	for (size_t pos = 0; n - pos >= 16;) {
+		uint32_t len, crc;
+
+		memcpy(&len, p + pos + 8, 4);
+		if (len > n - pos - 16)
+			return;
+		crc = crc32c(crc32c(0, p + pos + 4, 8), p + pos + 16, len);
+		memcpy(p + pos + 12, &crc, 4);
+		pos += 16 + len;
+	}
+}
+
+static int run_file(const char *path)
+{
+	static uint8_t buf[1 << 20];
+	FILE *fp = fopen(path, "rb");
+	size_t n;
+
+	if (fp == NULL) {
+		perror(path);
+		return 1;
+	}
+	n = fread(buf, 1, sizeof(buf), fp);
+	fclose(fp);
+	LLVMFuzzerTestOneInput(buf, n);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	int r = 0;
+
+	for (int i = 1; i < argc; i++)
+		r |= run_file(argv[i]);
+	for (uint64_t seed = 0; seed < 20000; seed++) {
+		struct str s = { 0 };
+		uint64_t x = seed * 1000 + 1;
+
+		every_record(&s, seed % 2);
+		LLVMFuzzerTestOneInput((uint8_t *)s.p, s.len);
+		for (uint64_t k = rnd(&x) % 4; k > 0; k--)
+			s.p[rnd(&x) % s.len] = (char)rnd(&x);
+		if (rnd(&x) % 4 == 0)
+			memset(s.p + rnd(&x) % (s.len - 8), 0xff, 8);
+		if (seed % 8)
+			fix_sums((uint8_t *)s.p, s.len);
+		LLVMFuzzerTestOneInput((uint8_t *)s.p, rnd(&x) % 8 ? s.len : rnd(&x) % (s.len + 1));
+		str_free(&s);
+	}
+	return r;
+}
+#endif
