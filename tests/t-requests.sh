@@ -34,8 +34,8 @@ chmod 600 "$T/a/there"
 costs "chmod" 2
 sleep 1.1
 chmod 640 "$T/a/new"
-touch -d 2001-01-01 "$T/a/new"
-costs "chmod and touch together" 2
+py -c 'import os,sys; os.utime(sys.argv[1], (0, 0))' "$T/a/new" # touch(1) would open it
+costs "chmod and utimens together" 2
 mv "$T/a/new" "$T/a/newer"
 costs "rename of a small file" "$([ "$BACKEND" = aws ] && echo 2 || echo 3)"
 rm "$T/a/newer"
