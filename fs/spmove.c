@@ -197,21 +197,3 @@ void spfile_force_dirty(struct spfile *f)
 		f->j.broken = r; /* the journal does not say it: nothing may be added that relies on it */
 	mtx_unlock(&f->lock);
 }
-
-int spfile_nameless(struct spfile *f)
-{
-	int r;
-
-	mtx_lock(&f->lock);
-	sp_seal_locked(f);
-	mtx_unlock(&f->lock);
-	sp_abort_upload(f);
-	mtx_lock(&f->lock);
-	r = sp_log_state_locked(f, SP_GONE); /* what a crash leaves is thrown away */
-	f->nameless = true;
-	if (f->state == SP_ACKED)
-		f->state = SP_OPEN;
-	sp_unseal_locked(f);
-	mtx_unlock(&f->lock);
-	return r;
-}

@@ -10,6 +10,10 @@
 
 set -eEu -o pipefail
 shopt -s inherit_errexit
+# every command with its time goes to $T/trace: run shows the end of it when a test does not end
+exec 8>"$T/trace"
+BASH_XTRACEFD=8 PS4='+${EPOCHREALTIME:5:9} ${BASH_SOURCE[0]##*/}:$LINENO: '
+set -x
 BACKEND=${BACKEND:-file}
 SEED=${SEED:-1}
 LSVDFS=${LSVDFS:-$top_builddir/lsvdfs}
@@ -26,17 +30,24 @@ ulimit -c 0
 # --- ends ---
 
 cleanups=()
+declare -A daemon=()
 on_exit() { cleanups+=("$*"); }
 cleanup() {
 	local rc=$? i
 	trap - EXIT ERR
 	set +eE
+	# away from the mounts and without their daemons, before the servers go: nothing may wait for a server that is gone
+	cd /
+	for i in "${!daemon[@]}"; do
+		kill -9 "${daemon[$i]}"
+		umount -l "$T/$i"
+	done >>"$T/cleanup.log" 2>&1
 	for ((i = ${#cleanups[@]} - 1; i >= 0; i--)); do eval "${cleanups[i]}"; done >>"$T/cleanup.log" 2>&1
 	[ $rc = 0 ] || [ $rc = 77 ] || echo "seed $SEED backend $BACKEND"
 	exit $rc
 }
 trap cleanup EXIT
-trap 'echo "FAILED: ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND" >&2; for i in "${!BASH_LINENO[@]}"; do
+trap '{ set +x; } 2>/dev/null; echo "FAILED: ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND" >&2; for i in "${!BASH_LINENO[@]}"; do
 	[ "${BASH_LINENO[i]}" -gt 0 ] && echo "   from ${BASH_SOURCE[i+1]##*/}:${BASH_LINENO[i]}" >&2; done' ERR
 
 fail() { echo "FAILED: ${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]}: $*" >&2; exit 1; }
@@ -224,7 +235,6 @@ check_bucket_clean() {
 
 # --- mounts ---
 
-declare -A daemon=()
 MOUNT_OPTS=${MOUNT_OPTS:-}
 # mount_lsvdfs NAME [OPTIONS]: $SOURCE at $T/NAME, state and cache in $T/NAME.state and .cache (kept from mount to mount)
 mount_lsvdfs() {

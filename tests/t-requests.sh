@@ -30,17 +30,12 @@ cat "$T/a/there" | cmp - "$T/64k"
 eq "$(front_count 304)" 1 "the second read is answered by 304"
 costs "open and read it again" 1
 sleep 1.1
-ls -l "$T/a" >/dev/null
-front_reset
 chmod 600 "$T/a/there"
 costs "chmod" 2
 sleep 1.1
-ls -l "$T/a" >/dev/null
-front_reset
 chmod 640 "$T/a/new"
-touch -d 2001-01-01 "$T/a/new"
-# touch(1) opens the file for writing: that is the HEAD
-costs "chmod and touch together" "$([ "$BACKEND" = aws ] && echo 2 || echo 3)"
+py -c 'import os,sys; os.utime(sys.argv[1], (0, 0))' "$T/a/new" # touch(1) would open it
+costs "chmod and utimens together" 2
 mv "$T/a/new" "$T/a/newer"
 costs "rename of a small file" "$([ "$BACKEND" = aws ] && echo 2 || echo 3)"
 rm "$T/a/newer"

@@ -869,13 +869,13 @@ static void test_move(void **state)
 	env_put(&e, "p/x/b", "target", 6, &w);
 	f = new_file(&e, "a", &v, false);
 	assert_int_equal(spfile_write(f, "A", 1, 1), 0);
-	assert_int_equal(spfile_move(f, "x/", "b", &w), 0);
+	assert_int_equal(spfile_move(f, "x/", "b", &w, false), 0);
 	commit_ok(f);
 	expect_object(&e, "p/x/b", "0A23456789", 10);
 	expect_object(&e, "p/d/a", "0123456789", 10);
 	/* clean, its object was copied: nothing to send, the copy is the base */
 	env_put(&e, "p/x/c", "0A23456789", 10, &w);
-	assert_int_equal(spfile_move(f, "x/", "c", &w), 0);
+	assert_int_equal(spfile_move(f, "x/", "c", &w, false), 0);
 	assert_false(spfile_dirty(f));
 	assert_int_equal(spfile_write(f, "C", 1, 3), 0);
 	c = commit_ok(f);
@@ -885,7 +885,7 @@ static void test_move(void **state)
 	v = c.v;
 	assert_int_equal(spfile_new(e.s, "x/", "c", 1, &v, &e.h, false, &f), 0);
 	env_put(&e, "p/x/d", "other", 5, &w);
-	assert_int_equal(spfile_move(f, "x/", "d", &w), 0);
+	assert_int_equal(spfile_move(f, "x/", "d", &w, false), 0);
 	spfile_force_dirty(f);
 	assert_true(spfile_dirty(f));
 	assert_int_equal(spfile_read(f, buf, 16, 0, NULL), 10);
