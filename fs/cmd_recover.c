@@ -28,7 +28,7 @@ struct recover {
 static int list_intents(struct recover *c, struct objerr *err)
 {
 	_cleanup_free_ char *prefix = NULL, *after = NULL;
-	struct str s = { 0 };
+	struct str s = {0};
 	bool more = true;
 	int r;
 
@@ -44,9 +44,8 @@ static int list_intents(struct recover *c, struct objerr *err)
 		if (r)
 			explain_error(c->o->source, r, &q.err, err);
 		for (size_t i = 0; !r && q.listing && i < q.listing->n; i++)
-			json_array_append_new(c->intents,
-					      json_pack("{s:s, s:I}", "key", q.listing->v[i].key, "time",
-							(json_int_t)q.listing->v[i].mtime_s));
+			json_array_append_new(c->intents, json_pack("{s:s, s:I}", "key", q.listing->v[i].key, "time",
+								    (json_int_t)q.listing->v[i].mtime_s));
 		if (!r && q.listing && q.listing->truncated && q.listing->n) {
 			free(after);
 			after = strdup(q.listing->v[q.listing->n - 1].key);
@@ -62,7 +61,7 @@ static void note_file(void *arg, const char *dir, const char *name, const char *
 		      const struct obj_headers *h, uint64_t ino)
 {
 	struct recover *c = arg;
-	struct str path = { 0 };
+	struct str path = {0};
 
 	str_addf(&path, "%s%s", dir, name);
 	if (!path.err)
@@ -71,7 +70,8 @@ static void note_file(void *arg, const char *dir, const char *name, const char *
 }
 
 static void metaq_nothing(void *arg, const char *dir, const char *name, bool is_dir, int status,
-			  const struct version *base, const struct version *v, const struct version *found, const struct obj_headers *h)
+			  const struct version *base, const struct version *v, const struct version *found,
+			  const struct obj_headers *h)
 {
 }
 
@@ -79,11 +79,9 @@ static void metaq_nothing(void *arg, const char *dir, const char *name, bool is_
 static int send_metadata(struct recover *c, const struct slot *s, struct objerr *err)
 {
 	_cleanup_free_ char *path = NULL;
-	struct tree_opts to = { .store = c->store,
-				.prefix = c->url.prefix,
-				.def = c->o->def,
-				.attr_timeout_ns = c->o->attr_timeout_ns };
-	struct metaq_opts qo = { .done = metaq_nothing };
+	struct tree_opts to = {
+	    .store = c->store, .prefix = c->url.prefix, .def = c->o->def, .attr_timeout_ns = c->o->attr_timeout_ns};
+	struct metaq_opts qo = {.done = metaq_nothing};
 	struct metaq *q;
 	struct tree *t;
 	int r = slot_file(s, "metaq", &path);
@@ -107,10 +105,10 @@ static int send_metadata(struct recover *c, const struct slot *s, struct objerr 
 static int finish_slot(struct recover *c, const struct slot *s, json_t *entry)
 {
 	_cleanup_free_ char *dir = NULL;
-	struct spool_opts so = { .store = c->store, .prefix = c->url.prefix, .budget = c->budget,
-				 .part_size = c->o->part_size };
-	struct spool_recovery rec = { 0 };
-	struct objerr err = { 0 };
+	struct spool_opts so = {
+	    .store = c->store, .prefix = c->url.prefix, .budget = c->budget, .part_size = c->o->part_size};
+	struct spool_recovery rec = {0};
+	struct objerr err = {0};
 	struct spool *sp = NULL;
 	int r = slot_file(s, "spool", &dir);
 
@@ -141,7 +139,7 @@ static int finish_slots(struct recover *c)
 	int r = slot_list(c->o->state_dir, c->identity, &v, &n);
 
 	for (size_t i = 0; !r && i < n; i++) {
-		struct slot s = { .lock_fd = -1 };
+		struct slot s = {.lock_fd = -1};
 		json_t *entry = json_pack("{s:i}", "slot", (int)v[i]);
 		int locked = slot_lock(c->o->state_dir, c->identity, v[i], &s);
 
@@ -165,12 +163,12 @@ static void print_words(const struct recover *c)
 	size_t i;
 
 	json_array_foreach(c->intents, i, v)
-		printf("rename under way or left half way: %s (resumed by the node that began it when it mounts)\n",
-		       json_string_value(json_object_get(v, "key")));
-	json_array_foreach(c->files, i, v)
-		printf("%s: %s\n", json_string_value(json_object_get(v, "path")),
-		       json_string_value(json_object_get(v, "what")));
-	json_array_foreach(c->slots, i, v) {
+	    printf("rename under way or left half way: %s (resumed by the node that began it when it mounts)\n",
+		   json_string_value(json_object_get(v, "key")));
+	json_array_foreach(c->files, i, v) printf("%s: %s\n", json_string_value(json_object_get(v, "path")),
+						  json_string_value(json_object_get(v, "what")));
+	json_array_foreach(c->slots, i, v)
+	{
 		const char *error = json_string_value(json_object_get(v, "error"));
 
 		printf("slot %d: ", (int)json_integer_value(json_object_get(v, "slot")));
@@ -216,10 +214,10 @@ static int open_all(struct recover *c, const char *source, struct objerr *err)
 int cmd_recover(int argc, char **argv)
 {
 	struct options o;
-	struct recover c = { .o = &o };
+	struct recover c = {.o = &o};
 	bool json = false;
-	struct cmd_args a = { .name = "recover", .short_opts = "", .o = &o, .json = &json, .min = 1, .max = 1 };
-	struct objerr err = { 0 };
+	struct cmd_args a = {.name = "recover", .short_opts = "", .o = &o, .json = &json, .min = 1, .max = 1};
+	struct objerr err = {0};
 	char **pos;
 	int npos, status, r;
 
@@ -238,8 +236,8 @@ int cmd_recover(int argc, char **argv)
 		status = r == -EINVAL ? CMD_USAGE : CMD_FAILED;
 	} else {
 		if (json)
-			(void)cmd_print_json(json_pack("{s:O, s:O, s:O}", "intents", c.intents, "files", c.files, "slots",
-						       c.slots));
+			(void)cmd_print_json(
+			    json_pack("{s:O, s:O, s:O}", "intents", c.intents, "files", c.files, "slots", c.slots));
 		else
 			print_words(&c);
 		status = c.failed ? CMD_FAILED : CMD_OK;

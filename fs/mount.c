@@ -2,8 +2,8 @@
 /*
  * mount.c - the life of a mount: build, serve (daemon.c), drain, take down.
  *
- * The reason of a failed start is one line; the command prints it (start.h). What cannot be uploaded at the end stays in
- * the spool, where the next mount of the same source finds it.
+ * The reason of a failed start is one line; the command prints it (start.h). What cannot be uploaded at the end stays
+ * in the spool, where the next mount of the same source finds it.
  */
 #include "config.h"
 #include "mount.h"
@@ -33,7 +33,7 @@ static bool tell_terminal;
 
 #define POOL_THREADS 128
 #define REACH_NS (10 * NSEC_PER_SEC) /* patience with a server without retry= */
-#define CAPS_AGE_S (24 * 3600)	     /* capabilities are asked again once a day */
+#define CAPS_AGE_S (24 * 3600)       /* capabilities are asked again once a day */
 
 /* --- the store -------------------------------------------------------------------------------------------------- */
 
@@ -117,7 +117,7 @@ static bool caps_cached(struct mount *m)
 
 static void caps_remember(struct mount *m)
 {
-	struct str tmp = { 0 };
+	struct str tmp = {0};
 	FILE *f;
 
 	str_addf(&tmp, "%s.%d", m->caps_path, (int)getpid());
@@ -158,7 +158,8 @@ static int probe(struct mount *m, struct objerr *err)
 		if (!(caps & explain_caps[i].cap) && explain_caps[i].narrowed)
 			log_info("%s: no %s: %s", m->opt.source, explain_caps[i].name, explain_caps[i].narrowed);
 	if (m->opt.require_conditional && (~caps & (OBJ_CAP_PUT_NEW | OBJ_CAP_PUT_MATCH))) {
-		objerr_set(err, "%s: the store has no conditional writes, refused by conditional=require", m->opt.source);
+		objerr_set(err, "%s: the store has no conditional writes, refused by conditional=require",
+			   m->opt.source);
 		return -ENOTSUP;
 	}
 	return 0;
@@ -177,7 +178,7 @@ static int open_store(struct mount *m, struct objerr *err)
 
 static int check_dirs(struct mount *m, struct objerr *err)
 {
-	const char *dirs[] = { m->opt.state_dir, m->opt.cache_dir };
+	const char *dirs[] = {m->opt.state_dir, m->opt.cache_dir};
 
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
 		if (mntpoint_below(dirs[i], m->opt.dir)) {
@@ -199,7 +200,7 @@ static int check_dirs(struct mount *m, struct objerr *err)
 static int caps_file(struct mount *m, char **ret)
 {
 	_cleanup_free_ char *idir = NULL;
-	struct str s = { 0 };
+	struct str s = {0};
 	int r = slot_identity_dir(m->opt.cache_dir, m->identity, &idir);
 
 	if (r)
@@ -238,11 +239,8 @@ static int take_slots(struct mount *m, struct objerr *err)
 
 static int open_metaq(struct mount *m, const char *path, struct metaq **ret, struct objerr *err)
 {
-	struct metaq_opts qo = { .path = path,
-				 .tree = m->tree,
-				 .delay_ns = NSEC_PER_SEC,
-				 .done = fsd_metaq_done,
-				 .arg = &m->fsd };
+	struct metaq_opts qo = {
+	    .path = path, .tree = m->tree, .delay_ns = NSEC_PER_SEC, .done = fsd_metaq_done, .arg = &m->fsd};
 
 	return metaq_open(&qo, ret, err);
 }
@@ -251,7 +249,7 @@ static int open_metaq(struct mount *m, const char *path, struct metaq **ret, str
 static int adopt_metaq(struct mount *m, const struct slot *s)
 {
 	_cleanup_free_ char *path = NULL;
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	struct metaq *q = NULL;
 	int r = slot_file(s, "metaq", &path);
 
@@ -274,7 +272,7 @@ static int adopt_metaq(struct mount *m, const struct slot *s)
 static int adopt_slot(struct mount *m, unsigned number)
 {
 	_cleanup_free_ char *spool = NULL, *nodes = NULL;
-	struct slot other = { .lock_fd = -1 };
+	struct slot other = {.lock_fd = -1};
 	int r = slot_lock(m->opt.state_dir, m->identity, number, &other);
 
 	if (r == -EBUSY || r == -ENOENT)
@@ -306,9 +304,10 @@ static void report_stranger(void *arg, const char *path, const char *identity)
 	size_t kind = strcspn(identity, "\n");
 
 	m->recovered.strangers++;
-	log_warn("%s holds unsent data of the same bucket, mounted as %.*s endpoint or prefix spelled differently: mount it "
-		 "that way once, or run lsvdfs recover",
-		 path, (int)kind, identity);
+	log_warn(
+	    "%s holds unsent data of the same bucket, mounted as %.*s endpoint or prefix spelled differently: mount it "
+	    "that way once, or run lsvdfs recover",
+	    path, (int)kind, identity);
 }
 
 static void report_recovered(void *arg, const char *dir, const char *name, const char *what, const struct version *v,
@@ -326,11 +325,14 @@ static void report_recovered(void *arg, const char *dir, const char *name, const
 static void say_recovered(const struct mount_recovered *rec, const char *dir)
 {
 	if (rec->spool.uploaded || rec->spool.parked || rec->spool.failed)
-		fprintf(stderr, "lsvdfs: recovered from an earlier mount: %u files uploaded, %u parked, %u still to be sent%s%s\n",
-			rec->spool.uploaded, rec->spool.parked, rec->spool.failed,
-			rec->spool.parked ? "; see lsvdfs parked list " : "", rec->spool.parked ? dir : "");
+		fprintf(
+		    stderr,
+		    "lsvdfs: recovered from an earlier mount: %u files uploaded, %u parked, %u still to be sent%s%s\n",
+		    rec->spool.uploaded, rec->spool.parked, rec->spool.failed,
+		    rec->spool.parked ? "; see lsvdfs parked list " : "", rec->spool.parked ? dir : "");
 	if (rec->strangers)
-		fprintf(stderr, "lsvdfs: %u directories hold unsent data of this bucket under another spelling: see the log\n",
+		fprintf(stderr,
+			"lsvdfs: %u directories hold unsent data of this bucket under another spelling: see the log\n",
 			rec->strangers);
 }
 
@@ -350,7 +352,8 @@ static int recover(struct mount *m)
 	if (r)
 		log_warn("recovery: %s", explain_errno(r));
 	if (m->recovered.spool.failed)
-		log_warn("recovery: %u files could not be sent and stay in %s", m->recovered.spool.failed, m->spool_dir);
+		log_warn("recovery: %u files could not be sent and stay in %s", m->recovered.spool.failed,
+			 m->spool_dir);
 	r = slot_strangers(m->opt.state_dir, m->identity, report_stranger, m);
 	if (tell_terminal)
 		say_recovered(&m->recovered, m->opt.dir);
@@ -361,17 +364,17 @@ static int recover(struct mount *m)
 
 static int build_meta(struct mount *m, struct objerr *err)
 {
-	struct tree_opts to = { .store = m->store,
+	struct tree_opts to = {.store = m->store,
+			       .prefix = m->url.prefix,
+			       .db_path = m->db_path,
+			       .def = m->opt.def,
+			       .attr_timeout_ns = m->opt.attr_timeout_ns,
+			       .read_only = m->opt.read_only};
+	struct spool_opts so = {.dir = m->spool_dir,
+				.store = m->store,
 				.prefix = m->url.prefix,
-				.db_path = m->db_path,
-				.def = m->opt.def,
-				.attr_timeout_ns = m->opt.attr_timeout_ns,
-				.read_only = m->opt.read_only };
-	struct spool_opts so = { .dir = m->spool_dir,
-				 .store = m->store,
-				 .prefix = m->url.prefix,
-				 .budget = m->budget,
-				 .part_size = m->opt.part_size };
+				.budget = m->budget,
+				.part_size = m->opt.part_size};
 	int r = tree_open(&to, &m->tree, err);
 
 	if (!r)
@@ -385,23 +388,23 @@ static int build_meta(struct mount *m, struct objerr *err)
 
 static int build_fsd(struct mount *m)
 {
-	struct fsd_opts fo = { .store = m->store,
-			       .tree = m->tree,
-			       .spool = m->spool,
-			       .metaq = m->metaq,
-			       .budget = m->budget,
-			       .pool = m->pool,
-			       .prefix = m->url.prefix,
-			       .node_path = m->node_path,
-			       .def = m->opt.def,
-			       .attr_timeout_ns = m->opt.attr_timeout_ns,
-			       .open_trust_ns = m->opt.open_trust_ns,
-			       .excl = m->opt.excl,
-			       .read_only = m->opt.read_only,
-			       .async_close = m->opt.async_close,
-			       .nolock_error = m->opt.nolock_error,
-			       .debug = m->opt.log_level == LOG_L_DEBUG,
-			       .part_size = m->opt.part_size };
+	struct fsd_opts fo = {.store = m->store,
+			      .tree = m->tree,
+			      .spool = m->spool,
+			      .metaq = m->metaq,
+			      .budget = m->budget,
+			      .pool = m->pool,
+			      .prefix = m->url.prefix,
+			      .node_path = m->node_path,
+			      .def = m->opt.def,
+			      .attr_timeout_ns = m->opt.attr_timeout_ns,
+			      .open_trust_ns = m->opt.open_trust_ns,
+			      .excl = m->opt.excl,
+			      .read_only = m->opt.read_only,
+			      .async_close = m->opt.async_close,
+			      .nolock_error = m->opt.nolock_error,
+			      .debug = m->opt.log_level == LOG_L_DEBUG,
+			      .part_size = m->opt.part_size};
 
 	return fsd_new(&fo, &m->fsd);
 }
@@ -492,7 +495,7 @@ static void prepare_process(void)
 int mount_run(struct options *take_opt, bool foreground)
 {
 	static struct mount m; /* one per process; the signal thread may outlive a frame */
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	pthread_t sig;
 	int r;
 
