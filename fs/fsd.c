@@ -233,12 +233,10 @@ void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, i
 {
 	struct fsd *f = *(struct fsd **)arg;
 	struct inode *p, *i = NULL;
-	struct spfile *sp = NULL;
 	char *copy, *save = NULL;
 
-	(void)found;
 	(void)h;
-	if (!f || status < 0)
+	if (!f || status < 0 || found) /* found: v has another writer's bytes, and the next open meets them */
 		return;
 	/* the node, when it is known: walk down by names, without asking anybody */
 	copy = strdup(dir);
@@ -259,22 +257,14 @@ void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, i
 		if (!i->superseded && !i->unlinked && strcmp(i->base.etag, base->etag) == 0) {
 			if (strcmp(i->pages, i->base.etag) == 0)
 				memcpy(i->pages, v->etag, sizeof i->pages); /* the same bytes */
-			if (strcmp(i->base.etag, v->etag) != 0)
-				sp = i->sp;
-			i->sp_users += sp != NULL;
+			/* a file that is being written goes on from there as well: the bytes are the same */
+			if (i->sp && spfile_rebase(i->sp, &i->base, v) < 0)
+				log_warn("%s%s: its spool file takes no more records", dir, name);
 			i->base = *v;
 			i->base_gen++;
 			i->base_ns = clock_now_ns();
 		}
 		mtx_unlock(&i->lock);
-		if (sp) { /* what is based on the old etag is based on the same bytes under the new one */
-			if (spfile_move(sp, dir, name, v, true) < 0)
-				log_warn("%s%s: cannot note its new version: the next upload will be parked", dir, name);
-			mtx_lock(&i->lock);
-			i->sp_users--;
-			cond_broadcast(&i->ops_idle);
-			mtx_unlock(&i->lock);
-		}
 	}
 	inode_put(f, i);
 	inode_put(f, p);

@@ -74,7 +74,7 @@ struct metaq {
 	bool stopping;
 };
 
-/* --- entries ------------------------------------------------------------------------------------------------------- */
+/* --- entries ------------------------------------------------------------------------------------------------------ */
 
 static uint64_t hash_name(const char *dir, const char *name, bool is_dir)
 {
@@ -150,7 +150,7 @@ static void insert_locked(struct metaq *q, struct mqentry *e)
 	q->n++;
 }
 
-/* --- journal ------------------------------------------------------------------------------------------------------- */
+/* --- journal ------------------------------------------------------------------------------------------------------ */
 
 static int encode_put(const struct mqentry *e, const struct version *base, const struct obj_headers *h, struct str *out)
 {
@@ -248,7 +248,7 @@ static void remove_locked(struct metaq *q, struct mqentry *e)
 	unref_locked(e);
 }
 
-/* --- sending ------------------------------------------------------------------------------------------------------- */
+/* --- sending ------------------------------------------------------------------------------------------------------ */
 
 /* What a sender works on without the lock. */
 struct sending {
@@ -283,6 +283,7 @@ static int merge_and_send(struct sending *s)
 		r = -ESTALE;
 		goto out;
 	}
+	s->found = now.v; /* says that *v has foreign bytes, whatever comes of it */
 	attr_from_headers(&s->h, s->e->is_dir, now.v.size, 0, &def, &ours);
 	if (ours.have & ATTR_MODE)
 		now.attr.mode = (now.attr.mode & S_IFMT) | (ours.mode & 07777);
@@ -292,7 +293,7 @@ static int merge_and_send(struct sending *s)
 		now.attr.gid = ours.gid;
 	r = attr_to_headers(&now.attr, &now.headers);
 	if (r == 0)
-		r = tree_put_headers(q->o.tree, s->e->dir, s->e->name, s->e->is_dir, &now.v, &now.headers, &v, &s->found,
+		r = tree_put_headers(q->o.tree, s->e->dir, s->e->name, s->e->is_dir, &now.v, &now.headers, &v, NULL,
 				     &s->err);
 	if (r == 0) {
 		s->base = now.v; /* those bytes carry it now */
@@ -314,6 +315,8 @@ static int send_once(struct sending *s)
 	FAILPOINT("metaq.before-send");
 	r = tree_put_headers(q->o.tree, s->e->dir, s->e->name, s->e->is_dir, &s->base, &s->h, &s->v, &s->found, &s->err);
 	FAILPOINT("metaq.after-send");
+	if (r == 0)
+		s->found.etag[0] = 0;
 	if (r == -ESTALE && !s->recovered)
 		r = merge_and_send(s);
 	if (is_final(r))
@@ -353,7 +356,7 @@ static void after_locked(struct sending *s, int r)
 		remove_locked(q, e);
 		return;
 	} else { /* overtaken: what was put meanwhile was meant for the version that we have just replaced */
-		if (r == 0 && strcmp(e->base.etag, s->base.etag) == 0)
+		if (r == 0 && s->found.etag[0] == 0 && strcmp(e->base.etag, s->base.etag) == 0)
 			e->base = s->v;
 		if (log_put_locked(q, e, &e->base, &e->h) < 0)
 			log_warn("%s: cannot be written", q->path);
@@ -412,7 +415,7 @@ static void *queue_thread(void *arg)
 	return NULL;
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 static int replay_put(struct metaq *q, const struct spj_event *ev)
 {
@@ -595,7 +598,7 @@ void metaq_close(struct metaq *q)
 	free(q);
 }
 
-/* --- calls --------------------------------------------------------------------------------------------------------- */
+/* --- calls -------------------------------------------------------------------------------------------------------- */
 
 static int put_locked(struct metaq *q, const char *dir, const char *name, bool is_dir, const struct version *base,
 		      struct obj_headers *h)

@@ -13,10 +13,15 @@
 
 struct metaq;
 
-/* After an entry was sent (status 0, v the object's new version), or given up (-errno; `found` the foreign version).
- * h: what was sent, base: the version that it was sent for. */
+/*
+ * After an entry was sent (status 0, v the object's new version), or given up (-errno). h: what was sent,
+ * base: the version that it was put for. found not NULL:
+ * a foreign version was met; with status 0 mode and owner were put onto that one, and v has its bytes, not the base's.
+ * Runs before whoever waits for the sending (metaq_take, the syncs) goes on: they may not hold a lock that it takes.
+ */
 typedef void (*metaq_done_fn)(void *arg, const char *dir, const char *name, bool is_dir, int status,
-			      const struct version *base, const struct version *v, const struct version *found, const struct obj_headers *h);
+			      const struct version *base, const struct version *v, const struct version *found,
+			      const struct obj_headers *h);
 
 struct metaq_opts {
 	const char *path;     /* journal file in the slot of state_dir */

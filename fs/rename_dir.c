@@ -507,6 +507,7 @@ static int carry_node(struct fsd *f, struct mover *m, struct inode *i, struct in
 	struct spfile *sp;
 	struct version base;
 	struct item *it;
+	bool moved = false; /* the old key goes: bytes that are not here come from the copy */
 	char *slash;
 
 	mtx_lock(&f->inodes);
@@ -525,6 +526,7 @@ static int carry_node(struct fsd *f, struct mover *m, struct inode *i, struct in
 			i->base = *to;
 			i->base_gen++;
 			i->base_ns = clock_now_ns();
+			moved = true;
 		}
 	}
 	base = i->base;
@@ -538,7 +540,8 @@ static int carry_node(struct fsd *f, struct mover *m, struct inode *i, struct in
 		if (asprintf(&new_dir, "%s%.*s", to_dir, slash ? (int)(slash + 1 - suffix) : 0, suffix) < 0)
 			r = -ENOMEM;
 		else
-			r = spfile_move(sp, new_dir, slash ? slash + 1 : suffix, base.etag[0] ? &base : NULL, true);
+			r = moved ? spfile_move_copied(sp, new_dir, slash ? slash + 1 : suffix, &base)
+				  : spfile_move(sp, new_dir, slash ? slash + 1 : suffix, base.etag[0] ? &base : NULL);
 		mtx_lock(&i->lock);
 		i->sp_users--;
 		cond_broadcast(&i->ops_idle);

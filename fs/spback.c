@@ -38,7 +38,7 @@ static bool may_start_locked(struct spfile *f)
 
 static void start_parts_locked(struct spfile *f);
 
-/* --- the upload's creation ----------------------------------------------------------------------------------------- */
+/* --- the upload's creation ---------------------------------------------------------------------------------------- */
 
 /* Where the tail begins: an appended file keeps a front whose parts are cut at the end. False: not worth it. */
 static bool choose_tail(struct spfile *f, struct spmpu *m)
@@ -118,7 +118,7 @@ out:
 	free(bg);
 }
 
-/* --- parts --------------------------------------------------------------------------------------------------------- */
+/* --- parts -------------------------------------------------------------------------------------------------------- */
 
 static void part_job(struct job *job)
 {

@@ -146,7 +146,7 @@ static int upload_locked(struct spfile *f, unsigned flags, struct spcommit *ret,
 	return r;
 }
 
-/* --- async_close --------------------------------------------------------------------------------------------------- */
+/* --- async_close -------------------------------------------------------------------------------------------------- */
 
 /* Sealed: data, then the journal that speaks of it, then its name in the directory. */
 static int make_durable(struct spfile *f)

@@ -77,17 +77,40 @@ static int source_locked(struct spfile *f, struct source *ret)
 	return ret->key ? 0 : -ENOMEM;
 }
 
-/* After -ESTALE: did an upload of our own replace the source meanwhile? Then ask again. */
-static bool source_moved(struct spfile *f, uint64_t gen)
+/* Is the object at the source's key the source after a change of its metadata? Then it is the source from now on. */
+static bool source_renewed(struct spfile *f, const struct source *src)
+{
+	struct version now = { 0 };
+	struct objreq req;
+	bool same = obj_head(f->s->o.store, src->key, &req) == 0;
+
+	now.size = req.size;
+	now.mtime_s = req.mtime_s;
+	same = same && str_copy(now.etag, sizeof(now.etag), req.etag) == 0 && strcmp(now.etag, src->v.etag) != 0 &&
+	       version_same_bytes(&src->v, &now, &req.ret_headers);
+	objreq_done(&req);
+	if (!same)
+		return false;
+	mtx_lock(&f->lock);
+	while (f->uploading)
+		cond_wait(&f->change, &f->lock);
+	if (f->src_gen == src->gen)
+		same = sp_rebase_locked(f, src->key, &src->v, &now) == 0;
+	mtx_unlock(&f->lock);
+	return same;
+}
+
+/* After -ESTALE: has something of our own, or a change of metadata, replaced the source meanwhile? Then ask again. */
+static bool source_moved(struct spfile *f, const struct source *src)
 {
 	bool moved;
 
 	mtx_lock(&f->lock);
 	while (f->uploading)
 		cond_wait(&f->change, &f->lock);
-	moved = f->src_gen != gen;
+	moved = f->src_gen != src->gen;
 	mtx_unlock(&f->lock);
-	return moved;
+	return moved || source_renewed(f, src);
 }
 
 int sp_fill(struct spfile *f, void *buf, uint64_t off, size_t n, struct objerr *err)
@@ -207,7 +230,7 @@ static int fetch_locked(struct spfile *f, uint64_t off, uint64_t end, struct obj
 		budget_take(f->s->o.budget, n);
 		buf = malloc(n);
 		r = buf ? get_source(f->s, src.key, &src.v, buf, me.start, n, err) : -ENOMEM;
-		if (r == -ESTALE && source_moved(f, src.gen))
+		if (r == -ESTALE && source_moved(f, &src))
 			r = FETCH_AGAIN;
 
 		mtx_lock(&f->lock);
@@ -226,24 +249,29 @@ static int fetch_locked(struct spfile *f, uint64_t off, uint64_t end, struct obj
 /* A full or failing local disk does not stop a reader: straight from the source into his buffer. */
 static ssize_t read_past_disk(struct spfile *f, void *buf, size_t n, uint64_t off, struct objerr *err)
 {
-	for (int i = 0; i < 3; i++) {
-		uint64_t gen, size;
-		int r;
+	int r = -ESTALE;
+
+	for (int i = 0; i < 3 && r == -ESTALE; i++) {
+		struct source src = { 0 };
+		uint64_t size;
 
 		mtx_lock(&f->lock);
-		gen = f->src_gen;
+		r = source_locked(f, &src);
 		size = f->size;
 		mtx_unlock(&f->lock);
-		if (off >= size)
-			return 0;
-		n = (size_t)MIN((uint64_t)n, size - off);
-		r = sp_fill(f, buf, off, n, err);
-		if (r == 0)
-			return (ssize_t)n;
-		if (r != -ESTALE || !source_moved(f, gen))
-			return r;
+		if (r == 0 && off >= size)
+			n = 0;
+		if (r == 0) {
+			n = (size_t)MIN((uint64_t)n, size - MIN(off, size));
+			r = sp_fill(f, buf, off, n, err);
+		}
+		if (r == -ESTALE && !source_moved(f, &src)) {
+			free(src.key);
+			break;
+		}
+		free(src.key);
 	}
-	return -ESTALE;
+	return r < 0 ? r : (ssize_t)n;
 }
 
 ssize_t spfile_read(struct spfile *f, void *buf, size_t n, uint64_t off, struct objerr *err)

@@ -42,7 +42,7 @@ int sp_alloc(struct spool *s, struct spfile **ret)
 	return 0;
 }
 
-static void forget_move(struct spfile *f)
+void sp_forget_move(struct spfile *f)
 {
 	free(f->before_move.key);
 	free(f->before_move.dir);
@@ -59,7 +59,7 @@ void sp_release(struct spfile *f)
 	ranges_clear(&f->dirty);
 	obj_headers_free(&f->headers);
 	spmpu_free(f->mpu);
-	forget_move(f);
+	sp_forget_move(f);
 	free(f->tries);
 	free(f->dir);
 	free(f->name);
@@ -248,7 +248,7 @@ void spfile_discard(struct spfile *f)
 	sp_release(f);
 }
 
-/* --- facts --------------------------------------------------------------------------------------------------------- */
+/* --- facts -------------------------------------------------------------------------------------------------------- */
 
 uint64_t spfile_size(struct spfile *f)
 {
@@ -304,7 +304,7 @@ ssize_t spfile_read_local(struct spfile *f, void *buf, size_t n, uint64_t off)
 	return r;
 }
 
-/* --- changes ------------------------------------------------------------------------------------------------------- */
+/* --- changes ------------------------------------------------------------------------------------------------------ */
 
 int sp_log_state_locked(struct spfile *f, enum spstate st)
 {
@@ -333,7 +333,7 @@ static int begin_change_locked(struct spfile *f, size_t room)
 			return r;
 		f->state = SP_OPEN;
 	}
-	forget_move(f);
+	sp_forget_move(f);
 	return 0;
 }
 
@@ -556,7 +556,7 @@ int spfile_allocate(struct spfile *f, uint64_t off, uint64_t n)
 	return r;
 }
 
-/* --- headers and names --------------------------------------------------------------------------------------------- */
+/* --- headers and names -------------------------------------------------------------------------------------------- */
 
 int spfile_set_headers(struct spfile *f, const struct obj_headers *h)
 {
@@ -590,174 +590,6 @@ out:
 	return r;
 }
 
-/* The clean file was copied with its name: the object there is what it equals. */
-static int move_clean_locked(struct spfile *f, char *old_dir, char *old_name)
-{
-	struct spj_event ev = { .type = SPJ_BASE, .v = f->base };
-	char *key = strdup(f->key);
-	int r = key ? spj_append(&f->j, &ev) : -ENOMEM;
-
-	if (r < 0) {
-		free(key);
-		free(old_dir);
-		free(old_name);
-		return r;
-	}
-	forget_move(f);
-	f->before_move.key = f->src_key;
-	f->before_move.src = f->src;
-	f->before_move.dir = old_dir;
-	f->before_move.name = old_name;
-	f->src_key = key;
-	f->src = f->base;
-	f->src_gen++;
-	return 0;
-}
-
-/* The bytes that are not here are read from the copy under the new key: the old one may go. */
-static int move_source_locked(struct spfile *f, const struct version *copy)
-{
-	struct spj_event ev = { .type = SPJ_SRC, .dir = f->dir, .name = f->name, .v = *copy };
-	char *key = strdup(f->key);
-	int r = key ? spj_append(&f->j, &ev) : -ENOMEM;
-
-	if (r < 0) {
-		free(key);
-		return r;
-	}
-	free(f->src_key);
-	f->src_key = key;
-	f->src = *copy;
-	f->src_gen++;
-	return 0;
-}
-
-int spfile_nameless(struct spfile *f)
-{
-	int r;
-
-	mtx_lock(&f->lock);
-	sp_seal_locked(f);
-	mtx_unlock(&f->lock);
-	sp_abort_upload(f);
-	mtx_lock(&f->lock);
-	r = sp_log_state_locked(f, SP_GONE); /* what a crash leaves is thrown away */
-	f->nameless = true;
-	if (f->state == SP_ACKED)
-		f->state = SP_OPEN;
-	sp_unseal_locked(f);
-	mtx_unlock(&f->lock);
-	return r;
-}
-
-int spfile_move(struct spfile *f, const char *dir, const char *name, const struct version *base, bool same_bytes)
-{
-	struct spj_event ev = { .type = SPJ_MOVE, .dir = dir, .name = name };
-	struct version old_base;
-	char *old_dir, *old_name;
-	bool clean;
-	int r;
-
-	if (base)
-		ev.v = *base;
-	mtx_lock(&f->lock);
-	sp_seal_locked(f);
-	mtx_unlock(&f->lock);
-	sp_abort_upload(f); /* its key is the old one */
-	mtx_lock(&f->lock);
-	clean = !sp_dirty_locked(f) && base && base->etag[0];
-	old_base = f->base;
-	old_dir = f->dir ? strdup(f->dir) : NULL;
-	old_name = f->name ? strdup(f->name) : NULL;
-	r = f->state == SP_PARKED ? -ESTALE : old_dir && old_name ? 0 : -ENOMEM;
-	if (r == 0)
-		r = spj_append(&f->j, &ev);
-	if (r == 0)
-		r = sp_set_names(f, dir, name);
-	if (r == 0) {
-		f->base = ev.v;
-		f->ntries = 0; /* they went to another key */
-	}
-	if (r == 0 && clean) {
-		r = move_clean_locked(f, old_dir, old_name);
-	} else {
-		free(old_dir);
-		free(old_name);
-		if (r == 0 && same_bytes && base && f->src.etag[0] && strcmp(f->src.etag, old_base.etag) == 0)
-			r = move_source_locked(f, base);
-		if (r == 0 && f->state == SP_CLEAN && sp_dirty_locked(f)) {
-			f->state = SP_OPEN;
-			r = sp_log_state_locked(f, SP_OPEN);
-		}
-	}
-	if (r == 0 && f->state == SP_ACKED && fdatasync(f->j.fd) < 0)
-		r = -errno; /* what was promised to last has to be found under its new name */
-	sp_unseal_locked(f);
-	mtx_unlock(&f->lock);
-	return r;
-}
-
-int spfile_rebase(struct spfile *f, const struct version *from, const struct version *to)
-{
-	struct spj_event move = { .type = SPJ_MOVE, .v = *to }, src = { .type = SPJ_SRC, .v = *to };
-	bool is_src;
-	int r = 0;
-
-	mtx_lock(&f->lock);
-	while (f->uploading)
-		cond_wait(&f->change, &f->lock);
-	if (f->state == SP_PARKED || strcmp(f->base.etag, from->etag) != 0 || from->etag[0] == 0)
-		goto out;
-	is_src = f->src_key && strcmp(f->src_key, f->key) == 0 && strcmp(f->src.etag, from->etag) == 0;
-	move.dir = src.dir = f->dir;
-	move.name = src.name = f->name;
-	r = spj_append(&f->j, &move);
-	if (r == 0 && is_src)
-		r = spj_append(&f->j, &src);
-	if (r < 0)
-		goto out;
-	f->base = *to;
-	if (is_src) {
-		f->src = *to;
-		f->src_gen++;
-	}
-out:
-	mtx_unlock(&f->lock);
-	return r;
-}
-
-void spfile_force_dirty(struct spfile *f)
-{
-	struct spj_event ev = { .type = SPJ_FORCED }, src = { .type = SPJ_SRC };
-	int r = 0;
-
-	mtx_lock(&f->lock);
-	while (f->uploading)
-		cond_wait(&f->change, &f->lock);
-	if (f->before_move.key) { /* the object at the new name has other bytes: ours are still the old one's */
-		src.dir = f->before_move.dir;
-		src.name = f->before_move.name;
-		src.v = f->before_move.src;
-		r = spj_append(&f->j, &src);
-		free(f->src_key);
-		f->src_key = f->before_move.key;
-		f->src = f->before_move.src;
-		f->before_move.key = NULL;
-		f->src_gen++;
-		forget_move(f);
-	}
-	f->forced = true;
-	if (f->state == SP_CLEAN) {
-		f->state = SP_OPEN;
-		r = r < 0 ? r : sp_log_state_locked(f, SP_OPEN);
-	}
-	if (r == 0)
-		r = spj_append(&f->j, &ev);
-	if (r < 0)
-		f->j.broken = r; /* the journal does not say it: nothing may be added that relies on it */
-	mtx_unlock(&f->lock);
-}
-
 void sp_seal_locked(struct spfile *f)
 {
 	while (f->uploading)
@@ -767,6 +599,9 @@ void sp_seal_locked(struct spfile *f)
 
 void sp_unseal_locked(struct spfile *f)
 {
+	if (f->rebase.due) /* not journaled: a crash finds another version, and looks whose bytes it has */
+		sp_best_effort(sp_rebase_locked(f, f->key, &f->rebase.from, &f->rebase.to));
+	f->rebase.due = false;
 	f->uploading = false;
 	cond_broadcast(&f->change);
 }

@@ -120,6 +120,11 @@ struct spfile {
 		struct version src;
 	} before_move;
 
+	struct { /* spfile_rebase that came during an upload */
+		bool due;
+		struct version from, to;
+	} rebase;
+
 	bool uploading;	     /* the seal; also held while the file moves */
 	bool sending;	     /* the seal is an upload's: others may join */
 	uint64_t upload_gen; /* finished uploads */
@@ -192,6 +197,12 @@ void sp_seal_locked(struct spfile *f); /* waits for the seal and takes it */
 void sp_unseal_locked(struct spfile *f);
 /* Takes the file from the writers for good: waits for uploads, background parts, the queue. */
 void sp_quiesce(struct spfile *f);
+
+void sp_forget_move(struct spfile *f);
+
+/* --- spmove.c --- */
+/* The object at key was replaced by one of equal bytes. Not while somebody else has the seal. */
+int must_check sp_rebase_locked(struct spfile *f, const char *key, const struct version *from, const struct version *to);
 
 /* --- spfetch.c --- */
 /* Bytes [off, off+n) of the content as it is now, wherever they are; missing ones are not stored. n within the size. */

@@ -56,7 +56,10 @@ uint64_t spfile_stored(struct spfile *f); /* bytes on the local disk */
 ssize_t must_check spfile_read_local(struct spfile *f, void *buf, size_t n, uint64_t off);
 /* As above, fetching what is missing. May wait for the store. -ESTALE: the base is gone. */
 ssize_t must_check spfile_read(struct spfile *f, void *buf, size_t n, uint64_t off, struct objerr *err);
-/* Never waits for the store, but for an upload of this file (see spfile_busy). A CLEAN file becomes OPEN, based on the object it equals. 0, -ENOSPC, -EFBIG, -EIO. */
+/*
+ * Changes. They never wait for the store, but for an upload of this file (see spfile_busy; acknowledged ones count). A
+ * CLEAN file becomes OPEN, based on the object it equals. 0, -ENOSPC, -EDQUOT, -EFBIG, -EIO; -ESTALE when it was parked.
+ */
 int must_check spfile_write(struct spfile *f, const void *buf, size_t n, uint64_t off);
 int must_check spfile_append(struct spfile *f, const void *buf, size_t n, uint64_t *ret_off);
 int must_check spfile_truncate(struct spfile *f, uint64_t size);
@@ -69,21 +72,29 @@ int must_check spfile_allocate(struct spfile *f, uint64_t off, uint64_t n);
 int must_check spfile_set_headers(struct spfile *f, const struct obj_headers *h);
 /* The file now belongs elsewhere (rename): uploads under the old key were waited for or aborted by the callee. May wait.
  * The base becomes *base (NULL: nothing there that we know). A CLEAN file stays CLEAN: it equals *base. */
-/* same_bytes: *base is a copy of the present base (rename of a directory, change of metadata): what was not written here
- * is read from there from now on. */
-int must_check spfile_move(struct spfile *f, const char *dir, const char *name, const struct version *base, bool same_bytes);
+int must_check spfile_move(struct spfile *f, const char *dir, const char *name, const struct version *base);
 /* The file has lost its name: never uploaded, gone after a crash; reads and writes go on. May wait. */
 int must_check spfile_nameless(struct spfile *f);
 /*
+ * As spfile_move, and *copy is a copy of the object that the file is based on: bytes that are not here come from it from
+ * now on (rename of a directory, whose old keys go). May wait.
+ */
+int must_check spfile_move_copied(struct spfile *f, const char *dir, const char *name, const struct version *copy);
+/*
  * The object was replaced by one with equal bytes (tree_put_headers): *from becomes *to in what the file is based on;
- * nothing happens when it is based on another version. Waits for an upload of this file.
+ * nothing happens when it is based on another version. Never waits.
  */
 int must_check spfile_rebase(struct spfile *f, const struct version *from, const struct version *to);
 /* Everything must go up again even if clean (rename to a key that has other bytes). */
 void spfile_force_dirty(struct spfile *f);
 
 enum {
-	SPC_ASYNC = 1 << 0,  /* async_close: make it durable on local disk, answer, upload behind */
+	/*
+	 * async_close: make it durable on local disk, answer, upload behind, for ever. ret->v is the old base then; a later
+	 * spfile_commit without the flag joins and tells the new version. A conflict parks by itself (that later call is
+	 * -ESTALE). spfile_free leaves the file to the queue.
+	 */
+	SPC_ASYNC = 1 << 0,
 	SPC_RECOVER = 1 << 1 /* recovery: a foreign version parks without trying */
 };
 struct spcommit {

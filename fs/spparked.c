@@ -30,7 +30,7 @@ static int name_of(uint64_t id, const char *suffix, char *out)
 	return r;
 }
 
-/* --- the note ------------------------------------------------------------------------------------------------------ */
+/* --- the note ----------------------------------------------------------------------------------------------------- */
 
 static int write_note(struct spool *s, uint64_t id, json_t *take_j)
 {
@@ -69,7 +69,7 @@ static bool partial_locked(const struct spfile *f)
 	return !sp_local_locked(f, 0, f->size);
 }
 
-/* --- parking ------------------------------------------------------------------------------------------------------- */
+/* --- parking ------------------------------------------------------------------------------------------------------ */
 
 static int move_to_parked(struct spool *s, uint64_t id)
 {
@@ -157,7 +157,7 @@ uint64_t spfile_park(struct spfile *f, const char *reason)
 	return id;
 }
 
-/* --- without a mount ----------------------------------------------------------------------------------------------- */
+/* --- without a mount ---------------------------------------------------------------------------------------------- */
 
 static int open_parked(const char *spool_dir, int *ret)
 {
@@ -384,7 +384,7 @@ int parked_drop(const char *spool_dir, uint64_t id)
 	return 0;
 }
 
-/* --- another try --------------------------------------------------------------------------------------------------- */
+/* --- another try -------------------------------------------------------------------------------------------------- */
 
 /* force: whatever is there now becomes the base. The source stays: it is where missing bytes come from. */
 static int take_target(struct spfile *f, struct objerr *err)

@@ -246,7 +246,7 @@ int spool_recover(struct spool *s, struct spool_recovery *ret,
 	return 0;
 }
 
-/* --- adoption ------------------------------------------------------------------------------------------------------ */
+/* --- adoption ----------------------------------------------------------------------------------------------------- */
 
 static int copy_file(int from, const char *name, int to, const char *new_name)
 {

@@ -7,7 +7,8 @@
  *
  * Whether an object at the target is ours is decided by its nonce. Each content is sent under its own nonce, which is
  * in the journal before the request leaves; `tries` remembers those whose answer never came. Meeting one of them again
- * means: the newest content -> done; an older one -> that object is our new base, send again.
+ * means: the newest content -> done; an older one -> that object is our new base, send again. So is an object that says
+ * of itself that it is the base after a change of metadata.
  */
 #include "config.h"
 #include "spool-private.h"
@@ -126,11 +127,23 @@ static int version_of(const struct objreq *req, struct version *ret)
 	return str_copy(ret->etag, sizeof(ret->etag), req->etag);
 }
 
+/* Is that the base after a change of its metadata, here or elsewhere? */
+static bool same_bytes(struct spfile *f, const struct version *v, const struct obj_headers *h)
+{
+	bool told;
+
+	mtx_lock(&f->lock);
+	told = f->rebase.due && f->base.etag[0] && strcmp(f->rebase.from.etag, f->base.etag) == 0 &&
+	       strcmp(f->rebase.to.etag, v->etag) == 0;
+	mtx_unlock(&f->lock);
+	return told || version_same_bytes(&f->base, v, h);
+}
+
 int sp_check_target(struct spup *u)
 {
 	struct spfile *f = u->f;
 	struct objreq req;
-	struct version v = { 0 };
+	struct version v = { 0 }, from;
 	int r;
 
 	u->out.found = (struct version){ 0 };
@@ -148,6 +161,13 @@ int sp_check_target(struct spup *u)
 		goto out;
 	if (f->base.etag[0] && strcmp(v.etag, f->base.etag) == 0)
 		goto out;
+	if (same_bytes(f, &v, &req.ret_headers)) {
+		mtx_lock(&f->lock);
+		from = f->base;
+		r = sp_rebase_locked(f, f->key, &from, &v);
+		mtx_unlock(&f->lock);
+		goto out;
+	}
 	r = match_try(u, &req);
 	if (r == 1) {
 		u->out.v = v;

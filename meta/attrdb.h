@@ -19,6 +19,7 @@
 enum {
 	ROW_OWN = 1 << 0,      /* of our own PUT: exempt from the racily-clean check */
 	ROW_OWN_DATE = 1 << 1, /* v.mtime_s is the Date of the reply, LastModified is at most 2 s before it */
+	ROW_OWN_EDGE = 1 << 2, /* with it: or one second behind it, the reply came at the turn of the second */
 };
 
 /* All zero is an empty row. */

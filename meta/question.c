@@ -292,7 +292,11 @@ static bool same_version(const struct row *row, const struct version *v)
 		return false;
 	if (row->v.mtime_s == v->mtime_s)
 		return true;
-	return (row->flags & ROW_OWN_DATE) && v->mtime_s < row->v.mtime_s && row->v.mtime_s - v->mtime_s <= 2;
+	if (!(row->flags & ROW_OWN_DATE))
+		return false;
+	if ((row->flags & ROW_OWN_EDGE) && v->mtime_s == row->v.mtime_s + 1)
+		return true;
+	return v->mtime_s < row->v.mtime_s && row->v.mtime_s - v->mtime_s <= 2;
 }
 
 int row_learn(struct row *row, const struct version *v, const struct obj_headers *h, int64_t date_s)
@@ -308,7 +312,7 @@ int row_learn(struct row *row, const struct version *v, const struct obj_headers
 	}
 	if (same_version(row, v)) {
 		if (row->v.mtime_s != v->mtime_s)
-			row->flags &= ~(unsigned)ROW_OWN_DATE;
+			row->flags &= ~(unsigned)(ROW_OWN_DATE | ROW_OWN_EDGE);
 		row->v.mtime_s = v->mtime_s;
 	} else {
 		free(row->headers);

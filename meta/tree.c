@@ -288,6 +288,19 @@ int parents_exist_locked(struct tree *t, const char *dir, int64_t asked_ns)
 	return r;
 }
 
+/*
+ * Servers take the Date from time(2), which the kernel moves on a tick later than the clock that LastModified comes from:
+ * within this time of the turn of a second the Date may be the second before LastModified (seen on RGW).
+ */
+#define DATE_EDGE_NS (50 * NSEC_PER_MSEC)
+
+static bool at_the_edge_locked(struct tree *t, int64_t date_s)
+{
+	int64_t off_ns = clock_now_ns() + t->date_off_ns - (date_s + 1) * NSEC_PER_SEC;
+
+	return t->date_known && off_ns > -DATE_EDGE_NS && off_ns < DATE_EDGE_NS;
+}
+
 static int note_locked(struct tree *t, const char *dir, const char *point, const struct version *v,
 		       const struct obj_headers *h, uint64_t ino, bool own, int64_t date_s, int64_t asked_ns)
 {
@@ -312,7 +325,7 @@ static int note_locked(struct tree *t, const char *dir, const char *point, const
 	if (own) {
 		row.flags |= ROW_OWN;
 		if (!v->mtime_s || v->mtime_s == date_s)
-			row.flags |= ROW_OWN_DATE;
+			row.flags |= ROW_OWN_DATE | (at_the_edge_locked(t, date_s) ? ROW_OWN_EDGE : 0u);
 	}
 	if (ino)
 		row.ino = ino;

@@ -15,7 +15,7 @@
 #include "objstore/base/clock.h"
 #include "objstore/base/log.h"
 
-/* --- the tree: one object, "d/f" ----------------------------------------------------------------------------------- */
+/* --- the tree: one object, "d/f" ---------------------------------------------------------------------------------- */
 
 static struct {
 	pthread_mutex_t lock;
@@ -29,6 +29,7 @@ static struct {
 	unsigned holding;
 	unsigned done_ok, done_err;
 	char done_etag[OBJ_ETAG_MAX];
+	bool done_found;
 } T = { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
 
 int tree_put_headers(struct tree *t, const char *dir, const char *name, bool is_dir, const struct version *base,
@@ -47,7 +48,8 @@ int tree_put_headers(struct tree *t, const char *dir, const char *name, bool is_
 		T.nfail--;
 		r = T.fail;
 	} else if (strcmp(base->etag, T.v.etag) != 0) {
-		*ret_found = T.v;
+		if (ret_found)
+			*ret_found = T.v;
 		r = -ESTALE;
 	} else {
 		assert_int_equal(obj_headers_copy(&T.h, h), 0);
@@ -84,6 +86,7 @@ static void done(void *arg, const char *dir, const char *name, bool is_dir, int 
 	pthread_mutex_lock(&T.lock);
 	if (status == 0) {
 		T.done_ok++;
+		T.done_found = found != NULL;
 		snprintf(T.done_etag, sizeof(T.done_etag), "%s", v->etag);
 	} else {
 		T.done_err++;
@@ -159,6 +162,7 @@ static void test_join_and_sync(void **state)
 	assert_int_equal(metaq_sync(q, "d/", "f", false, NULL), 0);
 	assert_int_equal(T.sent, 1);
 	assert_int_equal(T.done_ok, 1);
+	assert_false(T.done_found);
 	assert_string_equal(T.done_etag, "e1");
 	assert_string_equal(obj_headers_get(&T.h, "x-amz-meta-mode"), "33152");
 	assert_int_equal(metaq_count(q), 0);
@@ -257,6 +261,7 @@ static void test_merge(void **state)
 	put(q, "f", &old, "33152");
 	assert_int_equal(metaq_sync(q, "d/", "f", false, NULL), 0);
 	assert_int_equal(T.sent, 2);
+	assert_true(T.done_found); /* what is there now has foreign bytes */
 	assert_string_equal(obj_headers_get(&T.h, "x-amz-meta-mode"), "33152");
 	assert_string_equal(obj_headers_get(&T.h, "x-amz-meta-mtime"), "99.000000000");
 	/* and when that is overtaken as well: given up */

@@ -128,7 +128,7 @@ static void test_ranges_million(void **state)
 	free(order);
 }
 
-/* --- cutting into parts -------------------------------------------------------------------------------------------- */
+/* --- cutting into parts ------------------------------------------------------------------------------------------- */
 
 static void check_plan(const struct spplan_in *in, const struct spplan *p, uint64_t seed)
 {
@@ -218,7 +218,7 @@ static void test_plan_reaches_5_tib(void **state)
 	spplan_free(&p);
 }
 
-/* --- journal ------------------------------------------------------------------------------------------------------- */
+/* --- journal ------------------------------------------------------------------------------------------------------ */
 
 static int count_event(void *arg, const struct spj_event *ev)
 {

@@ -127,7 +127,7 @@ static void test_base_is_gone(void **state)
 	env_done(&e);
 }
 
-/* --- the model ----------------------------------------------------------------------------------------------------- */
+/* --- the model ---------------------------------------------------------------------------------------------------- */
 
 struct model {
 	unsigned char *p;
@@ -350,7 +350,7 @@ static void test_model_with_faults(void **state)
 	faults = false;
 }
 
-/* --- the local disk ------------------------------------------------------------------------------------------------ */
+/* --- the local disk ----------------------------------------------------------------------------------------------- */
 
 /* In a file system of 1 MiB that only this process sees. */
 static void full_disk(void)
@@ -426,7 +426,7 @@ static void test_full_disk(void **state)
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* --- conflicts ----------------------------------------------------------------------------------------------------- */
+/* --- conflicts ---------------------------------------------------------------------------------------------------- */
 
 static void conflict_once(unsigned caps, size_t size, bool with_base)
 {
@@ -508,7 +508,7 @@ static void test_conflict_removed(void **state)
 	env_done(&e);
 }
 
-/* --- multipart ----------------------------------------------------------------------------------------------------- */
+/* --- multipart ---------------------------------------------------------------------------------------------------- */
 
 static void test_edit_copies_the_rest(void **state)
 {
@@ -601,7 +601,7 @@ static void test_parts_go_up_while_writing(void **state)
 	free(data);
 }
 
-/* --- lost answers, failing requests -------------------------------------------------------------------------------- */
+/* --- lost answers, failing requests ------------------------------------------------------------------------------- */
 
 static void test_put_answer_lost(void **state)
 {
@@ -732,7 +732,7 @@ static void test_every_request_fails(void **state)
 	free(data);
 }
 
-/* --- together ------------------------------------------------------------------------------------------------------ */
+/* --- together ----------------------------------------------------------------------------------------------------- */
 
 struct crowd {
 	struct spfile *f;
@@ -800,7 +800,7 @@ static void test_writers_and_committers(void **state)
 	env_done(&e);
 }
 
-/* --- async_close --------------------------------------------------------------------------------------------------- */
+/* --- async_close -------------------------------------------------------------------------------------------------- */
 
 static void test_async(void **state)
 {
@@ -853,7 +853,7 @@ static void test_async(void **state)
 	env_done(&e);
 }
 
-/* --- names --------------------------------------------------------------------------------------------------------- */
+/* --- names -------------------------------------------------------------------------------------------------------- */
 
 static void test_move(void **state)
 {
@@ -869,13 +869,13 @@ static void test_move(void **state)
 	env_put(&e, "p/x/b", "target", 6, &w);
 	f = new_file(&e, "a", &v, false);
 	assert_int_equal(spfile_write(f, "A", 1, 1), 0);
-	assert_int_equal(spfile_move(f, "x/", "b", &w, false), 0);
+	assert_int_equal(spfile_move(f, "x/", "b", &w), 0);
 	commit_ok(f);
 	expect_object(&e, "p/x/b", "0A23456789", 10);
 	expect_object(&e, "p/d/a", "0123456789", 10);
 	/* clean, its object was copied: nothing to send, the copy is the base */
 	env_put(&e, "p/x/c", "0A23456789", 10, &w);
-	assert_int_equal(spfile_move(f, "x/", "c", &w, false), 0);
+	assert_int_equal(spfile_move(f, "x/", "c", &w), 0);
 	assert_false(spfile_dirty(f));
 	assert_int_equal(spfile_write(f, "C", 1, 3), 0);
 	c = commit_ok(f);
@@ -885,7 +885,7 @@ static void test_move(void **state)
 	v = c.v;
 	assert_int_equal(spfile_new(e.s, "x/", "c", 1, &v, &e.h, false, &f), 0);
 	env_put(&e, "p/x/d", "other", 5, &w);
-	assert_int_equal(spfile_move(f, "x/", "d", &w, false), 0);
+	assert_int_equal(spfile_move(f, "x/", "d", &w), 0);
 	spfile_force_dirty(f);
 	assert_true(spfile_dirty(f));
 	assert_int_equal(spfile_read(f, buf, 16, 0, NULL), 10);
@@ -901,6 +901,93 @@ static void test_move(void **state)
 	expect_object(&e, "p/x/d", "ZA2C456789", 10);
 	spfile_free(f);
 	env_done(&e);
+}
+
+/* Puts the bytes again with a new etag, as a change of metadata of a large object does. */
+static void put_metadata_copy(struct env *e, const char *key, const void *p, size_t n, const struct version *was,
+			      struct version *ret)
+{
+	struct obj_headers h = { 0 };
+	struct objerr err;
+	char text[160];
+
+	snprintf(text, sizeof(text), "%s %zu 77.000000000", was->etag, n);
+	assert_int_equal(obj_headers_set(&h, "x-amz-meta-lsvd-was", text), 0);
+	assert_int_equal(obj_headers_set(&h, "x-amz-meta-mtime", "77.000000000"), 0);
+	*ret = (struct version){ .size = n };
+	assert_int_equal(obj_put(e->mem, key, p, n, NULL, false, &h, ret->etag, &err), 0);
+	obj_headers_free(&h);
+}
+
+/* A change of metadata, here or on another node, gives the base a new etag: no conflict, no lost source. */
+static void test_base_changes_its_metadata(void **state)
+{
+	size_t n = 12 * PART;
+	char *data = malloc(n), *got = malloc(n);
+	struct version v, w;
+	struct env e;
+	struct spfile *f;
+	uint64_t s = 4;
+
+	env_init(&e);
+	fill_rnd(&s, data, n);
+	for (unsigned big = 0; big < 2; big++) {
+		size_t k = big ? n : 3000;
+
+		env_put(&e, "p/d/a", data, k, &v);
+		f = new_file(&e, "a", &v, false);
+		assert_int_equal(spfile_write(f, "12", 2, 1000), 0);
+		memcpy(data + 1000, "12", 2);
+		put_metadata_copy(&e, "p/d/a", data, k, &v, &w); /* (our two bytes are in it: the bytes below are not asked) */
+		assert_int_equal(spfile_read(f, got, 500, 2000, NULL), 500);
+		assert_memory_equal(got, data + 2000, 500);
+		put_metadata_copy(&e, "p/d/a", data, k, &w, &v);
+		commit_ok(f);
+		expect_object(&e, "p/d/a", data, k);
+		/* told twice while it is being written: the second is not to be seen from the object alone */
+		assert_int_equal(spfile_write(f, "3", 1, 5), 0);
+		data[5] = '3';
+		v = (struct version){ 0 };
+		assert_true(env_get(e.mem, "p/d/a", got, n, &v) > 0);
+		put_metadata_copy(&e, "p/d/a", data, k, &v, &w);
+		assert_int_equal(spfile_rebase(f, &v, &w), 0);
+		put_metadata_copy(&e, "p/d/a", data, k, &w, &v);
+		assert_int_equal(spfile_rebase(f, &w, &v), 0);
+		commit_ok(f);
+		expect_object(&e, "p/d/a", data, k);
+		spfile_free(f);
+	}
+	env_done(&e);
+	free(data);
+	free(got);
+}
+
+/* Rename of a directory: the object is copied, the old key goes, the file is being written. */
+static void test_move_with_its_object(void **state)
+{
+	size_t n = 6 * PART;
+	char *data = malloc(n);
+	struct version v, w;
+	struct objerr err;
+	struct env e;
+	struct spfile *f;
+	uint64_t s = 6;
+
+	env_init(&e);
+	fill_rnd(&s, data, n);
+	env_put(&e, "p/d/a", data, n, &v);
+	f = new_file(&e, "a", &v, false);
+	assert_int_equal(spfile_write(f, "x", 1, 9), 0);
+	env_put(&e, "p/new/a", data, n, &w);
+	assert_int_equal(spfile_move_copied(f, "new/", "a", &w), 0);
+	assert_int_equal(obj_delete(e.mem, "p/d/a", NULL, &err), 0);
+	data[9] = 'x';
+	commit_ok(f);
+	expect_object(&e, "p/new/a", data, n);
+	assert_int_equal(env_get(e.mem, "p/d/a", NULL, 0, NULL), -ENOENT);
+	spfile_free(f);
+	env_done(&e);
+	free(data);
 }
 
 int main(void)
@@ -923,6 +1010,8 @@ int main(void)
 		cmocka_unit_test(test_writers_and_committers),
 		cmocka_unit_test(test_async),
 		cmocka_unit_test(test_move),
+		cmocka_unit_test(test_move_with_its_object),
+		cmocka_unit_test(test_base_changes_its_metadata),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
