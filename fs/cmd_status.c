@@ -93,10 +93,11 @@ static void print_status(const json_t *st)
 	printf("not sent    %s in %lld files, %lld uploading; metadata of %lld names\n", size(sp, "dirty_bytes", a),
 	       num(sp, "files"), num(sp, "uploading"), num(json_object_get(st, "metadata"), "waiting"));
 	printf("parked      %lld%s\n", num(sp, "parked"), num(sp, "parked") ? " (lsvdfs parked list)" : "");
-	printf("recovery    at start: %lld uploaded, %lld parked, %lld already there, %lld failed, %lld slots taken "
-	       "over\n",
-	       num(rec, "uploaded"), num(rec, "parked"), num(rec, "already"), num(rec, "failed"),
-	       num(rec, "adopted_slots"));
+	printf(
+	    "recovery    at start: %lld uploaded, %lld parked, %lld already there, %lld failed; %lld renames finished, "
+	    "%lld slots taken over\n",
+	    num(rec, "uploaded"), num(rec, "parked"), num(rec, "already"), num(rec, "failed"), num(rec, "renames"),
+	    num(rec, "adopted_slots"));
 	printf("memory      %s used, %s peak, %s allowed\n", size(mem, "used", a), size(mem, "peak", b),
 	       size(mem, "total", c));
 	printf("names       %lld rows, %lld hidden keys, database rebuilt %lld times\n", num(tr, "rows"),

@@ -144,17 +144,18 @@ static json_t *status_local(struct mount *m)
 
 	spool_stats(m->spool, &sp);
 	tree_stats(m->tree, &tr);
-	return json_pack(
-	    "{s:{s:I, s:I, s:I, s:I, s:s}, s:{s:I}, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I, s:I},"
-	    " s:{s:i, s:i, s:i, s:i, s:i, s:i}}",
-	    "spool", "files", (json_int_t)sp.files, "dirty_bytes", (json_int_t)sp.dirty_bytes, "uploading",
-	    (json_int_t)sp.uploading, "parked", (json_int_t)sp.parked, "dir", m->spool_dir, "metadata", "waiting",
-	    (json_int_t)metaq_count(m->metaq), "memory", "total", (json_int_t)budget_total(m->budget), "used",
-	    (json_int_t)budget_used(m->budget), "peak", (json_int_t)budget_peak(m->budget), "tree", "rows",
-	    (json_int_t)tr.rows, "hidden_keys", (json_int_t)tr.hidden_keys, "db_rebuilt", (json_int_t)tr.db_rebuilt,
-	    "lists", (json_int_t)tr.lists, "heads", (json_int_t)tr.heads, "recovery", "adopted_slots",
-	    (int)rec->adopted, "uploaded", (int)rec->spool.uploaded, "parked", (int)rec->spool.parked, "already",
-	    (int)rec->spool.already, "failed", (int)rec->spool.failed, "strangers", (int)rec->strangers);
+	return json_pack("{s:{s:I, s:I, s:I, s:I, s:s}, s:{s:I}, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I, s:I},"
+			 " s:{s:i, s:i, s:i, s:i, s:i, s:i, s:i}}",
+			 "spool", "files", (json_int_t)sp.files, "dirty_bytes", (json_int_t)sp.dirty_bytes, "uploading",
+			 (json_int_t)sp.uploading, "parked", (json_int_t)sp.parked, "dir", m->spool_dir, "metadata",
+			 "waiting", (json_int_t)metaq_count(m->metaq), "memory", "total",
+			 (json_int_t)budget_total(m->budget), "used", (json_int_t)budget_used(m->budget), "peak",
+			 (json_int_t)budget_peak(m->budget), "tree", "rows", (json_int_t)tr.rows, "hidden_keys",
+			 (json_int_t)tr.hidden_keys, "db_rebuilt", (json_int_t)tr.db_rebuilt, "lists",
+			 (json_int_t)tr.lists, "heads", (json_int_t)tr.heads, "recovery", "adopted_slots",
+			 (int)rec->adopted, "uploaded", (int)rec->spool.uploaded, "parked", (int)rec->spool.parked,
+			 "already", (int)rec->spool.already, "failed", (int)rec->spool.failed, "renames",
+			 (int)rec->renames, "strangers", (int)rec->strangers);
 }
 
 json_t *control_status(struct mount *m)

@@ -10,6 +10,7 @@
 
 #include "control.h"
 #include "explain.h"
+#include "intent.h"
 #include "objstore/base/clock.h"
 #include "objstore/base/log.h"
 #include "objstore/base/str.h"
@@ -231,6 +232,8 @@ static int take_slots(struct mount *m, struct objerr *err)
 	if (!r)
 		r = slot_file(&m->state, "nodes", &m->node_path);
 	if (!r)
+		r = intent_node_id(&m->state, &m->node_id);
+	if (!r)
 		r = slot_file(&m->cache, "attr.db", &m->db_path);
 	if (!r)
 		r = caps_file(m, &m->caps_path);
@@ -322,6 +325,45 @@ static void report_recovered(void *arg, const char *dir, const char *name, const
 		tree_forget(m->tree, dir);
 }
 
+static void report_intent(void *arg, const struct intent *i)
+{
+	struct mount *m = arg;
+	const char *from = i->from ? i->from : i->key, *to = i->to ? i->to : "?";
+
+	switch (i->fate) {
+	case INTENT_RESUMED:
+		m->recovered.renames++;
+		log_info("recovery: rename of %s to %s finished", from, to);
+		break;
+	case INTENT_FAILED:
+		log_warn("recovery: rename of %s to %s is half done, and cannot be finished now: %s", from, to, i->why);
+		break;
+	case INTENT_RUNNING:
+		break; /* another mount of this machine sees to it */
+	case INTENT_FOREIGN:
+		log_info("%s: another machine is renaming %s to %s, or has stopped half way", m->opt.source, from, to);
+		break;
+	case INTENT_DAMAGED:
+		log_warn("%s: an intent that cannot be understood: %s", m->opt.source, i->key);
+		break;
+	}
+}
+
+/* After the spool and the waiting metadata: what they put under old names moves along. */
+static void recover_renames(struct mount *m)
+{
+	struct objerr err = {0};
+	int r = metaq_sync_below(m->metaq, "", &err);
+
+	if (r)
+		log_warn("recovery: waiting metadata not sent: %s", err.msg);
+	err.msg[0] = '\0';
+	r = intent_resume_all(m->store, m->url.prefix, m->opt.state_dir, m->identity, &m->state, report_intent, m,
+			      &err);
+	if (r)
+		log_warn("recovery: cannot look for unfinished renames: %s", err.msg[0] ? err.msg : explain_errno(r));
+}
+
 static void say_recovered(const struct mount_recovered *rec, const char *dir)
 {
 	if (rec->spool.uploaded || rec->spool.parked || rec->spool.failed)
@@ -354,10 +396,13 @@ static int recover(struct mount *m)
 	if (m->recovered.spool.failed)
 		log_warn("recovery: %u files could not be sent and stay in %s", m->recovered.spool.failed,
 			 m->spool_dir);
+	recover_renames(m);
 	r = slot_strangers(m->opt.state_dir, m->identity, report_stranger, m);
+	if (r)
+		log_warn("%s: %s", m->opt.state_dir, explain_errno(r));
 	if (tell_terminal)
 		say_recovered(&m->recovered, m->opt.dir);
-	return r;
+	return 0;
 }
 
 /* --- the parts, in order ---------------------------------------------------------------------------------------- */
@@ -396,6 +441,7 @@ static int build_fsd(struct mount *m)
 			      .pool = m->pool,
 			      .prefix = m->url.prefix,
 			      .node_path = m->node_path,
+			      .node_id = m->node_id,
 			      .def = m->opt.def,
 			      .attr_timeout_ns = m->opt.attr_timeout_ns,
 			      .open_trust_ns = m->opt.open_trust_ns,
@@ -469,6 +515,7 @@ static void free_names(struct mount *m)
 	free(m->spool_dir);
 	free(m->metaq_path);
 	free(m->node_path);
+	free(m->node_id);
 	free(m->db_path);
 	free(m->caps_path);
 	free(m->identity);

@@ -110,6 +110,35 @@ eq "$(obj_get torn2)" theirs
 eq "$(obj_get torn2)" mine
 eq "$("$LSVDFS" parked list "$SOURCE" -o "$O" --json)" '[]'
 
+# --- renames that a crash cut in half: ours are finished, by the next mount or by recover; another machine's are shown
+intent() { # NODE FROM TO KEY
+	jq -nc --arg n "$1" --arg f "$2" --arg t "$3" '{version:1,what:"rename",from:$f,to:$t,node:$n,time:1}' >intent
+	obj_put ".lsvd/intent/$4" intent
+}
+node=$(cat st/*/slot-0/node)
+echo 1 >one
+obj_put from/a one
+obj_put from/sub/b one
+obj_put to/a one
+intent "$node" from/ to/ i1
+intent 00000000000000000000000000000000 elsewhere/ there/ i2
+"$LSVDFS" mount "$SOURCE" m -o "$O"
+eq "$(status m .recovery.renames)" 1
+eq "$(cd m && find to -type f | sort | tr '\n' ' ')" 'to/a to/sub/b '
+must_fail 'No such file' ls m/from
+eq "$(obj_keys .lsvd/intent/)" .lsvd/intent/i2
+# this one is of a slot that a mount holds now: hands off
+intent "$node" to/ away/ i3
+"$LSVDFS" recover "$SOURCE" -o "$O" >recover.out
+grep -q '^rename to/ -> away/: under way' recover.out
+grep -q '^rename elsewhere/ -> there/: begun by another machine' recover.out
+"$LSVDFS" umount m
+obj_exists to/a
+"$LSVDFS" recover "$SOURCE" -o "$O" --json | jq -e '.intents | map(.state) | sort == ["foreign", "resumed"]' >/dev/null
+obj_exists away/sub/b
+! obj_exists to/a
+obj_delete .lsvd/intent/i2
+
 # --- umount -f: aborts; the next mount has the rest
 "$LSVDFS" mount "$SOURCE" m -o "$O"
 eq "$(cat m/torn2)" mine
