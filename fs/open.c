@@ -33,7 +33,7 @@ static void ask(struct fsd *f, struct inode *i, const char *dir, const char *nam
 	char known[OBJ_ETAG_MAX] = "";
 	uint64_t size;
 
-	a->status = path_key(f->o.prefix, dir, name, false, &key);
+	a->status = tree_key(f->o.tree, dir, name, false, &key);
 	if (a->status < 0)
 		return;
 	mtx_lock(&i->lock);

@@ -235,7 +235,7 @@ static int read_key(struct fsd *f, struct inode *i, char **ret, bool *ret_alt)
 	r = inode_path(f, i, &dir, &name);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
-	return path_key(f->o.prefix, dir, name, false, ret);
+	return tree_key(f->o.tree, dir, name, false, ret);
 }
 
 /* Fetches what the window ahead of the handle lacks, as far as memory goes without waiting. */

@@ -146,7 +146,7 @@ static void remove_old(struct move *m, const struct version *old)
 	struct objstore *s = m->f->o.store;
 	_cleanup_free_ char *key = NULL;
 	struct objerr err = { 0 };
-	int r = path_key(m->f->o.prefix, m->sdir, m->sname, false, &key);
+	int r = tree_key(m->f->o.tree, m->sdir, m->sname, false, &key);
 
 	if (r == 0 && !(obj_caps(s) & OBJ_CAP_DELETE_COND)) {
 		struct objreq req;

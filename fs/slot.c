@@ -233,6 +233,12 @@ static int check_version(const char *dir, struct objerr *err)
 
 #define IDENTITY_MAX 4096
 
+/* Does the text begin as an identity does? */
+static bool plausible(const char *text)
+{
+	return str_has_prefix(text, "s3\n") || str_has_prefix(text, "file\n") || str_has_prefix(text, "mem\n");
+}
+
 static int check_identity(const char *idir, const char *identity, struct objerr *err)
 {
 	_cleanup_free_ char *path = NULL, *text = malloc(IDENTITY_MAX);
@@ -245,6 +251,8 @@ static int check_identity(const char *idir, const char *identity, struct objerr 
 	r = read_small(path, text, IDENTITY_MAX);
 	if (r == -ENOENT)
 		return write_small(path, identity);
+	if (!r && strcmp(text, identity) && !plausible(text))
+		return write_small(path, identity); /* damaged: the directory's name says the same */
 	if (!r && strcmp(text, identity)) {
 		objerr_set(err, "%s belongs to another source", idir);
 		return -EPROTO;

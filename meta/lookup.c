@@ -546,29 +546,6 @@ int lookup_name(struct tree *t, const char *dir, const char *name, unsigned flag
 	return r;
 }
 
-int list_from(struct tree *t, const char *dir, const char *from, int64_t min_asked_ns, struct objerr *err)
-{
-	struct flight *f;
-	int r;
-
-	mtx_lock(&t->lock);
-	flights_land_locked(t);
-	r = flight_join_locked(t, FLIGHT_PAGE, dir, from, min_asked_ns, 0, &f);
-	mtx_unlock(&t->lock);
-	if (r < 0)
-		return r;
-	flight_send(f);
-	flight_wait(f);
-	mtx_lock(&t->lock);
-	flights_land_locked(t);
-	r = f->status;
-	if (r < 0 && err)
-		*err = f->err;
-	flight_put_locked(f);
-	mtx_unlock(&t->lock);
-	return r;
-}
-
 /* --- the calls of tree.h -------------------------------------------------------------------------------------- */
 
 int tree_lookup(struct tree *t, const char *dir, const char *name, unsigned flags, struct entry *ret,

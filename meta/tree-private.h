@@ -151,9 +151,6 @@ enum want { WANT_ANY, WANT_FILE, WANT_DIR };
 /* ret_absent_ns (may be NULL): when -ENOENT was proved. */
 int must_check lookup_name(struct tree *t, const char *dir, const char *name, unsigned flags, enum want want,
 			   struct entry *ret, int64_t *ret_absent_ns, struct objerr *err);
-/* LISTs dir from `from` (shared with others who want the same) and learns from it. */
-int must_check list_from(struct tree *t, const char *dir, const char *from, int64_t min_asked_ns, struct objerr *err);
-
 /* A change of a name in dir failed with r: it may have happened all the same, or what was known is wrong. */
 void change_failed(struct tree *t, const char *dir, int r);
 
