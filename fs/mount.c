@@ -98,22 +98,19 @@ int mount_reach(struct objstore *store, const struct options *o, const char *pre
 /* Capabilities found less than a day ago. The file is a cache: anything odd in it means "ask". */
 static bool caps_cached(struct mount *m)
 {
-	struct objstore *bottom = m->store;
-	unsigned version, caps;
+	unsigned version, caps, quirks;
 	long long when;
 	bool ok;
 	FILE *f = fopen(m->caps_path, "re");
 
 	if (!f)
 		return false;
-	ok = fscanf(f, "%u %u %lld", &version, &caps, &when) == 3 && version == 1;
+	ok = fscanf(f, "%u %u %u %lld", &version, &caps, &quirks, &when) == 4 && version == 2;
 	fclose(f);
 	when = clock_real_ns() / NSEC_PER_SEC - when;
 	if (!ok || when < 0 || when > CAPS_AGE_S)
 		return false;
-	while (bottom->inner)
-		bottom = bottom->inner;
-	atomic_store(&bottom->caps, caps);
+	obj_set_caps(m->store, caps, quirks);
 	return true;
 }
 
@@ -125,7 +122,8 @@ static void caps_remember(struct mount *m)
 	str_addf(&tmp, "%s.%d", m->caps_path, (int)getpid());
 	f = tmp.err ? NULL : fopen(str_c(&tmp), "we");
 	if (f) {
-		fprintf(f, "1 %u %lld\n", obj_caps(m->store), (long long)(clock_real_ns() / NSEC_PER_SEC));
+		fprintf(f, "2 %u %u %lld\n", obj_caps(m->store), obj_quirks(m->store),
+			(long long)(clock_real_ns() / NSEC_PER_SEC));
 		if (fclose(f) || rename(str_c(&tmp), m->caps_path))
 			log_debug("%s: %m", m->caps_path);
 	}
