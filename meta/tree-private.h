@@ -47,6 +47,7 @@ struct tree {
 	struct htab dirs; /* struct dirstate */
 	struct list dir_lru;
 	size_t npages;
+	bool dirs_have_markers; /* the last unknown directory had one: ask for markers, not for pages */
 	uint64_t hidden;
 	struct htab changes;	 /* struct change */
 	struct list change_fifo; /* oldest first */
@@ -92,6 +93,7 @@ struct flight {
 	bool done;	/* under qlock */
 	/* under t->lock, valid once processed */
 	bool processed;
+	bool saw_marker; /* a directory's first page: its marker was there */
 	bool dropped; /* a change by this node is younger than the question */
 	int status;   /* 0, -ENOENT, or the error */
 	struct objerr err;
