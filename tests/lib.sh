@@ -221,14 +221,22 @@ obj_keys() { # [PREFIX]: files only, .lsvd too
 }
 
 # Nothing of ours may stay: uploads under way, keys below .lsvd but the root's metadata (and the lock files of file://).
+# "orphans": an upload whose CREATE was under way when the daemon was killed, or whose id never came back, nobody can know
+# of; it has no parts.
 check_bucket_clean() {
-	local left
+	local left key id
 	left=$(obj_keys | grep -E '(^|/)\.lsvd/' | grep -vE '^\.lsvd/(root|lock/..)$') || true
 	[ -z "$left" ] || fail "left in the bucket: $left"
 	if [ "$BACKEND" = file ]; then
 		left=$(find "$T/bucket" \( -name '*.tmp' -o -name '.lsvd-*' -o -name '.tmp*' \) | head -n 5)
 	else
 		left=$(s3 uploads)
+		[ "${1:-}" != orphans ] || while IFS=$'\t' read -r key id; do
+			[ -n "$id" ] && [ -z "$(s3 parts "$key" "$id")" ] || continue
+			note "an upload of $key without parts, which nobody knows of"
+			s3 abort "$key" "$id" >/dev/null
+			left=$(s3 uploads)
+		done <<<"$left"
 	fi
 	[ -z "$left" ] || fail "left in the bucket (uploads): $left"
 }
@@ -285,7 +293,7 @@ settle() { sleep 1.1; }
 finish() {
 	local name f
 	for name in "${!daemon[@]}"; do umount_lsvdfs "$name"; done
-	[ -z "$SOURCE" ] || [ "${1:-}" = dirty ] || check_bucket_clean
+	[ -z "$SOURCE" ] || check_bucket_clean "${1:-}"
 	for f in "$T"/*.san.*; do
 		[ ! -s "$f" ] || fail "sanitizer: $(head -n 30 "$f")"
 	done
