@@ -39,6 +39,8 @@ const struct cmd_help cmd_helps[] = {
 };
 const size_t cmd_nhelps = ARRAY_SIZE(cmd_helps);
 
+static void say(const char *fmt, va_list ap) printf_like(1, 0);
+
 static void say(const char *fmt, va_list ap)
 {
 	fputs("lsvdfs: ", stderr);

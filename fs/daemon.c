@@ -30,6 +30,8 @@
 /* libfuse reports by printing: the last line is kept as the reason of a failed mount. */
 static char fuse_words[200];
 
+static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap) printf_like(2, 0);
+
 static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	size_t n;

@@ -13,7 +13,7 @@
 #include "clock-private.h"
 #include <stdio.h>
 
-#if LSVD_DEBUG + 0
+#ifdef LSVD_DEBUG
 #define HELD_MAX 16
 static const char *const rank_name[RANK_MAX] = {
 	[RANK_NONE] = "none",	  [RANK_MOUNT] = "mount",   [RANK_RENAME] = "rename",	[RANK_INODES] = "inodes",
