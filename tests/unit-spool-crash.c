@@ -316,7 +316,7 @@ static void test_killed_everywhere(void **state)
 	for (size_t i = 0; i < n; i++) {
 		for (unsigned k = 1;; k += k < 30 ? 1 : 7) {
 			make_root();
-			snprintf(spec, sizeof(spec), "%s:%u", names[i], k);
+			snprintf(spec, sizeof(spec), "%.80s:%u", names[i], k);
 			answered = run_child(spec, &killed, &foreign);
 			kills += killed;
 			orphans += check_after(spec, answered, foreign);
