@@ -427,6 +427,7 @@ static int setattr_op(struct fsd *f, struct inode *i, const struct stat *st, int
 	if (r == 0) {
 		mtx_lock(&i->lock);
 		i->attr = a;
+		i->touched_ns = clock_now_ns();
 		if (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))
 			i->dir_changed = (struct timespec){ 0 }; /* what was set counts from here on */
 		mtx_unlock(&i->lock);

@@ -12,32 +12,34 @@
 #include <string.h>
 
 const struct cmd_help cmd_helps[] = {
-	{ "mount", "SOURCE DIR [-f] [-o OPTIONS]",
-	  "Mounts the bucket SOURCE (s3://BUCKET[/PREFIX] or file:///PATH) on DIR. Returns when the mount works.\n"
-	  "  -f          stay in the foreground, messages to standard error\n"
-	  "  -o LIST     options, separated by commas:",
-	  true },
-	{ "umount", "DIR [-f | -l]",
-	  "Waits until everything is in the bucket, then unmounts and waits for the daemon to end.\n"
-	  "  -f          abort at once: programs get errors, unsent data waits in state_dir for the next mount\n"
-	  "  -l          detach from the tree even when it is in use (after sending everything)",
-	  false },
-	{ "probe", "SOURCE [-o OPTIONS] [--json]",
-	  "Checks credentials and rights, measures latency and throughput, shows what the store can do and which\n"
-	  "promise is narrower where it cannot. Writes keys below .lsvd/probe/ of the source and removes them.",
-	  false },
-	{ "status", "DIR [--json]", "Shows what the mount on DIR does: requests, dirty data, memory, recovery.", false },
-	{ "parked", "list|save|retry|drop DIR|SOURCE [ID] [FILE] [--force] [-o OPTIONS] [--json]",
-	  "Bytes that lost a conflict with another node, or that a crash left unfinished.\n"
-	  "  list DIR|SOURCE            what is there, and why\n"
-	  "  save DIR|SOURCE ID FILE    write the bytes to FILE (- is standard output)\n"
-	  "  retry DIR|SOURCE ID        upload if the object is still the one they were based on; --force: anyway\n"
-	  "  drop DIR|SOURCE ID         throw them away",
-	  false },
-	{ "recover", "SOURCE [-o OPTIONS] [--json]",
-	  "Lists renames under way in the bucket and finishes what mounts of this node left behind.", false },
+    {"mount", "SOURCE DIR [-f] [-o OPTIONS]",
+     "Mounts the bucket SOURCE (s3://BUCKET[/PREFIX] or file:///PATH) on DIR. Returns when the mount works.\n"
+     "  -f          stay in the foreground, messages to standard error\n"
+     "  -o LIST     options, separated by commas:",
+     true},
+    {"umount", "DIR [-f | -l]",
+     "Waits until everything is in the bucket, then unmounts and waits for the daemon to end.\n"
+     "  -f          abort at once: programs get errors, unsent data waits in state_dir for the next mount\n"
+     "  -l          detach from the tree even when it is in use (after sending everything)",
+     false},
+    {"probe", "SOURCE [-o OPTIONS] [--json]",
+     "Checks credentials and rights, measures latency and throughput, shows what the store can do and which\n"
+     "promise is narrower where it cannot. Writes keys below .lsvd/probe/ of the source and removes them.",
+     false},
+    {"status", "DIR [--json]", "Shows what the mount on DIR does: requests, dirty data, memory, recovery.", false},
+    {"parked", "list|save|retry|drop DIR|SOURCE [ID] [FILE] [--force] [-o OPTIONS] [--json]",
+     "Bytes that lost a conflict with another node, or that a crash left unfinished.\n"
+     "  list DIR|SOURCE            what is there, and why\n"
+     "  save DIR|SOURCE ID FILE    write the bytes to FILE (- is standard output)\n"
+     "  retry DIR|SOURCE ID        upload if the object is still the one they were based on; --force: anyway\n"
+     "  drop DIR|SOURCE ID         throw them away",
+     false},
+    {"recover", "SOURCE [-o OPTIONS] [--json]",
+     "Lists renames under way in the bucket and finishes what mounts of this node left behind.", false},
 };
 const size_t cmd_nhelps = ARRAY_SIZE(cmd_helps);
+
+static void say(const char *fmt, va_list ap) printf_like(1, 0);
 
 static void say(const char *fmt, va_list ap)
 {
@@ -95,12 +97,12 @@ enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE };
 
 bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos, int *ret_npos, int *ret_status)
 {
-	static const struct option longs[] = { { "help", no_argument, NULL, OPT_HELP },
-					       { "json", no_argument, NULL, OPT_JSON },
-					       { "force", no_argument, NULL, OPT_FORCE },
-					       { 0 } };
-	struct objerr err = { 0 };
-	struct str letters = { 0 };
+	static const struct option longs[] = {{"help", no_argument, NULL, OPT_HELP},
+					      {"json", no_argument, NULL, OPT_JSON},
+					      {"force", no_argument, NULL, OPT_FORCE},
+					      {0}};
+	struct objerr err = {0};
+	struct str letters = {0};
 	int c;
 
 	*ret_status = CMD_USAGE;
@@ -156,7 +158,7 @@ bool cmd_is_source(const char *s)
 int cmd_find_mount(const char *dir, struct mntpoint *ret)
 {
 	_cleanup_free_ char *path = NULL;
-	struct mntpoint m = { 0 };
+	struct mntpoint m = {0};
 	int r = mntpoint_resolve(dir, &path);
 
 	if (!r)
@@ -185,7 +187,7 @@ int cmd_print_json(json_t *take_doc)
 
 const char *cmd_size(uint64_t n, char *buf)
 {
-	static const char *const unit[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	static const char *const unit[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
 	double v = (double)n;
 	size_t i = 0;
 

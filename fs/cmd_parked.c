@@ -23,8 +23,8 @@
 struct target {
 	struct options o;      /* of the source; state_dir is right in both cases */
 	char *identity_dir;    /* STATE/NAME-HASH */
-	char *identity;	       /* source only */
-	int sock;	       /* mount only, else -1 */
+	char *identity;        /* source only */
+	int sock;              /* mount only, else -1 */
 	unsigned mounted_slot; /* mount only */
 };
 
@@ -39,7 +39,7 @@ static void target_done(struct target *t)
 
 static int target_mount(struct target *t, const char *dir)
 {
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	struct mntpoint m;
 	const char *slot;
 	json_t *st;
@@ -67,7 +67,7 @@ static int target_mount(struct target *t, const char *dir)
 
 static int target_source(struct target *t, const char *source)
 {
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	struct obj_url url;
 	int r;
 
@@ -88,7 +88,7 @@ static int target_source(struct target *t, const char *source)
 
 static int spool_of(const struct target *t, unsigned slot, char **ret)
 {
-	struct str s = { 0 };
+	struct str s = {0};
 
 	str_addf(&s, "%s/slot-%u/spool", t->identity_dir, slot);
 	return str_take(&s, ret) ? cmd_fail("out of memory") : CMD_OK;
@@ -235,7 +235,7 @@ static int do_drop(const char *spool, const char *idstr, uint64_t id)
 static int retry_mounted(struct target *t, unsigned slot, const char *spool, const char *idstr, uint64_t id, bool force)
 {
 	_cleanup_free_ char *path = path_of(spool, id);
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	json_t *ans;
 
 	if (!path)
@@ -252,11 +252,11 @@ static int retry_mounted(struct target *t, unsigned slot, const char *spool, con
 /* The slot is nobody's: its spool is opened here, under its lock. */
 static int retry_offline(struct target *t, unsigned slot, const char *spool, const char *idstr, uint64_t id, bool force)
 {
-	struct slot s = { .lock_fd = -1 };
-	struct spool_opts so = { .dir = spool, .part_size = t->o.part_size };
+	struct slot s = {.lock_fd = -1};
+	struct spool_opts so = {.dir = spool, .part_size = t->o.part_size};
 	struct objstore *store = NULL;
 	struct budget *budget = NULL;
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	struct spcommit done;
 	struct spool *sp = NULL;
 	struct obj_url url;
@@ -313,10 +313,16 @@ static bool parked_flag(int c, const char *arg, void *ctx)
 
 int cmd_parked(int argc, char **argv)
 {
-	struct target t = { .sock = -1 };
+	struct target t = {.sock = -1};
 	bool json = false, force = false;
-	struct cmd_args a = { .name = "parked", .short_opts = "", .fn = parked_flag, .ctx = &force, .o = &t.o,
-			      .json = &json, .min = 2, .max = 4 };
+	struct cmd_args a = {.name = "parked",
+			     .short_opts = "",
+			     .fn = parked_flag,
+			     .ctx = &force,
+			     .o = &t.o,
+			     .json = &json,
+			     .min = 2,
+			     .max = 4};
 	char **pos;
 	int npos, status, want;
 
@@ -324,8 +330,11 @@ int cmd_parked(int argc, char **argv)
 		return cmd_fail("out of memory");
 	if (!cmd_parse(&a, argc, argv, &pos, &npos, &status))
 		goto out;
-	want = !strcmp(pos[0], "list") ? 2 : !strcmp(pos[0], "save") ? 4 : !strcmp(pos[0], "retry") ? 3 :
-	       !strcmp(pos[0], "drop") ? 3 : 0;
+	want = !strcmp(pos[0], "list")    ? 2
+	       : !strcmp(pos[0], "save")  ? 4
+	       : !strcmp(pos[0], "retry") ? 3
+	       : !strcmp(pos[0], "drop")  ? 3
+					  : 0;
 	if (npos != want) {
 		status = cmd_usage("parked: %s (lsvdfs parked --help)",
 				   want ? npos < want ? "missing arguments" : "too many arguments"

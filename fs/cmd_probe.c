@@ -21,14 +21,14 @@
 struct probe {
 	const struct options *o;
 	struct objstore *store;
-	char *key;			  /* of the trial object */
-	const char *right[4];		  /* words: "yes" or why not, by the names below */
+	char *key;            /* of the trial object */
+	const char *right[4]; /* words: "yes" or why not, by the names below */
 	struct objerr why[4];
-	double latency_ms;		  /* median of small GETs; 0 = not measured */
-	double up_mib_s, down_mib_s;	  /* 8 MiB; 0 = not measured */
+	double latency_ms;           /* median of small GETs; 0 = not measured */
+	double up_mib_s, down_mib_s; /* 8 MiB; 0 = not measured */
 	struct obj_url url;
 };
-static const char *const right_names[4] = { "list", "put", "get", "delete" };
+static const char *const right_names[4] = {"list", "put", "get", "delete"};
 enum { R_LIST, R_PUT, R_GET, R_DELETE };
 
 static void note_right(struct probe *p, int i, int r, const struct objerr *e)
@@ -41,7 +41,7 @@ static void note_right(struct probe *p, int i, int r, const struct objerr *e)
 /* One request with a body or a buffer; ns it took in *ret_ns. */
 static int timed(struct probe *p, enum obj_op op, void *buf, size_t n, int64_t *ret_ns, struct objerr *err)
 {
-	struct iovec iov = { .iov_base = buf, .iov_len = n };
+	struct iovec iov = {.iov_base = buf, .iov_len = n};
 	struct objreq q;
 	int64_t t = clock_now_ns();
 	int r;
@@ -77,7 +77,7 @@ static void try_rights(struct probe *p)
 {
 	char small[16] = "lsvdfs probe";
 	int64_t ns, took[SMALL_ROUNDS];
-	struct objerr e = { 0 };
+	struct objerr e = {0};
 	int r = timed(p, OBJ_PUT, small, sizeof(small), &ns, &e);
 
 	note_right(p, R_PUT, r, &e);
@@ -90,7 +90,7 @@ static void try_rights(struct probe *p)
 		qsort(took, SMALL_ROUNDS, sizeof(took[0]), by_time);
 		p->latency_ms = (double)took[SMALL_ROUNDS / 2] / 1e6;
 	}
-	e = (struct objerr){ 0 };
+	e = (struct objerr){0};
 	r = obj_delete(p->store, p->key, NULL, &e);
 	note_right(p, R_DELETE, r, &e);
 }
@@ -166,7 +166,8 @@ static void print_words(const struct probe *p, bool asked)
 	if (p->latency_ms > 0)
 		printf("latency     %.1f ms (median of %d small GETs)\n", p->latency_ms, SMALL_ROUNDS);
 	if (p->up_mib_s > 0)
-		printf("throughput  PUT %.1f MiB/s, GET %.1f MiB/s (8 MiB, one connection)\n", p->up_mib_s, p->down_mib_s);
+		printf("throughput  PUT %.1f MiB/s, GET %.1f MiB/s (8 MiB, one connection)\n", p->up_mib_s,
+		       p->down_mib_s);
 	for (size_t i = 0; asked && i < explain_ncaps; i++) {
 		const struct explain_cap *x = &explain_caps[i];
 
@@ -181,7 +182,7 @@ static void print_words(const struct probe *p, bool asked)
 static int make_key(struct probe *p)
 {
 	char nonce[33];
-	struct str s = { 0 };
+	struct str s = {0};
 
 	base_random_hex(nonce, 16);
 	str_addf(&s, "%s.lsvd/probe/%s", p->url.prefix, nonce);
@@ -190,7 +191,7 @@ static int make_key(struct probe *p)
 
 static int run(struct probe *p, bool json)
 {
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	bool asked = false;
 	int r = mount_reach(p->store, p->o, p->url.prefix, &err);
 
@@ -226,9 +227,9 @@ int cmd_probe(int argc, char **argv)
 {
 	struct options o;
 	bool json = false;
-	struct cmd_args a = { .name = "probe", .short_opts = "", .o = &o, .json = &json, .min = 1, .max = 1 };
-	struct probe p = { .o = &o };
-	struct objerr err = { 0 };
+	struct cmd_args a = {.name = "probe", .short_opts = "", .o = &o, .json = &json, .min = 1, .max = 1};
+	struct probe p = {.o = &o};
+	struct objerr err = {0};
 	char **pos;
 	int npos, status, r;
 

@@ -2,12 +2,13 @@
 /*
  * cmd_recover.c - what was left half way: directory renames in the bucket (intents), unfinished uploads on this node.
  *
- * Intents of all nodes are listed; only what this node left behind is acted on, since another node may just be slow.
+ * Intents of all nodes are listed; only what this node left behind is acted on (intent.c): another may just be slow.
  * Slots that a mount holds are its own business. A mount does the same for its own identity when it starts.
  */
 #include "config.h"
 #include "cmd.h"
 #include "explain.h"
+#include "intent.h"
 #include "mount.h"
 #include "objstore/base/str.h"
 
@@ -25,36 +26,28 @@ struct recover {
 	bool failed;
 };
 
-static int list_intents(struct recover *c, struct objerr *err)
+static void note_intent(void *arg, const struct intent *i)
 {
-	_cleanup_free_ char *prefix = NULL, *after = NULL;
-	struct str s = { 0 };
-	bool more = true;
-	int r;
+	struct recover *c = arg;
+	json_t *e = json_pack("{s:s, s:s, s:I}", "key", i->key, "state", intent_fate_name[i->fate], "time",
+			      (json_int_t)i->time_s);
 
-	str_addf(&s, "%s.lsvd/intent/", c->url.prefix);
-	r = str_take(&s, &prefix);
-	while (!r && more) {
-		struct objreq q;
+	if (i->from)
+		json_object_set_new(e, "from", json_string(i->from));
+	if (i->to)
+		json_object_set_new(e, "to", json_string(i->to));
+	if (i->why && i->why[0])
+		json_object_set_new(e, "error", json_string(i->why));
+	json_array_append_new(c->intents, e);
+	c->failed |= i->fate == INTENT_FAILED;
+}
 
-		objreq_init(&q, OBJ_LIST, prefix);
-		q.start_after = after;
-		r = obj_do(c->store, &q);
-		more = false;
-		if (r)
-			explain_error(c->o->source, r, &q.err, err);
-		for (size_t i = 0; !r && q.listing && i < q.listing->n; i++)
-			json_array_append_new(c->intents,
-					      json_pack("{s:s, s:I}", "key", q.listing->v[i].key, "time",
-							(json_int_t)q.listing->v[i].mtime_s));
-		if (!r && q.listing && q.listing->truncated && q.listing->n) {
-			free(after);
-			after = strdup(q.listing->v[q.listing->n - 1].key);
-			more = after != NULL;
-			r = after ? 0 : -ENOMEM;
-		}
-		objreq_done(&q);
-	}
+static int finish_renames(struct recover *c, struct objerr *err)
+{
+	int r = intent_resume_all(c->store, c->url.prefix, c->o->state_dir, c->identity, NULL, note_intent, c, err);
+
+	if (r)
+		explain_error(c->o->source, r, err, err);
 	return r;
 }
 
@@ -62,7 +55,7 @@ static void note_file(void *arg, const char *dir, const char *name, const char *
 		      const struct obj_headers *h, uint64_t ino)
 {
 	struct recover *c = arg;
-	struct str path = { 0 };
+	struct str path = {0};
 
 	str_addf(&path, "%s%s", dir, name);
 	if (!path.err)
@@ -71,7 +64,8 @@ static void note_file(void *arg, const char *dir, const char *name, const char *
 }
 
 static void metaq_nothing(void *arg, const char *dir, const char *name, bool is_dir, int status,
-			  const struct version *base, const struct version *v, const struct version *found, const struct obj_headers *h)
+			  const struct version *base, const struct version *v, const struct version *found,
+			  const struct obj_headers *h)
 {
 }
 
@@ -79,11 +73,9 @@ static void metaq_nothing(void *arg, const char *dir, const char *name, bool is_
 static int send_metadata(struct recover *c, const struct slot *s, struct objerr *err)
 {
 	_cleanup_free_ char *path = NULL;
-	struct tree_opts to = { .store = c->store,
-				.prefix = c->url.prefix,
-				.def = c->o->def,
-				.attr_timeout_ns = c->o->attr_timeout_ns };
-	struct metaq_opts qo = { .done = metaq_nothing };
+	struct tree_opts to = {
+	    .store = c->store, .prefix = c->url.prefix, .def = c->o->def, .attr_timeout_ns = c->o->attr_timeout_ns};
+	struct metaq_opts qo = {.done = metaq_nothing};
 	struct metaq *q;
 	struct tree *t;
 	int r = slot_file(s, "metaq", &path);
@@ -107,10 +99,10 @@ static int send_metadata(struct recover *c, const struct slot *s, struct objerr 
 static int finish_slot(struct recover *c, const struct slot *s, json_t *entry)
 {
 	_cleanup_free_ char *dir = NULL;
-	struct spool_opts so = { .store = c->store, .prefix = c->url.prefix, .budget = c->budget,
-				 .part_size = c->o->part_size };
-	struct spool_recovery rec = { 0 };
-	struct objerr err = { 0 };
+	struct spool_opts so = {
+	    .store = c->store, .prefix = c->url.prefix, .budget = c->budget, .part_size = c->o->part_size};
+	struct spool_recovery rec = {0};
+	struct objerr err = {0};
 	struct spool *sp = NULL;
 	int r = slot_file(s, "spool", &dir);
 
@@ -141,7 +133,7 @@ static int finish_slots(struct recover *c)
 	int r = slot_list(c->o->state_dir, c->identity, &v, &n);
 
 	for (size_t i = 0; !r && i < n; i++) {
-		struct slot s = { .lock_fd = -1 };
+		struct slot s = {.lock_fd = -1};
 		json_t *entry = json_pack("{s:i}", "slot", (int)v[i]);
 		int locked = slot_lock(c->o->state_dir, c->identity, v[i], &s);
 
@@ -159,18 +151,34 @@ static int finish_slots(struct recover *c)
 	return r;
 }
 
+static void print_intent(const json_t *v)
+{
+	const char *state = json_string_value(json_object_get(v, "state"));
+	const char *error = json_string_value(json_object_get(v, "error"));
+	const char *from = json_string_value(json_object_get(v, "from")),
+		   *to = json_string_value(json_object_get(v, "to"));
+
+	printf("rename %s -> %s: ", from ? from : json_string_value(json_object_get(v, "key")), to ? to : "?");
+	if (!strcmp(state, "resumed"))
+		printf("finished\n");
+	else if (!strcmp(state, "running"))
+		printf("under way by a mount of this machine\n");
+	else if (!strcmp(state, "foreign"))
+		printf("begun by another machine, which goes on with it when it mounts\n");
+	else
+		printf("%s\n", error ? error : state);
+}
+
 static void print_words(const struct recover *c)
 {
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(c->intents, i, v)
-		printf("rename under way or left half way: %s (resumed by the node that began it when it mounts)\n",
-		       json_string_value(json_object_get(v, "key")));
-	json_array_foreach(c->files, i, v)
-		printf("%s: %s\n", json_string_value(json_object_get(v, "path")),
-		       json_string_value(json_object_get(v, "what")));
-	json_array_foreach(c->slots, i, v) {
+	json_array_foreach(c->intents, i, v) print_intent(v);
+	json_array_foreach(c->files, i, v) printf("%s: %s\n", json_string_value(json_object_get(v, "path")),
+						  json_string_value(json_object_get(v, "what")));
+	json_array_foreach(c->slots, i, v)
+	{
 		const char *error = json_string_value(json_object_get(v, "error"));
 
 		printf("slot %d: ", (int)json_integer_value(json_object_get(v, "slot")));
@@ -216,10 +224,10 @@ static int open_all(struct recover *c, const char *source, struct objerr *err)
 int cmd_recover(int argc, char **argv)
 {
 	struct options o;
-	struct recover c = { .o = &o };
+	struct recover c = {.o = &o};
 	bool json = false;
-	struct cmd_args a = { .name = "recover", .short_opts = "", .o = &o, .json = &json, .min = 1, .max = 1 };
-	struct objerr err = { 0 };
+	struct cmd_args a = {.name = "recover", .short_opts = "", .o = &o, .json = &json, .min = 1, .max = 1};
+	struct objerr err = {0};
 	char **pos;
 	int npos, status, r;
 
@@ -230,16 +238,16 @@ int cmd_recover(int argc, char **argv)
 	log_setup(LOG_TO_STDERR, o.log_level);
 	r = open_all(&c, pos[0], &err);
 	if (!r)
-		r = list_intents(&c, &err);
+		r = finish_slots(&c); /* first: what goes to old names moves along */
 	if (!r)
-		r = finish_slots(&c);
+		r = finish_renames(&c, &err);
 	if (r) {
 		cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(r));
 		status = r == -EINVAL ? CMD_USAGE : CMD_FAILED;
 	} else {
 		if (json)
-			(void)cmd_print_json(json_pack("{s:O, s:O, s:O}", "intents", c.intents, "files", c.files, "slots",
-						       c.slots));
+			(void)cmd_print_json(
+			    json_pack("{s:O, s:O, s:O}", "intents", c.intents, "files", c.files, "slots", c.slots));
 		else
 			print_words(&c);
 		status = c.failed ? CMD_FAILED : CMD_OK;

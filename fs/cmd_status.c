@@ -56,11 +56,10 @@ static void print_store(const json_t *st)
 	printf("\n            received %s, sent %s, retries %lld, slowed down %lld\n", size(st, "bytes_in", in),
 	       size(st, "bytes_out", out), num(st, "retries"), num(st, "slowdowns"));
 	printf("store can  ");
-	json_array_foreach(json_object_get(st, "capabilities"), i, v)
-		printf(" %s", json_string_value(v));
+	json_array_foreach(json_object_get(st, "capabilities"), i, v) printf(" %s", json_string_value(v));
 	printf("\n");
 	json_array_foreach(json_object_get(st, "narrowed"), i, v)
-		printf("cannot      %s: %s\n", text(v, "missing"), text(v, "means"));
+	    printf("cannot      %s: %s\n", text(v, "missing"), text(v, "means"));
 }
 
 /* What other parts add to "fs" as numbers or words: shown as it comes. */
@@ -94,9 +93,11 @@ static void print_status(const json_t *st)
 	printf("not sent    %s in %lld files, %lld uploading; metadata of %lld names\n", size(sp, "dirty_bytes", a),
 	       num(sp, "files"), num(sp, "uploading"), num(json_object_get(st, "metadata"), "waiting"));
 	printf("parked      %lld%s\n", num(sp, "parked"), num(sp, "parked") ? " (lsvdfs parked list)" : "");
-	printf("recovery    at start: %lld uploaded, %lld parked, %lld already there, %lld failed, %lld slots taken over\n",
-	       num(rec, "uploaded"), num(rec, "parked"), num(rec, "already"), num(rec, "failed"),
-	       num(rec, "adopted_slots"));
+	printf(
+	    "recovery    at start: %lld uploaded, %lld parked, %lld already there, %lld failed; %lld renames finished, "
+	    "%lld slots taken over\n",
+	    num(rec, "uploaded"), num(rec, "parked"), num(rec, "already"), num(rec, "failed"), num(rec, "renames"),
+	    num(rec, "adopted_slots"));
 	printf("memory      %s used, %s peak, %s allowed\n", size(mem, "used", a), size(mem, "peak", b),
 	       size(mem, "total", c));
 	printf("names       %lld rows, %lld hidden keys, database rebuilt %lld times\n", num(tr, "rows"),
@@ -108,7 +109,7 @@ static void print_status(const json_t *st)
 static int ask(const struct mntpoint *m, json_t **ret)
 {
 	_cleanup_close_ int fd = -1;
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	int r = control_connect(m, &fd);
 
 	if (r == -ENOENT || r == -ECONNREFUSED)
@@ -123,7 +124,7 @@ static int ask(const struct mntpoint *m, json_t **ret)
 int cmd_status(int argc, char **argv)
 {
 	bool json = false;
-	struct cmd_args a = { .name = "status", .short_opts = "", .json = &json, .min = 1, .max = 1 };
+	struct cmd_args a = {.name = "status", .short_opts = "", .json = &json, .min = 1, .max = 1};
 	struct mntpoint m;
 	json_t *st;
 	char **pos;

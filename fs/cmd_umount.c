@@ -71,16 +71,17 @@ static void show_progress(void *arg)
 
 static int drain(const struct mntpoint *m, int fd)
 {
-	struct progress p = { .m = m };
-	struct objerr err = { 0 };
+	struct progress p = {.m = m};
+	struct objerr err = {0};
 	json_t *ans;
 	int r = control_ask(fd, json_pack("{s:s}", "cmd", "drain"), -1, show_progress, &p, &ans, &err);
 
 	if (p.shown)
 		fprintf(stderr, "\r%60s\r", "");
 	if (r)
-		return cmd_fail("%s: not unmounted, some data could not be sent: %s (umount -f leaves it to the next mount)",
-				m->dir, err.msg);
+		return cmd_fail(
+		    "%s: not unmounted, some data could not be sent: %s (umount -f leaves it to the next mount)",
+		    m->dir, err.msg);
 	json_decref(ans);
 	return CMD_OK;
 }
@@ -99,7 +100,7 @@ static int process_of(int fd)
 /* The process ends, or (other pid namespace) its connection does. */
 static void wait_for_end(int pidfd, int sock)
 {
-	struct pollfd p = { .fd = pidfd >= 0 ? pidfd : sock, .events = pidfd >= 0 ? POLLIN : POLLRDHUP };
+	struct pollfd p = {.fd = pidfd >= 0 ? pidfd : sock, .events = pidfd >= 0 ? POLLIN : POLLRDHUP};
 
 	while (p.fd >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
 		;
@@ -145,8 +146,8 @@ static int do_umount(const struct mntpoint *m, const struct umount_flags *f)
 
 static int umount_with(int argc, char **argv, const char *letters)
 {
-	struct umount_flags f = { 0 };
-	struct cmd_args a = { .name = "umount", .short_opts = letters, .fn = umount_flag, .ctx = &f, .min = 1, .max = 1 };
+	struct umount_flags f = {0};
+	struct cmd_args a = {.name = "umount", .short_opts = letters, .fn = umount_flag, .ctx = &f, .min = 1, .max = 1};
 	struct mntpoint m;
 	char **pos;
 	int npos, status;

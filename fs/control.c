@@ -52,7 +52,7 @@ struct control {
 static char *run_dir(unsigned uid)
 {
 	const char *xdg = getenv("XDG_RUNTIME_DIR");
-	struct str s = { 0 };
+	struct str s = {0};
 	char *dir;
 
 	if (uid == 0)
@@ -69,7 +69,7 @@ static char *run_dir(unsigned uid)
 static int socket_path(const struct mntpoint *p, unsigned uid, char **ret)
 {
 	_cleanup_free_ char *dir = run_dir(uid);
-	struct str s = { 0 };
+	struct str s = {0};
 
 	if (!dir)
 		return -ENOMEM;
@@ -118,7 +118,8 @@ static json_t *status_caps(struct mount *m, json_t **ret_narrowed)
 		if (caps & x->cap)
 			json_array_append_new(have, json_string(x->name));
 		else if (x->narrowed)
-			json_array_append_new(narrowed, json_pack("{s:s, s:s}", "missing", x->name, "means", x->narrowed));
+			json_array_append_new(narrowed,
+					      json_pack("{s:s, s:s}", "missing", x->name, "means", x->narrowed));
 	}
 	*ret_narrowed = narrowed;
 	return have;
@@ -144,17 +145,17 @@ static json_t *status_local(struct mount *m)
 	spool_stats(m->spool, &sp);
 	tree_stats(m->tree, &tr);
 	return json_pack("{s:{s:I, s:I, s:I, s:I, s:s}, s:{s:I}, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I, s:I},"
-			 " s:{s:i, s:i, s:i, s:i, s:i, s:i}}",
+			 " s:{s:i, s:i, s:i, s:i, s:i, s:i, s:i}}",
 			 "spool", "files", (json_int_t)sp.files, "dirty_bytes", (json_int_t)sp.dirty_bytes, "uploading",
-			 (json_int_t)sp.uploading, "parked", (json_int_t)sp.parked, "dir", m->spool_dir,
-			 "metadata", "waiting", (json_int_t)metaq_count(m->metaq),
-			 "memory", "total", (json_int_t)budget_total(m->budget), "used",
-			 (json_int_t)budget_used(m->budget), "peak", (json_int_t)budget_peak(m->budget),
-			 "tree", "rows", (json_int_t)tr.rows, "hidden_keys", (json_int_t)tr.hidden_keys, "db_rebuilt",
-			 (json_int_t)tr.db_rebuilt, "lists", (json_int_t)tr.lists, "heads", (json_int_t)tr.heads,
-			 "recovery", "adopted_slots", (int)rec->adopted, "uploaded", (int)rec->spool.uploaded, "parked",
-			 (int)rec->spool.parked, "already", (int)rec->spool.already, "failed", (int)rec->spool.failed,
-			 "strangers", (int)rec->strangers);
+			 (json_int_t)sp.uploading, "parked", (json_int_t)sp.parked, "dir", m->spool_dir, "metadata",
+			 "waiting", (json_int_t)metaq_count(m->metaq), "memory", "total",
+			 (json_int_t)budget_total(m->budget), "used", (json_int_t)budget_used(m->budget), "peak",
+			 (json_int_t)budget_peak(m->budget), "tree", "rows", (json_int_t)tr.rows, "hidden_keys",
+			 (json_int_t)tr.hidden_keys, "db_rebuilt", (json_int_t)tr.db_rebuilt, "lists",
+			 (json_int_t)tr.lists, "heads", (json_int_t)tr.heads, "recovery", "adopted_slots",
+			 (int)rec->adopted, "uploaded", (int)rec->spool.uploaded, "parked", (int)rec->spool.parked,
+			 "already", (int)rec->spool.already, "failed", (int)rec->spool.failed, "renames",
+			 (int)rec->renames, "strangers", (int)rec->strangers);
 }
 
 json_t *control_status(struct mount *m)
@@ -180,7 +181,7 @@ json_t *control_status(struct mount *m)
 
 static json_t *do_drain(struct mount *m)
 {
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	int r = fsd_drain(m->fsd, &err);
 
 	return r ? refused(r, &err) : json_pack("{s:b}", "ok", 1);
@@ -216,7 +217,7 @@ static json_t *do_retry(struct mount *m, json_t *req)
 	json_int_t id = json_integer_value(json_object_get(req, "id"));
 	const char *path = json_string_value(json_object_get(req, "path"));
 	bool force = json_is_true(json_object_get(req, "force"));
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	struct spcommit done;
 	int r;
 
@@ -281,7 +282,7 @@ static int send_line(int fd, json_t *doc)
 static int wait_readable(int fd, int64_t deadline_ns, void (*idle)(void *arg), void *arg)
 {
 	for (;;) {
-		struct pollfd p = { .fd = fd, .events = POLLIN };
+		struct pollfd p = {.fd = fd, .events = POLLIN};
 		int64_t left = deadline_ns ? (deadline_ns - clock_now_ns()) / NSEC_PER_MSEC : 1000;
 		int n;
 
@@ -343,7 +344,7 @@ static void conn_close(struct conn *k)
 static void conn_serve(struct job *job)
 {
 	struct conn *k = container_of(job, struct conn, job);
-	struct str line = { 0 };
+	struct str line = {0};
 	bool hold = false;
 
 	while (!recv_line(k->fd, &line, LINE_MAX_IN, hold ? 0 : clock_now_ns() + 60 * NSEC_PER_SEC, NULL, NULL)) {
@@ -386,7 +387,7 @@ static void *accept_thread(void *arg)
 	struct control *c = arg;
 
 	for (;;) {
-		struct pollfd p[2] = { { .fd = c->listen_fd, .events = POLLIN }, { .fd = c->stop_pipe[0] } };
+		struct pollfd p[2] = {{.fd = c->listen_fd, .events = POLLIN}, {.fd = c->stop_pipe[0]}};
 		int fd;
 
 		if (poll(p, 2, -1) < 0 && errno != EINTR)
@@ -434,7 +435,7 @@ static int listen_at(const char *path, int *ret_fd, struct objerr *err)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	unlink(path); /* the device number is ours now, so an older socket is a dead mount's */
+	unlink(path);         /* the device number is ours now, so an older socket is a dead mount's */
 	r = fchmod(fd, 0600); /* before bind: the socket file never has another mode; umask is 0 */
 	if (!r)
 		r = bind(fd, (struct sockaddr *)&a, sizeof(a));
@@ -479,7 +480,7 @@ int control_start(struct mount *m, struct control **ret, struct objerr *err)
 	c->listen_fd = c->stop_pipe[0] = c->stop_pipe[1] = -1;
 	mtx_init(&c->lock, RANK_MOUNT);
 	for (int i = 0; i < MAX_CONN; i++)
-		c->conn[i] = (struct conn){ .c = c, .fd = -1 };
+		c->conn[i] = (struct conn){.c = c, .fd = -1};
 	r = make_run_dir(err);
 	if (!r)
 		r = socket_path(&m->point, geteuid(), &c->path);
@@ -539,7 +540,7 @@ int control_ask(int fd, json_t *take_req, int timeout_ms, void (*idle)(void *arg
 		struct objerr *err)
 {
 	int64_t deadline = timeout_ms < 0 ? 0 : clock_now_ns() + timeout_ms * NSEC_PER_MSEC;
-	struct str line = { 0 };
+	struct str line = {0};
 	json_error_t je;
 	json_t *ans = NULL;
 	int r = take_req ? send_line(fd, take_req) : -ENOMEM;

@@ -30,6 +30,8 @@
 /* libfuse reports by printing: the last line is kept as the reason of a failed mount. */
 static char fuse_words[200];
 
+static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap) printf_like(2, 0);
+
 static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	size_t n;
@@ -45,7 +47,7 @@ static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap
 
 static int session_args(const struct mount *m, struct fuse_args *args)
 {
-	struct str list = { 0 };
+	struct str list = {0};
 	char *opts = NULL;
 	int r = 0;
 
@@ -105,7 +107,7 @@ out:
 
 int mount_drain(struct mount *m)
 {
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	int r = fsd_drain(m->fsd, &err);
 
 	if (!r)
@@ -209,7 +211,7 @@ void mount_block_signals(void)
 static void *ready_thread(void *arg)
 {
 	struct mount *m = arg;
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	int r = start_check(&m->start, m->opt.dir);
 
 	if (!r) {

@@ -74,6 +74,26 @@ static int nameless_sp(struct fsd *f, const char *alt_key, const struct version 
 	return 0;
 }
 
+/* "x~object" is how an object x beside a directory x is shown; its bytes belong to the key x. */
+static int file_key_name(struct fsd *f, const char *dir, char **name)
+{
+	_cleanup_free_ char *key = NULL;
+	char *real;
+	int r;
+
+	if (!str_has_suffix(*name, "~object"))
+		return 0;
+	r = tree_key(f->o.tree, dir, *name, false, &key);
+	if (r < 0)
+		return r;
+	real = strdup(key + strlen(f->o.prefix) + strlen(dir));
+	if (!real)
+		return -ENOMEM;
+	free(*name);
+	*name = real;
+	return 0;
+}
+
 int file_need_sp(struct fsd *f, struct inode *i, bool whole)
 {
 	_cleanup_free_ char *dir = NULL, *name = NULL;
@@ -105,6 +125,8 @@ int file_need_sp(struct fsd *f, struct inode *i, bool whole)
 		if (r < 0)
 			return r == -ENOENT ? -ESTALE : r;
 		r = tree_headers(&a, name, false, &h);
+		if (r == 0)
+			r = file_key_name(f, dir, &name);
 		if (r == 0)
 			r = spfile_new(f->o.spool, dir, name, i->ino, base.etag[0] ? &base : NULL, &h,
 				       whole || base.etag[0] == 0, &sp);

@@ -42,6 +42,7 @@ struct inode {
 	bool op_busy;		 /* a commit, rename, unlink or truncate is under way; pool threads only wait for it */
 	bool sealing;		 /* an upload has sealed the bytes: writers wait (ops_idle), inline writers go to the pool */
 	bool acked;		 /* async_close has answered; base is still the one before that upload */
+	int64_t touched_ns;	 /* this node set metadata of it then; 0 = never */
 	bool tried;		 /* an upload was begun: the object may be there although base says no */
 	bool lost;		 /* bytes written here were parked: every writer of them is told */
 	unsigned sp_users;	 /* reads that use sp without the operation; who takes sp out waits for them */

@@ -73,10 +73,10 @@ static int mount_place(struct options *o, struct objerr *err)
 static int do_mount(int argc, char **argv, bool helper)
 {
 	struct options o;
-	struct mount_flags f = { .helper = helper, .o = &o };
-	struct cmd_args a = { .name = "mount", .short_opts = "fvsnt:N:", .fn = mount_flag, .ctx = &f, .o = &o,
-			      .min = 2, .max = 2 };
-	struct objerr err = { 0 };
+	struct mount_flags f = {.helper = helper, .o = &o};
+	struct cmd_args a = {
+	    .name = "mount", .short_opts = "fvsnt:N:", .fn = mount_flag, .ctx = &f, .o = &o, .min = 2, .max = 2};
+	struct objerr err = {0};
 	struct obj_url url;
 	char **pos;
 	int npos, status, r;
@@ -131,18 +131,18 @@ static const struct {
 	const char *name;
 	int (*fn)(int argc, char **argv);
 } commands[] = {
-	{ "mount", cmd_mount },	  { "umount", cmd_umount },   { "unmount", cmd_umount }, { "probe", cmd_probe },
-	{ "status", cmd_status }, { "parked", cmd_parked },   { "recover", cmd_recover },
+    {"mount", cmd_mount},   {"umount", cmd_umount}, {"unmount", cmd_umount},  {"probe", cmd_probe},
+    {"status", cmd_status}, {"parked", cmd_parked}, {"recover", cmd_recover},
 };
 
 static const struct {
 	const char *name;
 	int (*fn)(int argc, char **argv);
 } called_as[] = {
-	{ "mount.lsvdfs", cmd_mount_helper },
-	{ "mount.fuse.lsvdfs", cmd_mount_helper },
-	{ "umount.lsvdfs", cmd_umount_helper },
-	{ "umount.fuse.lsvdfs", cmd_umount_helper },
+    {"mount.lsvdfs", cmd_mount_helper},
+    {"mount.fuse.lsvdfs", cmd_mount_helper},
+    {"umount.lsvdfs", cmd_umount_helper},
+    {"umount.fuse.lsvdfs", cmd_umount_helper},
 };
 
 /* Descriptors 0 to 2 must be taken: a socket that became standard error would get our messages. */

@@ -27,7 +27,7 @@ void mntpoint_done(struct mntpoint *m)
 {
 	free(m->dir);
 	free(m->source);
-	*m = (struct mntpoint){ 0 };
+	*m = (struct mntpoint){0};
 }
 
 /* \040 \011 \012 \134 of proc(5), in place. */
@@ -98,7 +98,7 @@ static int parse_line(char *line, const char *dir, struct mntpoint *ret)
 int mntpoint_find(const char *dir, struct mntpoint *ret)
 {
 	_cleanup_free_ char *line = NULL;
-	struct mntpoint m = { 0 };
+	struct mntpoint m = {0};
 	size_t cap = 0;
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 	int r = 0;
@@ -119,8 +119,8 @@ int mntpoint_find(const char *dir, struct mntpoint *ret)
 int mntpoint_resolve(const char *dir, char **ret)
 {
 	_cleanup_free_ char *copy = strdup(dir), *parent = NULL, *path = NULL;
-	struct mntpoint m = { 0 };
-	struct str s = { 0 };
+	struct mntpoint m = {0};
+	struct str s = {0};
 	char *slash, *name;
 	size_t n;
 	int r;
@@ -199,7 +199,7 @@ static int clear_dead(const char *dir, struct stat *ret, struct objerr *err)
 int mntpoint_check(const char *dir, const char *source, char **ret_dir, struct objerr *err)
 {
 	_cleanup_free_ char *path = NULL;
-	struct mntpoint m = { 0 };
+	struct mntpoint m = {0};
 	struct stat st;
 	int r = mntpoint_resolve(dir, &path);
 
@@ -231,7 +231,7 @@ static int run_fusermount(const char *dir, int flags)
 {
 	char prog[] = "fusermount3", u[] = "-u", q[] = "-q", z[] = "-z", end[] = "--";
 	_cleanup_free_ char *copy = strdup(dir);
-	char *argv[] = { prog, u, q, flags & (MNT_DETACH | MNT_FORCE) ? z : u, end, copy, NULL };
+	char *argv[] = {prog, u, q, flags & (MNT_DETACH | MNT_FORCE) ? z : u, end, copy, NULL};
 	int status;
 	pid_t pid;
 	int r;

@@ -2,8 +2,8 @@
 /*
  * mntpoint.h - the mount point as the kernel sees it: /proc/self/mountinfo, dead mounts, unmounting.
  *
- * Nothing here asks a live mount of ours (stat, realpath of its root) unless it says so: the daemon itself calls it, and
- * a daemon that waits for its own answer cannot be killed.
+ * Nothing here asks a live mount of ours (stat, realpath of its root) unless it says so: the daemon itself calls it,
+ * and a daemon that waits for its own answer cannot be killed.
  */
 #ifndef LSVD_MNTPOINT_H
 #define LSVD_MNTPOINT_H

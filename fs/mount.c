@@ -2,14 +2,15 @@
 /*
  * mount.c - the life of a mount: build, serve (daemon.c), drain, take down.
  *
- * The reason of a failed start is one line; the command prints it (start.h). What cannot be uploaded at the end stays in
- * the spool, where the next mount of the same source finds it.
+ * The reason of a failed start is one line; the command prints it (start.h). What cannot be uploaded at the end stays
+ * in the spool, where the next mount of the same source finds it.
  */
 #include "config.h"
 #include "mount.h"
 
 #include "control.h"
 #include "explain.h"
+#include "intent.h"
 #include "objstore/base/clock.h"
 #include "objstore/base/log.h"
 #include "objstore/base/str.h"
@@ -34,7 +35,7 @@ static bool tell_terminal;
 
 #define POOL_THREADS 128
 #define REACH_NS (10 * NSEC_PER_SEC) /* patience with a server without retry= */
-#define CAPS_AGE_S (24 * 3600)	     /* capabilities are asked again once a day */
+#define CAPS_AGE_S (24 * 3600)       /* capabilities are asked again once a day */
 
 /* --- the store -------------------------------------------------------------------------------------------------- */
 
@@ -97,34 +98,32 @@ int mount_reach(struct objstore *store, const struct options *o, const char *pre
 /* Capabilities found less than a day ago. The file is a cache: anything odd in it means "ask". */
 static bool caps_cached(struct mount *m)
 {
-	struct objstore *bottom = m->store;
-	unsigned version, caps;
+	unsigned version, caps, quirks;
 	long long when;
 	bool ok;
 	FILE *f = fopen(m->caps_path, "re");
 
 	if (!f)
 		return false;
-	ok = fscanf(f, "%u %u %lld", &version, &caps, &when) == 3 && version == 1;
+	ok = fscanf(f, "%u %u %u %lld", &version, &caps, &quirks, &when) == 4 && version == 2;
 	fclose(f);
 	when = clock_real_ns() / NSEC_PER_SEC - when;
 	if (!ok || when < 0 || when > CAPS_AGE_S)
 		return false;
-	while (bottom->inner)
-		bottom = bottom->inner;
-	atomic_store(&bottom->caps, caps);
+	obj_set_caps(m->store, caps, quirks);
 	return true;
 }
 
 static void caps_remember(struct mount *m)
 {
-	struct str tmp = { 0 };
+	struct str tmp = {0};
 	FILE *f;
 
 	str_addf(&tmp, "%s.%d", m->caps_path, (int)getpid());
 	f = tmp.err ? NULL : fopen(str_c(&tmp), "we");
 	if (f) {
-		fprintf(f, "1 %u %lld\n", obj_caps(m->store), (long long)(clock_real_ns() / NSEC_PER_SEC));
+		fprintf(f, "2 %u %u %lld\n", obj_caps(m->store), obj_quirks(m->store),
+			(long long)(clock_real_ns() / NSEC_PER_SEC));
 		if (fclose(f) || rename(str_c(&tmp), m->caps_path))
 			log_debug("%s: %m", m->caps_path);
 	}
@@ -159,7 +158,8 @@ static int probe(struct mount *m, struct objerr *err)
 		if (!(caps & explain_caps[i].cap) && explain_caps[i].narrowed)
 			log_info("%s: no %s: %s", m->opt.source, explain_caps[i].name, explain_caps[i].narrowed);
 	if (m->opt.require_conditional && (~caps & (OBJ_CAP_PUT_NEW | OBJ_CAP_PUT_MATCH))) {
-		objerr_set(err, "%s: the store has no conditional writes, refused by conditional=require", m->opt.source);
+		objerr_set(err, "%s: the store has no conditional writes, refused by conditional=require",
+			   m->opt.source);
 		return -ENOTSUP;
 	}
 	return 0;
@@ -178,7 +178,7 @@ static int open_store(struct mount *m, struct objerr *err)
 
 static int check_dirs(struct mount *m, struct objerr *err)
 {
-	const char *dirs[] = { m->opt.state_dir, m->opt.cache_dir };
+	const char *dirs[] = {m->opt.state_dir, m->opt.cache_dir};
 
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
 		if (mntpoint_below(dirs[i], m->opt.dir)) {
@@ -200,7 +200,7 @@ static int check_dirs(struct mount *m, struct objerr *err)
 static int caps_file(struct mount *m, char **ret)
 {
 	_cleanup_free_ char *idir = NULL;
-	struct str s = { 0 };
+	struct str s = {0};
 	int r = slot_identity_dir(m->opt.cache_dir, m->identity, &idir);
 
 	if (r)
@@ -231,6 +231,8 @@ static int take_slots(struct mount *m, struct objerr *err)
 	if (!r)
 		r = slot_file(&m->state, "nodes", &m->node_path);
 	if (!r)
+		r = intent_node_id(&m->state, &m->node_id);
+	if (!r)
 		r = slot_file(&m->cache, "attr.db", &m->db_path);
 	if (!r)
 		r = caps_file(m, &m->caps_path);
@@ -239,11 +241,8 @@ static int take_slots(struct mount *m, struct objerr *err)
 
 static int open_metaq(struct mount *m, const char *path, struct metaq **ret, struct objerr *err)
 {
-	struct metaq_opts qo = { .path = path,
-				 .tree = m->tree,
-				 .delay_ns = NSEC_PER_SEC,
-				 .done = fsd_metaq_done,
-				 .arg = &m->fsd };
+	struct metaq_opts qo = {
+	    .path = path, .tree = m->tree, .delay_ns = NSEC_PER_SEC, .done = fsd_metaq_done, .arg = &m->fsd};
 
 	return metaq_open(&qo, ret, err);
 }
@@ -252,7 +251,7 @@ static int open_metaq(struct mount *m, const char *path, struct metaq **ret, str
 static int adopt_metaq(struct mount *m, const struct slot *s)
 {
 	_cleanup_free_ char *path = NULL;
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	struct metaq *q = NULL;
 	int r = slot_file(s, "metaq", &path);
 
@@ -275,7 +274,7 @@ static int adopt_metaq(struct mount *m, const struct slot *s)
 static int adopt_slot(struct mount *m, unsigned number)
 {
 	_cleanup_free_ char *spool = NULL, *nodes = NULL;
-	struct slot other = { .lock_fd = -1 };
+	struct slot other = {.lock_fd = -1};
 	int r = slot_lock(m->opt.state_dir, m->identity, number, &other);
 
 	if (r == -EBUSY || r == -ENOENT)
@@ -307,9 +306,10 @@ static void report_stranger(void *arg, const char *path, const char *identity)
 	size_t kind = strcspn(identity, "\n");
 
 	m->recovered.strangers++;
-	log_warn("%s holds unsent data of the same bucket, mounted as %.*s endpoint or prefix spelled differently: mount it "
-		 "that way once, or run lsvdfs recover",
-		 path, (int)kind, identity);
+	log_warn(
+	    "%s holds unsent data of the same bucket, mounted as %.*s endpoint or prefix spelled differently: mount it "
+	    "that way once, or run lsvdfs recover",
+	    path, (int)kind, identity);
 }
 
 static void report_recovered(void *arg, const char *dir, const char *name, const char *what, const struct version *v,
@@ -324,14 +324,56 @@ static void report_recovered(void *arg, const char *dir, const char *name, const
 		tree_forget(m->tree, dir);
 }
 
+static void report_intent(void *arg, const struct intent *i)
+{
+	struct mount *m = arg;
+	const char *from = i->from ? i->from : i->key, *to = i->to ? i->to : "?";
+
+	switch (i->fate) {
+	case INTENT_RESUMED:
+		m->recovered.renames++;
+		log_info("recovery: rename of %s to %s finished", from, to);
+		break;
+	case INTENT_FAILED:
+		log_warn("recovery: rename of %s to %s is half done, and cannot be finished now: %s", from, to, i->why);
+		break;
+	case INTENT_RUNNING:
+		break; /* another mount of this machine sees to it */
+	case INTENT_FOREIGN:
+		log_info("%s: another machine is renaming %s to %s, or has stopped half way", m->opt.source, from, to);
+		break;
+	case INTENT_DAMAGED:
+		log_warn("%s: an intent that cannot be understood: %s", m->opt.source, i->key);
+		break;
+	}
+}
+
+/* After the spool and the waiting metadata: what they put under old names moves along. */
+static void recover_renames(struct mount *m)
+{
+	struct objerr err = {0};
+	int r = metaq_sync_below(m->metaq, "", &err);
+
+	if (r)
+		log_warn("recovery: waiting metadata not sent: %s", err.msg);
+	err.msg[0] = '\0';
+	r = intent_resume_all(m->store, m->url.prefix, m->opt.state_dir, m->identity, &m->state, report_intent, m,
+			      &err);
+	if (r)
+		log_warn("recovery: cannot look for unfinished renames: %s", err.msg[0] ? err.msg : explain_errno(r));
+}
+
 static void say_recovered(const struct mount_recovered *rec, const char *dir)
 {
 	if (rec->spool.uploaded || rec->spool.parked || rec->spool.failed)
-		fprintf(stderr, "lsvdfs: recovered from an earlier mount: %u files uploaded, %u parked, %u still to be sent%s%s\n",
-			rec->spool.uploaded, rec->spool.parked, rec->spool.failed,
-			rec->spool.parked ? "; see lsvdfs parked list " : "", rec->spool.parked ? dir : "");
+		fprintf(
+		    stderr,
+		    "lsvdfs: recovered from an earlier mount: %u files uploaded, %u parked, %u still to be sent%s%s\n",
+		    rec->spool.uploaded, rec->spool.parked, rec->spool.failed,
+		    rec->spool.parked ? "; see lsvdfs parked list " : "", rec->spool.parked ? dir : "");
 	if (rec->strangers)
-		fprintf(stderr, "lsvdfs: %u directories hold unsent data of this bucket under another spelling: see the log\n",
+		fprintf(stderr,
+			"lsvdfs: %u directories hold unsent data of this bucket under another spelling: see the log\n",
 			rec->strangers);
 }
 
@@ -351,28 +393,33 @@ static int recover(struct mount *m)
 	if (r)
 		log_warn("recovery: %s", explain_errno(r));
 	if (m->recovered.spool.failed)
-		log_warn("recovery: %u files could not be sent and stay in %s", m->recovered.spool.failed, m->spool_dir);
+		log_warn("recovery: %u files could not be sent and stay in %s", m->recovered.spool.failed,
+			 m->spool_dir);
+	recover_renames(m);
 	r = slot_strangers(m->opt.state_dir, m->identity, report_stranger, m);
+	if (r)
+		log_warn("%s: %s", m->opt.state_dir, explain_errno(r));
 	if (tell_terminal)
 		say_recovered(&m->recovered, m->opt.dir);
-	return r;
+	return 0;
 }
 
 /* --- the parts, in order ---------------------------------------------------------------------------------------- */
 
 static int build_meta(struct mount *m, struct objerr *err)
 {
-	struct tree_opts to = { .store = m->store,
+	struct tree_opts to = {.store = m->store,
+			       .prefix = m->url.prefix,
+			       .db_path = m->db_path,
+			       .def = m->opt.def,
+			       .attr_timeout_ns = m->opt.attr_timeout_ns,
+			       .budget = m->budget,
+			       .read_only = m->opt.read_only};
+	struct spool_opts so = {.dir = m->spool_dir,
+				.store = m->store,
 				.prefix = m->url.prefix,
-				.db_path = m->db_path,
-				.def = m->opt.def,
-				.attr_timeout_ns = m->opt.attr_timeout_ns,
-				.read_only = m->opt.read_only };
-	struct spool_opts so = { .dir = m->spool_dir,
-				 .store = m->store,
-				 .prefix = m->url.prefix,
-				 .budget = m->budget,
-				 .part_size = m->opt.part_size };
+				.budget = m->budget,
+				.part_size = m->opt.part_size};
 	int r = tree_open(&to, &m->tree, err);
 
 	if (!r)
@@ -386,23 +433,24 @@ static int build_meta(struct mount *m, struct objerr *err)
 
 static int build_fsd(struct mount *m)
 {
-	struct fsd_opts fo = { .store = m->store,
-			       .tree = m->tree,
-			       .spool = m->spool,
-			       .metaq = m->metaq,
-			       .budget = m->budget,
-			       .pool = m->pool,
-			       .prefix = m->url.prefix,
-			       .node_path = m->node_path,
-			       .def = m->opt.def,
-			       .attr_timeout_ns = m->opt.attr_timeout_ns,
-			       .open_trust_ns = m->opt.open_trust_ns,
-			       .excl = m->opt.excl,
-			       .read_only = m->opt.read_only,
-			       .async_close = m->opt.async_close,
-			       .nolock_error = m->opt.nolock_error,
-			       .debug = m->opt.log_level == LOG_L_DEBUG,
-			       .part_size = m->opt.part_size };
+	struct fsd_opts fo = {.store = m->store,
+			      .tree = m->tree,
+			      .spool = m->spool,
+			      .metaq = m->metaq,
+			      .budget = m->budget,
+			      .pool = m->pool,
+			      .prefix = m->url.prefix,
+			      .node_path = m->node_path,
+			      .node_id = m->node_id,
+			      .def = m->opt.def,
+			      .attr_timeout_ns = m->opt.attr_timeout_ns,
+			      .open_trust_ns = m->opt.open_trust_ns,
+			      .excl = m->opt.excl,
+			      .read_only = m->opt.read_only,
+			      .async_close = m->opt.async_close,
+			      .nolock_error = m->opt.nolock_error,
+			      .debug = m->opt.log_level == LOG_L_DEBUG,
+			      .part_size = m->opt.part_size};
 
 	return fsd_new(&fo, &m->fsd);
 }
@@ -481,6 +529,7 @@ static void free_names(struct mount *m)
 	free(m->spool_dir);
 	free(m->metaq_path);
 	free(m->node_path);
+	free(m->node_id);
 	free(m->db_path);
 	free(m->caps_path);
 	free(m->identity);
@@ -507,7 +556,7 @@ static void prepare_process(void)
 int mount_run(struct options *take_opt, bool foreground)
 {
 	static struct mount m; /* one per process; the signal thread may outlive a frame */
-	struct objerr err = { 0 };
+	struct objerr err = {0};
 	pthread_t sig;
 	int r;
 

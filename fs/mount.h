@@ -22,6 +22,7 @@ struct mount_recovered {
 	struct spool_recovery spool;
 	unsigned adopted; /* slots of dead mounts */
 	unsigned strangers;
+	unsigned renames; /* of directories, finished */
 };
 
 struct mount {
@@ -31,7 +32,7 @@ struct mount {
 	struct obj_url url;
 	char *identity;
 	struct slot state, cache;
-	char *spool_dir, *metaq_path, *node_path, *db_path, *caps_path;
+	char *spool_dir, *metaq_path, *node_path, *node_id, *db_path, *caps_path;
 	struct budget *budget;
 	struct objstore *store;
 	struct tree *tree;

@@ -14,6 +14,7 @@
 #include "inode.h"
 
 #define FIRST_WINDOW MiB
+#define UNCHECKED_NS (NSEC_PER_SEC / 4)
 
 struct answer {
 	int status;
@@ -33,7 +34,7 @@ static void ask(struct fsd *f, struct inode *i, const char *dir, const char *nam
 	char known[OBJ_ETAG_MAX] = "";
 	uint64_t size;
 
-	a->status = path_key(f->o.prefix, dir, name, false, &key);
+	a->status = tree_key(f->o.tree, dir, name, false, &key);
 	if (a->status < 0)
 		return;
 	mtx_lock(&i->lock);
@@ -153,8 +154,9 @@ static int gone(struct fsd *f, struct inode *i, const char *dir, const char *nam
 }
 
 /*
- * Metadata of the file waits: programs that set it (rsync, cp) open it once more only to set more, and such an open is
- * not worth a request. The kernel drops its pages, so the first read comes to us, and asks.
+ * Metadata of the file was set here a moment ago and waits: programs that set it (rsync) open the file once more only to
+ * set more, and such an open is not worth a request. The kernel drops its pages, so the first read comes to us, and
+ * asks; should the version have changed in that moment, the read gets ESTALE, since the kernel goes by the old size.
  */
 static int open_unchecked(struct fsd *f, struct inode *i, struct handle *h, unsigned gen, bool *keep)
 {
@@ -214,7 +216,7 @@ int file_check_late(struct fsd *f, struct handle *h, struct objerr *err)
 
 static int open_asking(struct fsd *f, struct inode *i, struct handle *h, bool *keep, struct objerr *err)
 {
-	bool own, inval = false;
+	bool own, touched, inval = false;
 	unsigned gen;
 	int r;
 
@@ -236,8 +238,10 @@ static int open_asking(struct fsd *f, struct inode *i, struct handle *h, bool *k
 		r = inode_path(f, i, &dir, &name);
 		if (r < 0)
 			return -ESTALE;
-		if ((h->flags & O_ACCMODE) == O_RDONLY && metaq_count(f->o.metaq) > 0 &&
-		    metaq_peek(f->o.metaq, dir, name, false, &waiting) == 0) {
+		mtx_lock(&i->lock);
+		touched = i->touched_ns != 0 && clock_now_ns() - i->touched_ns < UNCHECKED_NS;
+		mtx_unlock(&i->lock);
+		if (touched && (h->flags & O_ACCMODE) == O_RDONLY && metaq_peek(f->o.metaq, dir, name, false, &waiting) == 0) {
 			obj_headers_free(&waiting);
 			return open_unchecked(f, i, h, gen, keep);
 		}

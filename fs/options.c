@@ -45,86 +45,86 @@ struct opt_desc {
 
 /* Those with help are in the manual page mount.lsvdfs(8). */
 static const struct opt_desc table[] = {
-	{ "endpoint", "URL", OPT_STR, F(endpoint), "S3 server, http[s]://HOST[:PORT] (AWS of the region)" },
-	{ "region", "NAME", OPT_STR, F(region), "region that signs requests (environment, profile, us-east-1)" },
-	{ "path_style", NULL, OPT_TRUE, F(path_style), "HOST/BUCKET/KEY instead of BUCKET.HOST/KEY" },
-	{ "profile", "NAME", OPT_STR, F(profile), "section of ~/.aws/credentials and ~/.aws/config" },
-	{ "passwd_file", "FILE", OPT_PATH, F(passwd_file), "KEY:SECRET or BUCKET:KEY:SECRET lines, mode 0600" },
-	{ "no_sign", NULL, OPT_TRUE, F(no_sign), "no credentials: public buckets" },
-	{ "ca_file", "FILE", OPT_PATH, F(ca_file), "certificates to trust (the system's)" },
-	{ "storage_class", "CLASS", OPT_STR, F(storage_class), "storage class of objects written" },
-	{ "sse", "KIND", OPT_STR, F(sse), "server-side encryption: AES256 or aws:kms[:KEYID]" },
-	{ "requester_pays", NULL, OPT_TRUE, F(requester_pays), "accept the costs of somebody else's bucket" },
-	{ "connections", "N", OPT_UINT, F(connections), "most connections to the server (100)" },
-	{ "retry", "SECONDS", OPT_SECS, F(retry_ns), "wait so long for network and server at mount (0)" },
+    {"endpoint", "URL", OPT_STR, F(endpoint), "S3 server, http[s]://HOST[:PORT] (AWS of the region)"},
+    {"region", "NAME", OPT_STR, F(region), "region that signs requests (environment, profile, us-east-1)"},
+    {"path_style", NULL, OPT_TRUE, F(path_style), "HOST/BUCKET/KEY instead of BUCKET.HOST/KEY"},
+    {"profile", "NAME", OPT_STR, F(profile), "section of ~/.aws/credentials and ~/.aws/config"},
+    {"passwd_file", "FILE", OPT_PATH, F(passwd_file), "KEY:SECRET or BUCKET:KEY:SECRET lines, mode 0600"},
+    {"no_sign", NULL, OPT_TRUE, F(no_sign), "no credentials: public buckets"},
+    {"ca_file", "FILE", OPT_PATH, F(ca_file), "certificates to trust (the system's)"},
+    {"storage_class", "CLASS", OPT_STR, F(storage_class), "storage class of objects written"},
+    {"sse", "KIND", OPT_STR, F(sse), "server-side encryption: AES256 or aws:kms[:KEYID]"},
+    {"requester_pays", NULL, OPT_TRUE, F(requester_pays), "accept the costs of somebody else's bucket"},
+    {"connections", "N", OPT_UINT, F(connections), "most connections to the server (100)"},
+    {"retry", "SECONDS", OPT_SECS, F(retry_ns), "wait so long for network and server at mount (0)"},
 
-	{ "ro", NULL, OPT_TRUE, F(read_only), "read only: nothing is ever sent but GET, HEAD and LIST" },
-	{ "rw", NULL, OPT_FALSE, F(read_only), "read and write (default)" },
-	{ "allow_other", NULL, OPT_TRUE, F(allow_other), "other users may use the mount" },
-	{ "default_permissions", NULL, OPT_TRUE, F(default_permissions), "the kernel checks modes (default)" },
-	{ "nodefault_permissions", NULL, OPT_FALSE, F(default_permissions), "modes are shown, not checked" },
-	{ "uid", "USER", OPT_UID, F(def.uid), "owner of objects that say none (who mounts)" },
-	{ "gid", "GROUP", OPT_GID, F(def.gid), "group of objects that say none (who mounts)" },
-	{ "umask", "OCTAL", OPT_OCTAL, F(def.umask), "bits cleared from the two modes below (0)" },
-	{ "file_mode", "OCTAL", OPT_OCTAL, F(def.file_mode), "mode of files that say none (0644)" },
-	{ "dir_mode", "OCTAL", OPT_OCTAL, F(def.dir_mode), "mode of directories that say none (0755)" },
-	{ "force_owner", NULL, OPT_TRUE, F(def.force_owner), "the five above override what objects say" },
+    {"ro", NULL, OPT_TRUE, F(read_only), "read only: nothing is ever sent but GET, HEAD and LIST"},
+    {"rw", NULL, OPT_FALSE, F(read_only), "read and write (default)"},
+    {"allow_other", NULL, OPT_TRUE, F(allow_other), "other users may use the mount"},
+    {"default_permissions", NULL, OPT_TRUE, F(default_permissions), "the kernel checks modes (default)"},
+    {"nodefault_permissions", NULL, OPT_FALSE, F(default_permissions), "modes are shown, not checked"},
+    {"uid", "USER", OPT_UID, F(def.uid), "owner of objects that say none (who mounts)"},
+    {"gid", "GROUP", OPT_GID, F(def.gid), "group of objects that say none (who mounts)"},
+    {"umask", "OCTAL", OPT_OCTAL, F(def.umask), "bits cleared from the two modes below (0)"},
+    {"file_mode", "OCTAL", OPT_OCTAL, F(def.file_mode), "mode of files that say none (0644)"},
+    {"dir_mode", "OCTAL", OPT_OCTAL, F(def.dir_mode), "mode of directories that say none (0755)"},
+    {"force_owner", NULL, OPT_TRUE, F(def.force_owner), "the five above override what objects say"},
 
-	{ "state_dir", "DIR", OPT_PATH, F(state_dir), "dirty data and journals: must survive (/var/lib/lsvdfs)" },
-	{ "cache_dir", "DIR", OPT_PATH, F(cache_dir), "what may be lost at any time (/var/cache/lsvdfs)" },
+    {"state_dir", "DIR", OPT_PATH, F(state_dir), "dirty data and journals: must survive (/var/lib/lsvdfs)"},
+    {"cache_dir", "DIR", OPT_PATH, F(cache_dir), "what may be lost at any time (/var/cache/lsvdfs)"},
 
-	{ "attr_timeout", "SECONDS", OPT_SECS, F(attr_timeout_ns), "how old attributes and absences may be (1)" },
-	{ "open_trust", "SECONDS", OPT_SECS, F(open_trust_ns), "open without asking so long after a check (0)" },
-	{ "excl", "GLOBS", OPT_STR, F(excl), "names whose O_EXCL is decided at the call (*.lock:*.lck:*.pid)" },
-	{ "async_close", NULL, OPT_TRUE, F(async_close), "close answers when the data is safe on the local disk" },
-	{ "conditional", "require", OPT_WORD, F(require_conditional), "refuse a store without conditional writes" },
-	{ "nolock", "error", OPT_WORD, F(nolock_error), "flock and fcntl locks fail (default: this node only)" },
+    {"attr_timeout", "SECONDS", OPT_SECS, F(attr_timeout_ns), "how old attributes and absences may be (1)"},
+    {"open_trust", "SECONDS", OPT_SECS, F(open_trust_ns), "open without asking so long after a check (0)"},
+    {"excl", "GLOBS", OPT_STR, F(excl), "names whose O_EXCL is decided at the call (*.lock:*.lck:*.pid)"},
+    {"async_close", NULL, OPT_TRUE, F(async_close), "close answers when the data is safe on the local disk"},
+    {"conditional", "require", OPT_WORD, F(require_conditional), "refuse a store without conditional writes"},
+    {"nolock", "error", OPT_WORD, F(nolock_error), "flock and fcntl locks fail (default: this node only)"},
 
-	{ "memory", "SIZE", OPT_SIZE, F(memory), "ceiling over all buffers (512M)" },
-	{ "part_size", "SIZE", OPT_SIZE, F(part_size), "part of a multipart upload, largest single PUT (8M)" },
-	{ "log_level", "LEVEL", OPT_LEVEL, F(log_level), "error, warn, info or debug (info)" },
+    {"memory", "SIZE", OPT_SIZE, F(memory), "ceiling over all buffers (512M)"},
+    {"part_size", "SIZE", OPT_SIZE, F(part_size), "part of a multipart upload, largest single PUT (8M)"},
+    {"log_level", "LEVEL", OPT_LEVEL, F(log_level), "error, warn, info or debug (info)"},
 
-	{ "nosuid", NULL, OPT_KERNEL, 0, NULL },
-	{ "suid", NULL, OPT_KERNEL, 0, NULL },
-	{ "nodev", NULL, OPT_KERNEL, 0, NULL },
-	{ "dev", NULL, OPT_KERNEL, 0, NULL },
-	{ "noexec", NULL, OPT_KERNEL, 0, NULL },
-	{ "exec", NULL, OPT_KERNEL, 0, NULL },
-	{ "noatime", NULL, OPT_KERNEL, 0, NULL },
-	{ "nodiratime", NULL, OPT_KERNEL, 0, NULL },
-	{ "norelatime", NULL, OPT_KERNEL, 0, NULL },
-	{ "sync", NULL, OPT_KERNEL, 0, NULL },
-	{ "async", NULL, OPT_KERNEL, 0, NULL },
-	{ "dirsync", NULL, OPT_KERNEL, 0, NULL },
-	{ "context", "LABEL", OPT_KERNEL, 0, NULL },
-	{ "fscontext", "LABEL", OPT_KERNEL, 0, NULL },
-	{ "defcontext", "LABEL", OPT_KERNEL, 0, NULL },
-	{ "rootcontext", "LABEL", OPT_KERNEL, 0, NULL },
+    {"nosuid", NULL, OPT_KERNEL, 0, NULL},
+    {"suid", NULL, OPT_KERNEL, 0, NULL},
+    {"nodev", NULL, OPT_KERNEL, 0, NULL},
+    {"dev", NULL, OPT_KERNEL, 0, NULL},
+    {"noexec", NULL, OPT_KERNEL, 0, NULL},
+    {"exec", NULL, OPT_KERNEL, 0, NULL},
+    {"noatime", NULL, OPT_KERNEL, 0, NULL},
+    {"nodiratime", NULL, OPT_KERNEL, 0, NULL},
+    {"norelatime", NULL, OPT_KERNEL, 0, NULL},
+    {"sync", NULL, OPT_KERNEL, 0, NULL},
+    {"async", NULL, OPT_KERNEL, 0, NULL},
+    {"dirsync", NULL, OPT_KERNEL, 0, NULL},
+    {"context", "LABEL", OPT_KERNEL, 0, NULL},
+    {"fscontext", "LABEL", OPT_KERNEL, 0, NULL},
+    {"defcontext", "LABEL", OPT_KERNEL, 0, NULL},
+    {"rootcontext", "LABEL", OPT_KERNEL, 0, NULL},
 
-	{ "defaults", NULL, OPT_NOISE, 0, NULL },
-	{ "_netdev", NULL, OPT_NOISE, 0, NULL },
-	{ "auto", NULL, OPT_NOISE, 0, NULL },
-	{ "noauto", NULL, OPT_NOISE, 0, NULL },
-	{ "nofail", NULL, OPT_NOISE, 0, NULL },
-	{ "user", NULL, OPT_NOISE, 0, NULL },
-	{ "users", NULL, OPT_NOISE, 0, NULL },
-	{ "nouser", NULL, OPT_NOISE, 0, NULL },
-	{ "nousers", NULL, OPT_NOISE, 0, NULL },
-	{ "owner", NULL, OPT_NOISE, 0, NULL },
-	{ "noowner", NULL, OPT_NOISE, 0, NULL },
-	{ "group", NULL, OPT_NOISE, 0, NULL },
-	{ "nogroup", NULL, OPT_NOISE, 0, NULL },
-	{ "atime", NULL, OPT_NOISE, 0, NULL },
-	{ "relatime", NULL, OPT_NOISE, 0, NULL },
-	{ "diratime", NULL, OPT_NOISE, 0, NULL },
-	{ "nolazytime", NULL, OPT_NOISE, 0, NULL },
-	{ "nomand", NULL, OPT_NOISE, 0, NULL },
-	{ "loud", NULL, OPT_NOISE, 0, NULL },
-	{ "silent", NULL, OPT_NOISE, 0, NULL },
+    {"defaults", NULL, OPT_NOISE, 0, NULL},
+    {"_netdev", NULL, OPT_NOISE, 0, NULL},
+    {"auto", NULL, OPT_NOISE, 0, NULL},
+    {"noauto", NULL, OPT_NOISE, 0, NULL},
+    {"nofail", NULL, OPT_NOISE, 0, NULL},
+    {"user", NULL, OPT_NOISE, 0, NULL},
+    {"users", NULL, OPT_NOISE, 0, NULL},
+    {"nouser", NULL, OPT_NOISE, 0, NULL},
+    {"nousers", NULL, OPT_NOISE, 0, NULL},
+    {"owner", NULL, OPT_NOISE, 0, NULL},
+    {"noowner", NULL, OPT_NOISE, 0, NULL},
+    {"group", NULL, OPT_NOISE, 0, NULL},
+    {"nogroup", NULL, OPT_NOISE, 0, NULL},
+    {"atime", NULL, OPT_NOISE, 0, NULL},
+    {"relatime", NULL, OPT_NOISE, 0, NULL},
+    {"diratime", NULL, OPT_NOISE, 0, NULL},
+    {"nolazytime", NULL, OPT_NOISE, 0, NULL},
+    {"nomand", NULL, OPT_NOISE, 0, NULL},
+    {"loud", NULL, OPT_NOISE, 0, NULL},
+    {"silent", NULL, OPT_NOISE, 0, NULL},
 };
 
 /* fstab noise with a free tail or a value. */
-static const char *const noise_prefix[] = { "x-", "X-", "comment=", "user=", "helper=", "uhelper=" };
+static const char *const noise_prefix[] = {"x-", "X-", "comment=", "user=", "helper=", "uhelper="};
 
 size_t options_count(void)
 {
@@ -170,8 +170,8 @@ int options_init(struct options *o)
 
 void options_done(struct options *o)
 {
-	char **owned[] = { &o->source,	&o->dir,	   &o->endpoint, &o->region,	&o->profile,   &o->passwd_file,
-			   &o->ca_file, &o->storage_class, &o->sse,	 &o->state_dir, &o->cache_dir, &o->excl };
+	char **owned[] = {&o->source,  &o->dir,           &o->endpoint, &o->region,    &o->profile,   &o->passwd_file,
+			  &o->ca_file, &o->storage_class, &o->sse,      &o->state_dir, &o->cache_dir, &o->excl};
 
 	for (size_t i = 0; i < ARRAY_SIZE(owned); i++) {
 		free(*owned[i]);
@@ -257,7 +257,7 @@ static int parse_id(const char *s, bool group, uint32_t *ret)
 static int absolute(const char *s, char **ret)
 {
 	_cleanup_free_ char *cwd = NULL;
-	struct str p = { 0 };
+	struct str p = {0};
 
 	if (*s != '/') {
 		cwd = getcwd(NULL, 0);
@@ -406,8 +406,10 @@ static int apply(struct options *o, const char *item, struct objerr *err)
 		return r;
 	if (r) {
 		objerr_set(err, "option '%s': %s '%.80s' (expected %s=%s)", d->name,
-			   r == -ENOENT ? "no such name" : r == -ERANGE ? "out of range" : "bad value", eq + 1, d->name,
-			   d->arg);
+			   r == -ENOENT   ? "no such name"
+			   : r == -ERANGE ? "out of range"
+					  : "bad value",
+			   eq + 1, d->name, d->arg);
 		return -EINVAL;
 	}
 	return 0;
@@ -415,7 +417,7 @@ static int apply(struct options *o, const char *item, struct objerr *err)
 
 int options_parse(struct options *o, const char *list, struct objerr *err)
 {
-	struct str item = { 0 };
+	struct str item = {0};
 	int r = 0;
 
 	for (const char *p = list; !r; p++) {
@@ -444,7 +446,7 @@ int options_parse(struct options *o, const char *list, struct objerr *err)
 static int default_dir(const char *root_dir, const char *env, const char *below_home, char **field)
 {
 	const char *xdg = getenv(env), *home = getenv("HOME");
-	struct str s = { 0 };
+	struct str s = {0};
 
 	if (*field)
 		return 0;
@@ -537,18 +539,18 @@ int options_finish(struct options *o, struct objerr *err)
 void options_open_opts(const struct options *o, struct budget *budget, struct obj_open_opts *ret)
 {
 	*ret = (struct obj_open_opts){
-		.endpoint = o->endpoint,
-		.region = o->region,
-		.profile = o->profile,
-		.passwd_file = o->passwd_file,
-		.ca_file = o->ca_file,
-		.path_style = o->path_style,
-		.no_sign = o->no_sign,
-		.requester_pays = o->requester_pays,
-		.storage_class = o->storage_class,
-		.sse = o->sse,
-		.connections = o->connections,
-		.budget = budget,
-		.read_only = o->read_only,
+	    .endpoint = o->endpoint,
+	    .region = o->region,
+	    .profile = o->profile,
+	    .passwd_file = o->passwd_file,
+	    .ca_file = o->ca_file,
+	    .path_style = o->path_style,
+	    .no_sign = o->no_sign,
+	    .requester_pays = o->requester_pays,
+	    .storage_class = o->storage_class,
+	    .sse = o->sse,
+	    .connections = o->connections,
+	    .budget = budget,
+	    .read_only = o->read_only,
 	};
 }

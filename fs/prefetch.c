@@ -235,7 +235,7 @@ static int read_key(struct fsd *f, struct inode *i, char **ret, bool *ret_alt)
 	r = inode_path(f, i, &dir, &name);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
-	return path_key(f->o.prefix, dir, name, false, ret);
+	return tree_key(f->o.tree, dir, name, false, ret);
 }
 
 /* Fetches what the window ahead of the handle lacks, as far as memory goes without waiting. */
@@ -391,6 +391,34 @@ void readbuf_done(struct fsd *f, struct readbuf *b)
 }
 
 /*
+ * The object is not version v any more: was only its metadata changed by a copy that gave it a new etag? Then the node
+ * goes on with that etag.
+ */
+static bool same_bytes_now(struct fsd *f, struct inode *i, const char *key, const struct version *v)
+{
+	struct objreq req;
+	bool same = false;
+
+	if (obj_head(f->o.store, key, &req) == 0) {
+		struct version now = {.size = req.size, .mtime_s = req.mtime_s};
+
+		memcpy(now.etag, req.etag, sizeof now.etag);
+		same = version_same_bytes(v, &now, &req.ret_headers);
+		mtx_lock(&i->lock);
+		same = same && strcmp(i->base.etag, v->etag) == 0 && !i->sp;
+		if (same) {
+			if (strcmp(i->pages, i->base.etag) == 0)
+				memcpy(i->pages, now.etag, sizeof i->pages);
+			i->base = now;
+			i->base_gen++;
+		}
+		mtx_unlock(&i->lock);
+	}
+	objreq_done(&req);
+	return same;
+}
+
+/*
  * Copies what one chunk has of the range, loading or waiting for it. Bytes, or -errno; -FSD_MOVED: the file was renamed
  * meanwhile, or its etag changed with the bytes unchanged: ask again.
  */
@@ -448,6 +476,8 @@ static ssize_t read_one(struct fsd *f, struct inode *i, const struct version *v,
 		mtx_lock(&i->lock);
 		moved |= strcmp(i->base.etag, v->etag) != 0 && !i->superseded;
 		mtx_unlock(&i->lock);
+		if (!moved && r == -ESTALE && ch->key)
+			moved = same_bytes_now(f, i, ch->key, v);
 		r = moved ? -FSD_MOVED : -ESTALE;
 		mtx_lock(&f->chunks);
 	}

@@ -146,7 +146,7 @@ static void remove_old(struct move *m, const struct version *old)
 	struct objstore *s = m->f->o.store;
 	_cleanup_free_ char *key = NULL;
 	struct objerr err = { 0 };
-	int r = path_key(m->f->o.prefix, m->sdir, m->sname, false, &key);
+	int r = tree_key(m->f->o.tree, m->sdir, m->sname, false, &key);
 
 	if (r == 0 && !(obj_caps(s) & OBJ_CAP_DELETE_COND)) {
 		struct objreq req;
@@ -198,7 +198,7 @@ static int move_dirty(struct move *m, struct objerr *err)
 			if (r < 0 && r != -ENOENT)
 				break;
 		}
-		r = spfile_move(sp, m->ddir, m->dname, have_target ? &target : NULL);
+		r = spfile_move(sp, m->ddir, m->dname, have_target ? &target : NULL, false);
 		if (r == 0)
 			r = spfile_set_headers(sp, &h);
 		if (r < 0)
@@ -213,7 +213,7 @@ static int move_dirty(struct move *m, struct objerr *err)
 	if (r == 0 && sc.v.etag[0] == 0)
 		r = -EBUSY;
 	if (r < 0) {
-		ignore(spfile_move(sp, m->sdir, m->sname, old.etag[0] ? &old : NULL));
+		ignore(spfile_move(sp, m->sdir, m->sname, old.etag[0] ? &old : NULL, false));
 		if (r == -ESTALE && m->noreplace)
 			r = -EEXIST;
 	} else {
@@ -289,7 +289,7 @@ static int move_clean(struct move *m, struct objerr *err)
 		}
 		mtx_unlock(&m->i->lock);
 		if (sp) /* clean, kept for its open handles: it now equals the object under the new key */
-			r = spfile_move(sp, m->ddir, m->dname, &v);
+			r = spfile_move(sp, m->ddir, m->dname, &v, true);
 	} else if (replace && h.n > 0) {
 		ignore(metaq_put(f->o.metaq, m->sdir, m->sname, false, &e.v, &h)); /* it still waits */
 	}

@@ -540,8 +540,7 @@ static int carry_node(struct fsd *f, struct mover *m, struct inode *i, struct in
 		if (asprintf(&new_dir, "%s%.*s", to_dir, slash ? (int)(slash + 1 - suffix) : 0, suffix) < 0)
 			r = -ENOMEM;
 		else
-			r = moved ? spfile_move_copied(sp, new_dir, slash ? slash + 1 : suffix, &base)
-				  : spfile_move(sp, new_dir, slash ? slash + 1 : suffix, base.etag[0] ? &base : NULL);
+			r = spfile_move(sp, new_dir, slash ? slash + 1 : suffix, base.etag[0] ? &base : NULL, moved);
 		mtx_lock(&i->lock);
 		i->sp_users--;
 		cond_broadcast(&i->ops_idle);

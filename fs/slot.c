@@ -27,7 +27,7 @@
 /* Scheme and host in lower case, no default port, no trailing slash: "HTTP://H:80/" and "http://h" are one. */
 static int canonical_endpoint(const char *endpoint, char **ret)
 {
-	struct str s = { 0 };
+	struct str s = {0};
 	const char *path;
 	size_t host_len, i;
 
@@ -53,9 +53,9 @@ static int canonical_endpoint(const char *endpoint, char **ret)
 
 int slot_identity(const struct obj_url *url, const char *endpoint, char **ret)
 {
-	static const char *const kind[] = { [OBJ_URL_S3] = "s3", [OBJ_URL_FILE] = "file", [OBJ_URL_MEM] = "mem" };
+	static const char *const kind[] = {[OBJ_URL_S3] = "s3", [OBJ_URL_FILE] = "file", [OBJ_URL_MEM] = "mem"};
 	_cleanup_free_ char *where = NULL;
-	struct str s = { 0 };
+	struct str s = {0};
 	int r;
 
 	if (url->kind == OBJ_URL_S3) {
@@ -94,7 +94,7 @@ static const char *identity_line(const char *identity, unsigned n, size_t *ret_l
 
 int slot_identity_dir(const char *dir, const char *identity, char **ret)
 {
-	struct str s = { 0 };
+	struct str s = {0};
 	size_t start;
 
 	str_add(&s, dir);
@@ -174,7 +174,7 @@ static int write_small(const char *path, const char *text)
 {
 	_cleanup_free_ char *tmp = NULL;
 	_cleanup_close_ int fd = -1;
-	struct str s = { 0 };
+	struct str s = {0};
 	int r;
 
 	str_addf(&s, "%s.%d", path, (int)getpid());
@@ -196,7 +196,7 @@ static int write_small(const char *path, const char *text)
 
 static int join(const char *a, const char *b, char **ret)
 {
-	struct str s = { 0 };
+	struct str s = {0};
 
 	str_addf(&s, "%s/%s", a, b);
 	return str_take(&s, ret);
@@ -233,6 +233,12 @@ static int check_version(const char *dir, struct objerr *err)
 
 #define IDENTITY_MAX 4096
 
+/* Does the text begin as an identity does? */
+static bool plausible(const char *text)
+{
+	return str_has_prefix(text, "s3\n") || str_has_prefix(text, "file\n") || str_has_prefix(text, "mem\n");
+}
+
 static int check_identity(const char *idir, const char *identity, struct objerr *err)
 {
 	_cleanup_free_ char *path = NULL, *text = malloc(IDENTITY_MAX);
@@ -245,6 +251,8 @@ static int check_identity(const char *idir, const char *identity, struct objerr 
 	r = read_small(path, text, IDENTITY_MAX);
 	if (r == -ENOENT)
 		return write_small(path, identity);
+	if (!r && strcmp(text, identity) && !plausible(text))
+		return write_small(path, identity); /* damaged: the directory's name says the same */
 	if (!r && strcmp(text, identity)) {
 		objerr_set(err, "%s belongs to another source", idir);
 		return -EPROTO;
@@ -259,7 +267,7 @@ static int try_lock(const char *idir, unsigned number, bool create, struct slot 
 {
 	_cleanup_free_ char *path = NULL, *lock = NULL;
 	_cleanup_close_ int fd = -1;
-	struct str s = { 0 };
+	struct str s = {0};
 	int r;
 
 	str_addf(&s, "%s/slot-%u", idir, number);
@@ -327,7 +335,7 @@ void slot_release(struct slot *s)
 	if (s->path && s->lock_fd >= 0)
 		close(s->lock_fd);
 	free(s->path);
-	*s = (struct slot){ .lock_fd = -1 };
+	*s = (struct slot){.lock_fd = -1};
 }
 
 int slot_file(const struct slot *s, const char *name, char **ret)
@@ -428,7 +436,7 @@ static int stranger(const char *idir, const char *identity,
 	int r = slot_list_in(idir, &v, &n);
 
 	for (size_t i = 0; !r && i < n; i++) {
-		struct slot s = { .lock_fd = -1 };
+		struct slot s = {.lock_fd = -1};
 
 		if (try_lock(idir, v[i], false, &s))
 			continue;

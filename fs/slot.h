@@ -10,7 +10,8 @@
  *       slot-1/ ...           a second mount of the same source on this host
  *
  * A slot is locked by flock(2) on a descriptor that lives as long as the daemon: kill -9 unlocks it. Slots are never
- * removed, so a lock file that was opened is the lock file. No threads, no other lock: called at start and from commands.
+ * removed, so a lock file that was opened is the lock file. No threads, no other lock: called at start and from
+ * commands.
  */
 #ifndef LSVD_SLOT_H
 #define LSVD_SLOT_H

@@ -60,7 +60,7 @@ static bool source_is_base_locked(const struct spfile *f)
 	return f->src_key && strcmp(f->src_key, f->key) == 0 && strcmp(f->src.etag, f->base.etag) == 0;
 }
 
-static int move_to(struct spfile *f, const char *dir, const char *name, const struct version *base, bool copied)
+int spfile_move(struct spfile *f, const char *dir, const char *name, const struct version *base, bool same_bytes)
 {
 	struct spj_event ev = { .type = SPJ_MOVE, .dir = dir, .name = name };
 	char *old_dir, *old_name;
@@ -75,7 +75,7 @@ static int move_to(struct spfile *f, const char *dir, const char *name, const st
 	sp_abort_upload(f); /* its key is the old one */
 	mtx_lock(&f->lock);
 	clean = !sp_dirty_locked(f) && base && base->etag[0];
-	copied = copied && ev.v.etag[0] && source_is_base_locked(f);
+	same_bytes = same_bytes && ev.v.etag[0] && source_is_base_locked(f);
 	old_dir = f->dir ? strdup(f->dir) : NULL;
 	old_name = f->name ? strdup(f->name) : NULL;
 	r = f->state == SP_PARKED ? -ESTALE : old_dir && old_name ? 0 : -ENOMEM;
@@ -92,7 +92,7 @@ static int move_to(struct spfile *f, const char *dir, const char *name, const st
 	} else {
 		free(old_dir);
 		free(old_name);
-		if (r == 0 && copied)
+		if (r == 0 && same_bytes)
 			r = take_source_locked(f, &ev.v);
 		if (r == 0 && f->state == SP_CLEAN && sp_dirty_locked(f)) {
 			f->state = SP_OPEN;
@@ -106,14 +106,22 @@ static int move_to(struct spfile *f, const char *dir, const char *name, const st
 	return r;
 }
 
-int spfile_move(struct spfile *f, const char *dir, const char *name, const struct version *base)
+int spfile_nameless(struct spfile *f)
 {
-	return move_to(f, dir, name, base, false);
-}
+	int r;
 
-int spfile_move_copied(struct spfile *f, const char *dir, const char *name, const struct version *copy)
-{
-	return move_to(f, dir, name, copy, true);
+	mtx_lock(&f->lock);
+	sp_seal_locked(f);
+	mtx_unlock(&f->lock);
+	sp_abort_upload(f);
+	mtx_lock(&f->lock);
+	r = sp_log_state_locked(f, SP_GONE); /* what a crash leaves is thrown away */
+	f->nameless = true;
+	if (f->state == SP_ACKED)
+		f->state = SP_OPEN;
+	sp_unseal_locked(f);
+	mtx_unlock(&f->lock);
+	return r;
 }
 
 int sp_rebase_locked(struct spfile *f, const char *key, const struct version *from, const struct version *to)
@@ -188,22 +196,4 @@ void spfile_force_dirty(struct spfile *f)
 	if (r < 0)
 		f->j.broken = r; /* the journal does not say it: nothing may be added that relies on it */
 	mtx_unlock(&f->lock);
-}
-
-int spfile_nameless(struct spfile *f)
-{
-	int r;
-
-	mtx_lock(&f->lock);
-	sp_seal_locked(f);
-	mtx_unlock(&f->lock);
-	sp_abort_upload(f);
-	mtx_lock(&f->lock);
-	r = sp_log_state_locked(f, SP_GONE); /* what a crash leaves is thrown away */
-	f->nameless = true;
-	if (f->state == SP_ACKED)
-		f->state = SP_OPEN;
-	sp_unseal_locked(f);
-	mtx_unlock(&f->lock);
-	return r;
 }

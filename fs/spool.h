@@ -70,16 +70,16 @@ int must_check spfile_allocate(struct spfile *f, uint64_t off, uint64_t n);
 
 /* The headers that the next upload sends (journaled); marks nothing dirty by itself. */
 int must_check spfile_set_headers(struct spfile *f, const struct obj_headers *h);
-/* The file now belongs elsewhere (rename): uploads under the old key were waited for or aborted by the callee. May wait.
- * The base becomes *base (NULL: nothing there that we know). A CLEAN file stays CLEAN: it equals *base. */
-int must_check spfile_move(struct spfile *f, const char *dir, const char *name, const struct version *base);
+/*
+ * The file now belongs elsewhere (rename): an upload under the old key is waited for or aborted. May wait. The base becomes
+ * *base (NULL: nothing there that we know). A CLEAN file stays CLEAN, it equals *base, unless spfile_force_dirty follows.
+ * same_bytes: *base is a copy of the present base (rename of a directory): what was not written here is read from there
+ * from now on; else a dirty file still takes it from the object under the old name.
+ */
+int must_check spfile_move(struct spfile *f, const char *dir, const char *name, const struct version *base,
+			   bool same_bytes);
 /* The file has lost its name: never uploaded, gone after a crash; reads and writes go on. May wait. */
 int must_check spfile_nameless(struct spfile *f);
-/*
- * As spfile_move, and *copy is a copy of the object that the file is based on: bytes that are not here come from it from
- * now on (rename of a directory, whose old keys go). May wait.
- */
-int must_check spfile_move_copied(struct spfile *f, const char *dir, const char *name, const struct version *copy);
 /*
  * The object was replaced by one with equal bytes (tree_put_headers): *from becomes *to in what the file is based on;
  * nothing happens when it is based on another version. Never waits.

@@ -21,7 +21,7 @@
 
 static int send_msg(int sock, char kind, const char *text)
 {
-	struct str s = { 0 };
+	struct str s = {0};
 	int r;
 
 	str_addc(&s, kind);
@@ -127,7 +127,7 @@ int start_fork(bool foreground, struct start *ret)
 			close(null);
 		}
 	}
-	*ret = (struct start){ .sock = sv[0], .foreground = foreground, .child = foreground ? pid : 0 };
+	*ret = (struct start){.sock = sv[0], .foreground = foreground, .child = foreground ? pid : 0};
 	return 0;
 }
 
@@ -188,7 +188,7 @@ void start_fail(struct start *s, const char *words)
 void start_notify(const char *fmt, ...)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	_cleanup_close_ int fd = -1;
 	char text[512];
 	size_t len;

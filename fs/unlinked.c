@@ -82,7 +82,7 @@ int file_keep_bytes(struct fsd *f, struct inode *i, struct objerr *err)
 	}
 	r = inode_path(f, i, &dir, &name);
 	if (r == 0)
-		r = path_key(f->o.prefix, dir, name, false, &key);
+		r = tree_key(f->o.tree, dir, name, false, &key);
 	if (r < 0)
 		return r;
 	base_random_hex(hex, 16);

@@ -22,6 +22,7 @@
 #include "config.h"
 #include "tree-private.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define MAX_TRIES 10
@@ -43,7 +44,7 @@ struct call {
 	uint64_t start_seq;
 	unsigned tries;
 	/* what this call has asked, and when */
-	bool file_asked, dir_asked, marker_asked;
+	bool file_asked, dir_asked, marker_asked, below_listed;
 	int64_t file_ns, dir_ns;
 	uint64_t page_seq;
 	int err;
@@ -239,6 +240,8 @@ static void ahead_locked(struct call *c, struct view *w, const char *after, unsi
 		memcpy(end, point, strlen(point) + 1);
 		if (!wants_head_locked(t, w->ds, &v[i], w->now_ns))
 			continue;
+		if (!v[i].headers && point[strlen(point) - 1] == '/' && !t->dirs_have_markers)
+			continue;
 		if (v[i].headers && point[strlen(point) - 1] == '/')
 			kind = FLIGHT_ANY;
 		if (flight_exists_locked(t, kind, c->dir, point))
@@ -305,6 +308,25 @@ static void slide_window_locked(struct call *c, struct view *w, const char *poin
 
 enum verdict { ASK, FOUND_FILE, FOUND_DIR, ABSENT };
 
+/*
+ * A directory that we know nothing of: its first page says whether it has a marker, and is what whoever looks at a
+ * directory asks for next. Where directories do have markers, a HEAD says all at once (dirs_have_markers: what the last
+ * one turned out to be).
+ */
+static int ask_below_locked(struct call *c)
+{
+	char below[OBJ_KEY_MAX + ROW_NAME_MAX];
+	struct flight *f;
+	int r;
+
+	snprintf(below, sizeof(below), "%s%s", c->dir, c->dpoint);
+	r = flight_join_locked(c->t, FLIGHT_PAGE, below, "", c->start_ns - c->t->attr_timeout_ns,
+			       c->tries || (c->flags & TREE_FRESH) ? c->start_seq + 1 : 0, &f);
+	if (!r)
+		c->wait[c->nwait++] = f;
+	return r;
+}
+
 /* The directory is there; are its attributes known as well? */
 static int settle_dir_locked(struct call *c, struct view *w, enum verdict *ret)
 {
@@ -316,6 +338,8 @@ static int settle_dir_locked(struct call *c, struct view *w, enum verdict *ret)
 		return 0;
 	}
 	*ret = ASK;
+	if (!w->drow.headers && !c->below_listed && !c->t->dirs_have_markers)
+		return ask_below_locked(c);
 	r = ask_locked(c, w->drow.headers ? FLIGHT_ANY : FLIGHT_HEAD, c->dpoint);
 	if (!r && !c->tries && !(c->flags & TREE_FRESH))
 		open_window_locked(c, w, c->dpoint);
@@ -463,6 +487,11 @@ static void absorb_locked(struct call *c)
 		} else if (!ok) {
 			c->err = f->status;
 			c->errwords = f->err;
+		} else if (f->kind == FLIGHT_PAGE && strcmp(f->dir, c->dir)) {
+			c->below_listed = c->dir_asked = c->marker_asked = true;
+			c->dir_ns = f->asked_ns;
+			if (f->saw_marker)
+				c->t->dirs_have_markers = true;
 		} else if (f->kind == FLIGHT_PAGE) {
 			c->page_seq = f->seq;
 		} else if (f->kind == FLIGHT_ANY) {
@@ -473,6 +502,8 @@ static void absorb_locked(struct call *c)
 			c->file_ns = f->asked_ns;
 		} else {
 			c->marker_asked = true;
+			if (f->status == -ENOENT)
+				c->t->dirs_have_markers = false;
 			if (!f->status) {
 				c->dir_asked = true;
 				c->dir_ns = f->asked_ns;
@@ -543,29 +574,6 @@ int lookup_name(struct tree *t, const char *dir, const char *name, unsigned flag
 	mtx_unlock(&t->lock);
 	if (r < 0 && err && c.err == r)
 		*err = c.errwords;
-	return r;
-}
-
-int list_from(struct tree *t, const char *dir, const char *from, int64_t min_asked_ns, struct objerr *err)
-{
-	struct flight *f;
-	int r;
-
-	mtx_lock(&t->lock);
-	flights_land_locked(t);
-	r = flight_join_locked(t, FLIGHT_PAGE, dir, from, min_asked_ns, 0, &f);
-	mtx_unlock(&t->lock);
-	if (r < 0)
-		return r;
-	flight_send(f);
-	flight_wait(f);
-	mtx_lock(&t->lock);
-	flights_land_locked(t);
-	r = f->status;
-	if (r < 0 && err)
-		*err = f->err;
-	flight_put_locked(f);
-	mtx_unlock(&t->lock);
 	return r;
 }
 

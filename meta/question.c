@@ -610,7 +610,7 @@ static int page_merge_locked(struct tree *t, const struct flight *f, struct page
 }
 
 /* The listing starts at the directory's own marker: that is news for its row in the parent. */
-static int page_self_locked(struct tree *t, const struct flight *f, const struct page_work *w)
+static int page_self_locked(struct tree *t, struct flight *f, const struct page_work *w)
 {
 	const struct obj_listing *l = f->req.listing;
 	_cleanup_free_ char *dir = NULL;
@@ -619,6 +619,7 @@ static int page_self_locked(struct tree *t, const struct flight *f, const struct
 
 	if (!*f->dir || *f->point)
 		return 0;
+	f->saw_marker = w->marker != NULL;
 	r = self_row_name(f->dir, &dir, point);
 	if (r < 0 || !change_allows_locked(t, dir, point, f->seq))
 		return r;

@@ -399,38 +399,40 @@ static int look_locked(struct gather *g, struct tree_page *ret, enum next *next,
 }
 
 /*
- * Is there a directory of this name? The answer becomes a page of one point: the key before "x/" can only be "x." and
- * something, and no UTF-8 is behind "x.\xff".
+ * The answer about one directory becomes a page of one point: the key before "x/" can only be "x." and something, and no
+ * UTF-8 is behind "x.\xff".
  */
-static int ask_dir(struct gather *g, const char *point, int64_t min_asked_ns, struct objerr *err)
+static int cover_point_locked(struct tree *t, const struct flight *f)
 {
-	struct tree *t = g->t;
-	struct dirstate *ds;
-	struct flight *f;
+	struct dirstate *ds = dirstate_get_locked(t, f->dir);
 	char from[ROW_NAME_MAX + 1];
-	size_t n = strlen(point);
+	size_t n = strlen(f->point);
 	int r;
 
-	mtx_lock(&t->lock);
-	r = flight_join_locked(t, FLIGHT_ANY, g->dir, point, min_asked_ns, 0, &f);
-	mtx_unlock(&t->lock);
-	if (r < 0)
-		return r;
+	if (!ds)
+		return -ENOMEM;
+	memcpy(from, f->point, n - 1);
+	memcpy(from + n - 1, ".\xff", 3);
+	r = page_cover_locked(t, ds, from, f->point, f->asked_ns, f->seq, 0);
+	return r == -EALREADY ? 0 : r;
+}
+
+/* Sends the question if nobody has, and learns from the answer. Gives the reference back. */
+static int ask(struct tree *t, struct flight *f, struct objerr *err)
+{
+	int r;
+
 	flight_send(f);
 	flight_wait(f);
 	mtx_lock(&t->lock);
 	flights_land_locked(t);
-	r = f->status == -ENOENT ? 0 : f->status;
+	r = f->status;
+	if (f->kind == FLIGHT_ANY && r == -ENOENT)
+		r = 0;
 	if (r < 0 && err)
 		*err = f->err;
-	ds = dirstate_get_locked(t, g->dir);
-	if (!r && !f->dropped && ds) {
-		memcpy(from, point, n - 1);
-		memcpy(from + n - 1, ".\xff", 3);
-		r = page_cover_locked(t, ds, from, point, f->asked_ns, f->seq, 0);
-		if (r == -EALREADY)
-			r = 0;
-	}
+	if (!r && f->kind == FLIGHT_ANY && !f->dropped)
+		r = cover_point_locked(t, f);
 	flight_put_locked(f);
 	mtx_unlock(&t->lock);
 	return r;
@@ -467,28 +469,32 @@ int tree_list(struct tree *t, const char *dir, const char *after, size_t max, st
 
 	g.max_rows = MAX(g.max, MIN_ROWS);
 	g.start_ns = clock_now_ns();
+	mtx_lock(&t->lock);
+	g.start_seq = t->seq;
+	mtx_unlock(&t->lock);
 	while (!r && next != DONE) {
 		/* What others have asked will do at first. */
 		int64_t min_asked_ns = rounds ? g.start_ns : g.start_ns - t->attr_timeout_ns;
-		char ask[ROW_NAME_MAX], *from = NULL;
+		char point[ROW_NAME_MAX], *from = NULL;
+		struct flight *f = NULL;
 
+		/* Looking and joining under one lock: what has landed between the two would be asked for again. */
 		mtx_lock(&t->lock);
-		if (!rounds && next == AGAIN && !g.start_seq)
-			g.start_seq = t->seq;
-		r = look_locked(&g, &page, &next, &from, ask);
-		mtx_unlock(&t->lock);
+		r = look_locked(&g, &page, &next, &from, point);
 		if (!r && next == ASK_DIR)
-			r = ask_dir(&g, ask, min_asked_ns, err);
+			r = flight_join_locked(t, FLIGHT_ANY, dir, point, min_asked_ns, 0, &f);
 		if (!r && next == LIST_FROM) {
 			rounds = last && !strcmp(last, from) ? rounds + 1 : 1;
-			if (rounds > MAX_ROUNDS)
-				r = -EBUSY;
-			else
-				r = list_from(t, dir, from, min_asked_ns, err);
+			r = rounds > MAX_ROUNDS ? -EBUSY : 0;
+			if (!r)
+				r = flight_join_locked(t, FLIGHT_PAGE, dir, from, min_asked_ns, 0, &f);
 			free(last);
 			last = from;
 			from = NULL;
 		}
+		mtx_unlock(&t->lock);
+		if (f)
+			r = ask(t, f, err);
 		free(from);
 	}
 	gather_reset(&g);

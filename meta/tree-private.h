@@ -47,6 +47,7 @@ struct tree {
 	struct htab dirs; /* struct dirstate */
 	struct list dir_lru;
 	size_t npages;
+	bool dirs_have_markers; /* the last unknown directory had one: ask for markers, not for pages */
 	uint64_t hidden;
 	struct htab changes;	 /* struct change */
 	struct list change_fifo; /* oldest first */
@@ -92,6 +93,7 @@ struct flight {
 	bool done;	/* under qlock */
 	/* under t->lock, valid once processed */
 	bool processed;
+	bool saw_marker; /* a directory's first page: its marker was there */
 	bool dropped; /* a change by this node is younger than the question */
 	int status;   /* 0, -ENOENT, or the error */
 	struct objerr err;
@@ -151,9 +153,6 @@ enum want { WANT_ANY, WANT_FILE, WANT_DIR };
 /* ret_absent_ns (may be NULL): when -ENOENT was proved. */
 int must_check lookup_name(struct tree *t, const char *dir, const char *name, unsigned flags, enum want want,
 			   struct entry *ret, int64_t *ret_absent_ns, struct objerr *err);
-/* LISTs dir from `from` (shared with others who want the same) and learns from it. */
-int must_check list_from(struct tree *t, const char *dir, const char *from, int64_t min_asked_ns, struct objerr *err);
-
 /* A change of a name in dir failed with r: it may have happened all the same, or what was known is wrong. */
 void change_failed(struct tree *t, const char *dir, int r);
 

@@ -72,7 +72,7 @@ int must_check tree_lookup_dir(struct tree *t, const char *dir, unsigned flags, 
 struct tree_page {
 	struct entry *v;
 	size_t n;
-	bool more; /* further entries follow v[n-1] in byte order of the shown name */
+	bool more; /* further entries may follow v[n-1] in byte order of the shown name; n is not 0 then */
 };
 void tree_page_done(struct tree_page *p);
 /*

@@ -90,6 +90,9 @@ int must_check creds_parse_profile(const void *p, size_t n, const char *name, bo
 /* Output of a credential_process (Version 1) or IMDS (Code Success). -EBADMSG. */
 int must_check creds_parse_json(const void *p, size_t n, struct creds_keys *ret);
 
+/* Printable ASCII without blanks, not empty: may go into a header. */
+bool creds_is_token(const char *z);
+
 /* --- sources that take time (credfetch.c); they block; words in msg ----------------------------------------------- */
 
 /* Runs `sh -c cmd`, at most a minute or until *stop. -ETIMEDOUT, -EACCES (it failed), -EBADMSG. */

@@ -84,7 +84,8 @@ struct http_req {
 	int64_t moved_ns;   /* last time that a byte moved */
 	int outq;	    /* unacknowledged bytes of the socket when last looked */
 	unsigned rounds;    /* how often libcurl began to send */
-	bool headed, refused;
+	bool headed;
+	char detail[256];   /* what libcurl complained of */
 	int head_status;
 };
 

@@ -51,11 +51,11 @@ struct local_meta {
 	struct obj_headers headers; /* only when asked for */
 };
 
-/* --- localmeta.c --- */
+/* --- localmeta.c -- */
 void local_meta_done(struct local_meta *m);
 /*
  * Looks at name in dirfd (never through a symbolic link). *ret_fd, when wanted, gets a descriptor for reading (-1 for a
- * link, a special file and what we may not read). Absent is kind LOCAL_NONE and 0. Without want_headers no headers are parsed.
+ * link, a special file and what we may not read). Absent is kind LOCAL_NONE and 0. Headers only if wanted.
  */
 int must_check local_meta_at(int dirfd, const char *name, bool want_headers, struct local_meta *ret, int *ret_fd);
 /* The same of an open descriptor; also a directory's. */
@@ -83,7 +83,7 @@ static inline int local_sys(void)
 /* errno of a system call -> the error table of objstore.h, with words. what names the step. */
 int local_errno(struct objerr *err, int e, const char *what, const char *key);
 
-/* --- localdir.c --- */
+/* --- localdir.c -- */
 /* A key taken apart. */
 struct local_name {
 	char *path;		/* owned: the key without a '/' at its end */
@@ -117,8 +117,8 @@ int must_check local_rename_new(int from_dir, const char *from, int to_dir, cons
 int local_remove_flat(int parent, const char *name, const char *first);
 int must_check local_fsync(int fd);
 
-/* --- local.c --- */
-/* The common end of PUT, COPY and COMPLETE: the finished temporary file becomes the key's object, under its condition. */
+/* --- local.c -- */
+/* The common end of PUT, COPY and COMPLETE: the temporary file becomes the key's object under its condition. */
 int must_check local_publish(struct local *l, struct objreq *req, const struct local_name *n, const char *tmp);
 /* Appends [off, off+len) of in to out: by reflink or in the kernel where it can. -ENODATA at a short end. */
 int must_check local_copy_bytes(int in, uint64_t off, uint64_t len, int out, uint64_t out_off);
@@ -128,7 +128,7 @@ int must_check local_open_source(struct local *l, struct objreq *req, struct loc
 int must_check local_check_unchanged(struct objreq *req, const struct local_meta *m, int fd);
 int must_check local_write_iov(int fd, const struct objreq *req);
 
-/* --- locallist.c, localmpu.c --- */
+/* --- locallist.c, localmpu.c -- */
 int must_check local_list(struct local *l, struct objreq *req);
 int must_check local_mpu_create(struct local *l, struct objreq *req);
 int must_check local_mpu_part(struct local *l, struct objreq *req);

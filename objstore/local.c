@@ -34,7 +34,7 @@
 
 #define COPY_BUF (256 * 1024)
 
-/* --- reading ------------------------------------------------------------------------------------------------------- */
+/* --- reading ------------------------------------------------------------------------------------------------------ */
 
 static int read_link(int dirfd, const char *name, char *buf, size_t cap, size_t *ret_n)
 {
@@ -150,7 +150,7 @@ static int do_get(struct local *l, struct objreq *req)
 	return r == -ESTALE || r == -ERANGE || r == 0 ? r : local_errno(&req->err, -r, "reading", req->key);
 }
 
-/* --- bytes --------------------------------------------------------------------------------------------------------- */
+/* --- bytes -------------------------------------------------------------------------------------------------------- */
 
 int local_write_iov(int fd, const struct objreq *req)
 {
@@ -208,7 +208,7 @@ int local_copy_bytes(int in, uint64_t off, uint64_t len, int out, uint64_t out_o
 	return 0;
 }
 
-/* --- publishing ---------------------------------------------------------------------------------------------------- */
+/* --- publishing --------------------------------------------------------------------------------------------------- */
 
 /* The etag that a condition is held against: NULL = no such object. A directory that only keys below hold up, and that
  * holds none, gives way. */
@@ -319,7 +319,8 @@ static int publish_marker_once(struct local *l, struct objreq *req, const struct
 		r = local_open_dir(l->root, LOCAL_TMP, &tmp);
 	if (r == 0) {
 		r = local_rename_new(tmp, name, dirfd, n->name);
-		if (r == -EINVAL && mkdirat(dirfd, n->name, 0755) == 0) /* no RENAME_NOREPLACE here: next round finds it */
+		/* No RENAME_NOREPLACE here: the next round finds it. */
+		if (r == -EINVAL && mkdirat(dirfd, n->name, 0755) == 0)
 			r = -EEXIST;
 		*ret_again = r == -ENOENT || r == -EEXIST;
 	}
@@ -395,7 +396,7 @@ static int do_put(struct local *l, struct objreq *req)
 	return r;
 }
 
-/* --- COPY ---------------------------------------------------------------------------------------------------------- */
+/* --- COPY --------------------------------------------------------------------------------------------------------- */
 
 static int link_to_memfd(int dirfd, const char *name, int *ret_fd)
 {
@@ -502,7 +503,7 @@ static int do_copy(struct local *l, struct objreq *req)
 	return r;
 }
 
-/* --- DELETE -------------------------------------------------------------------------------------------------------- */
+/* --- DELETE ------------------------------------------------------------------------------------------------------- */
 
 static int delete_locked(const struct objreq *req, const struct local_name *n, int dirfd)
 {
@@ -569,7 +570,7 @@ static int do_delete_many(struct local *l, struct objreq *req)
 	return r;
 }
 
-/* --- the store ----------------------------------------------------------------------------------------------------- */
+/* --- the store ---------------------------------------------------------------------------------------------------- */
 
 static int run(struct local *l, struct objreq *req)
 {
@@ -640,8 +641,10 @@ static int open_root(const char *path, int *ret_fd, struct objerr *err)
 	}
 	if (fgetxattr(fd, LOCAL_XATTR, NULL, 0) < 0 && errno == EOPNOTSUPP) {
 		(void)close(fd);
-		objerr_set(err, "%s: the file system there has no user extended attributes; use another (ext4, XFS, btrfs) "
-				"or mount it with user_xattr", path);
+		objerr_set(err,
+			   "%s: the file system there has no user extended attributes; use another (ext4, XFS, btrfs) "
+			   "or mount it with user_xattr",
+			   path);
 		return -ENOTSUP;
 	}
 	*ret_fd = fd;

@@ -32,7 +32,7 @@
 #define NLOCKS 64
 #define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
-/* --- keys ---------------------------------------------------------------------------------------------------------- */
+/* --- keys --------------------------------------------------------------------------------------------------------- */
 
 void local_name_done(struct local_name *n)
 {
@@ -104,7 +104,7 @@ int local_name_parse(const char *key, struct local_name *ret, struct objerr *err
 	return 0;
 }
 
-/* --- directories --------------------------------------------------------------------------------------------------- */
+/* --- directories -------------------------------------------------------------------------------------------------- */
 
 int local_fsync(int fd)
 {
@@ -271,7 +271,7 @@ void local_prune(struct local *l, const char *dir)
 	}
 }
 
-/* --- locks and temporary files ------------------------------------------------------------------------------------- */
+/* --- locks and temporary files ------------------------------------------------------------------------------------ */
 
 static int flock_wait(int fd, int op)
 {

@@ -3,8 +3,9 @@
  * locallist.c - LIST of the file:// store, in the byte order of keys.
  *
  * A directory sorts as its name with '/' behind it ("a.b" before "a/"), then a depth-first walk meets keys in the order
- * of S3. Each page reads the directories on its way anew and leaves out what lies before its start; a page of one flat
- * directory of n names costs O(n log n), which keeps the store without state between pages.
+ * of S3. Each page reads the directories on its way anew, leaves out what lies before its start, and keeps no more
+ * names of a directory than fill a page; so the store has no state between pages, and a page of a directory of n names
+ * costs one reading of it. Should the kept names not fill the page (some were no keys), the directory is read on from there.
  *
  * A directory is a key (its marker) when it was PUT or made by hand; an implicit one counts only for keys below it.
  */
@@ -12,6 +13,7 @@
 #include "local-private.h"
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -29,44 +31,77 @@ struct walk {
 	struct str key; /* key of the directory being walked ("" or ends in '/'), and then of the entry */
 };
 
-/* Names of a directory, each once, directories with '/'. */
+/* The lowest names of a directory behind `floor`, directories with '/'. At most 2 * keep while reading, then keep. */
 struct names {
 	char **v;
-	size_t n, cap;
+	size_t n, keep;
+	char *floor; /* owned; NULL: from the start */
+	bool cut;    /* there are more behind the last */
 };
 
-static void names_done(struct names *ns)
+static void names_clear(struct names *ns)
 {
 	for (size_t i = 0; i < ns->n; i++)
 		free(ns->v[i]);
-	free(ns->v);
+	ns->n = 0;
 }
 
-static int names_add(struct names *ns, const char *name, bool dir)
+static void names_done(struct names *ns)
 {
-	struct str s = {0};
-
-	if (ns->n == ns->cap) {
-		size_t cap = ns->cap == 0 ? 64 : 2 * ns->cap;
-		char **v = reallocarray(ns->v, cap, sizeof(char *));
-
-		if (v == NULL)
-			return -ENOMEM;
-		ns->v = v;
-		ns->cap = cap;
-	}
-	str_add(&s, name);
-	if (dir)
-		str_addc(&s, '/');
-	if (str_take(&s, &ns->v[ns->n]) < 0)
-		return -ENOMEM;
-	ns->n++;
-	return 0;
+	names_clear(ns);
+	free(ns->v);
+	free(ns->floor);
 }
 
 static int by_name(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Sorts, and drops what is more than keep. */
+static void names_cut(struct names *ns)
+{
+	if (ns->n > 1)
+		qsort(ns->v, ns->n, sizeof(char *), by_name);
+	while (ns->n > ns->keep) {
+		free(ns->v[--ns->n]);
+		ns->cut = true;
+	}
+}
+
+static int names_add(struct names *ns, const char *name)
+{
+	if (ns->floor != NULL && strcmp(name, ns->floor) <= 0)
+		return 0;
+	/* Once cut, the first keep are sorted: what lies behind them is not wanted. */
+	if (ns->cut && strcmp(name, ns->v[ns->keep - 1]) > 0)
+		return 0;
+	if (ns->v == NULL) {
+		ns->v = calloc(2 * ns->keep, sizeof(char *));
+		if (ns->v == NULL)
+			return -ENOMEM;
+	}
+	if (ns->n == 2 * ns->keep)
+		names_cut(ns);
+	ns->v[ns->n] = strdup(name);
+	if (ns->v[ns->n] == NULL)
+		return -ENOMEM;
+	ns->n++;
+	return 0;
+}
+
+/* Goes on behind the names that there are. */
+static int names_next(struct names *ns)
+{
+	char *floor = strdup(ns->v[ns->n - 1]);
+
+	if (floor == NULL)
+		return -ENOMEM;
+	free(ns->floor);
+	ns->floor = floor;
+	ns->cut = false;
+	names_clear(ns);
+	return 0;
 }
 
 static void set_key(struct walk *w, size_t base, const char *name)
@@ -132,14 +167,13 @@ static int read_names(struct walk *w, int fd, size_t base, struct names *ns)
 		set_key(w, base, e->d_name);
 		if (type == DT_DIR)
 			str_addc(&w->key, '/');
-		if (wanted(w, type == DT_DIR))
-			r = names_add(ns, e->d_name, type == DT_DIR);
+		if (w->key.err == 0 && wanted(w, type == DT_DIR))
+			r = names_add(ns, w->key.p + base);
 	}
 	if (r == 0 && errno != 0)
 		r = local_sys();
 	(void)closedir(d);
-	if (r == 0 && ns->n > 1)
-		qsort(ns->v, ns->n, sizeof(char *), by_name);
+	names_cut(ns);
 	return r == 0 ? w->key.err : r;
 }
 
@@ -194,8 +228,11 @@ static int walk_sub(struct walk *w, int parent, const char *name)
 	bool any = false;
 	int r;
 
-	if (fd < 0) /* gone, replaced, or not ours to read: the rest of the listing still counts */
-		return errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EACCES ? WALK_MORE : local_sys();
+	/* Gone, replaced, or not ours to read: the rest of the listing still counts. */
+	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EACCES))
+		return WALK_MORE;
+	if (fd < 0)
+		return local_sys();
 	if (!w->roll) {
 		r = walk_dir(w, fd, base);
 		return r == -ENOENT ? WALK_MORE : r; /* removed while we read it */
@@ -207,7 +244,7 @@ static int walk_sub(struct walk *w, int parent, const char *name)
 	return emit(w, NULL);
 }
 
-static int walk_entry(struct walk *w, int fd, size_t base, char *name)
+static int walk_entry(struct walk *w, int fd, size_t base, const char *name)
 {
 	size_t n = strlen(name);
 	struct local_meta m;
@@ -217,8 +254,11 @@ static int walk_entry(struct walk *w, int fd, size_t base, char *name)
 	if (w->key.err < 0)
 		return w->key.err;
 	if (name[n - 1] == '/') {
-		name[n - 1] = '\0';
-		return walk_sub(w, fd, name);
+		char sub[NAME_MAX + 1];
+
+		memcpy(sub, name, n - 1);
+		sub[n - 1] = '\0';
+		return walk_sub(w, fd, sub);
 	}
 	if (w->page == NULL)
 		return emit(w, NULL);
@@ -233,7 +273,7 @@ static int walk_entry(struct walk *w, int fd, size_t base, char *name)
 /* Everything at and below one directory; base is the length of its key, which w->key holds. */
 static int walk_dir(struct walk *w, int fd, size_t base)
 {
-	struct names ns = {0};
+	struct names ns = {.keep = w->page != NULL ? w->max + 1 : 16};
 	struct local_meta m;
 	int r = WALK_MORE;
 
@@ -244,9 +284,16 @@ static int walk_dir(struct walk *w, int fd, size_t base)
 		if (r != WALK_MORE)
 			return r;
 	}
-	r = read_names(w, fd, base, &ns);
-	for (size_t i = 0; i < ns.n && r == WALK_MORE; i++)
-		r = walk_entry(w, fd, base, ns.v[i]);
+	for (;;) {
+		r = read_names(w, fd, base, &ns);
+		for (size_t i = 0; i < ns.n && r == WALK_MORE; i++)
+			r = walk_entry(w, fd, base, ns.v[i]);
+		if (r != WALK_MORE || !ns.cut)
+			break;
+		r = names_next(&ns);
+		if (r < 0)
+			break;
+	}
 	names_done(&ns);
 	return r;
 }

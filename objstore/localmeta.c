@@ -61,7 +61,7 @@ int local_errno(struct objerr *err, int e, const char *what, const char *key)
 	}
 }
 
-/* --- times --------------------------------------------------------------------------------------------------------- */
+/* --- times -------------------------------------------------------------------------------------------------------- */
 
 static void format_time(char *out, size_t cap, const struct timespec *ts)
 {
@@ -117,7 +117,7 @@ void local_meta_set_mtime(int fd, const struct obj_headers *h)
 		(void)futimens(fd, ts);
 }
 
-/* --- headers as JSON ----------------------------------------------------------------------------------------------- */
+/* --- headers as JSON ---------------------------------------------------------------------------------------------- */
 
 static int value_to_json(const char *v, json_t **ret)
 {
@@ -176,7 +176,7 @@ int local_headers_from_json(const json_t *j, struct obj_headers *ret)
 	return 0;
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------------- */
+/* --- reading ------------------------------------------------------------------------------------------------------ */
 
 /* -ENODATA when there is none, or none that can be understood: then the file counts as put there by hand. */
 static int read_json(int fd, json_t **ret)
@@ -241,8 +241,8 @@ static int by_hand(bool want_headers, struct local_meta *m)
 	if (S_ISDIR(st->st_mode)) {
 		m->kind = LOCAL_MARKER;
 		m->mtime_s = st->st_mtim.tv_sec;
-		(void)snprintf(m->etag, sizeof(m->etag), "d%jx-%x-%x-%x", (uintmax_t)st->st_ino, st->st_mode, st->st_uid,
-			       st->st_gid);
+		(void)snprintf(m->etag, sizeof(m->etag), "d%jx-%x-%x-%x", (uintmax_t)st->st_ino, st->st_mode,
+			       st->st_uid, st->st_gid);
 	} else {
 		m->size = (uint64_t)st->st_size;
 		m->mtime_s = st->st_ctim.tv_sec;
@@ -373,7 +373,7 @@ int local_meta_at(int dirfd, const char *name, bool want_headers, struct local_m
 	return 0;
 }
 
-/* --- writing ------------------------------------------------------------------------------------------------------- */
+/* --- writing ------------------------------------------------------------------------------------------------------ */
 
 static int set_json(int fd, json_t *take_j, struct objerr *err)
 {
@@ -416,8 +416,8 @@ int local_meta_write(int fd, const struct obj_headers *h, size_t nparts, struct 
 		j = json_pack("{s:s,s:I,s:o}", "etag", etag, "put", (json_int_t)put_s, "headers", headers);
 		st.st_size = 0;
 	} else {
-		j = json_pack("{s:s,s:I,s:s,s:I,s:o}", "etag", etag, "size", (json_int_t)st.st_size, "mtime", mtime, "put",
-			      (json_int_t)put_s, "headers", headers);
+		j = json_pack("{s:s,s:I,s:s,s:I,s:o}", "etag", etag, "size", (json_int_t)st.st_size, "mtime", mtime,
+			      "put", (json_int_t)put_s, "headers", headers);
 	}
 	if (j == NULL)
 		return -ENOMEM; /* json_pack has dropped headers */

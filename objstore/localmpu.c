@@ -105,8 +105,8 @@ static int write_head(int dir, const char *key, const struct obj_headers *h)
 	if (r < 0)
 		return r;
 	str_add_pct(&k, key, strlen(key), true);
-	j = json_pack("{s:s,s:I,s:o}", "key", str_c(&k), "time", (json_int_t)(clock_real_ns() / NSEC_PER_SEC), "headers",
-		      headers);
+	j = json_pack("{s:s,s:I,s:o}", "key", str_c(&k), "time", (json_int_t)(clock_real_ns() / NSEC_PER_SEC),
+		      "headers", headers);
 	r = k.err;
 	str_free(&k);
 	text = j != NULL && r == 0 ? json_dumps(j, JSON_COMPACT) : NULL;

@@ -71,7 +71,7 @@ static int64_t now_s(void)
 	return clock_real_ns() / NSEC_PER_SEC;
 }
 
-/* --- objects, all under lock --------------------------------------------------------------------------------------- */
+/* --- objects, all under lock -------------------------------------------------------------------------------------- */
 
 static void object_free(struct mem_object *o)
 {
@@ -202,7 +202,7 @@ static int check_key(struct objreq *req, const char *key)
 	return 0;
 }
 
-/* --- reading ------------------------------------------------------------------------------------------------------- */
+/* --- reading ------------------------------------------------------------------------------------------------------ */
 
 static int do_get_locked(struct mem_bucket *b, struct objreq *req)
 {
@@ -295,7 +295,7 @@ static int do_list_locked(struct mem_bucket *b, struct objreq *req)
 	return r;
 }
 
-/* --- writing ------------------------------------------------------------------------------------------------------- */
+/* --- writing ------------------------------------------------------------------------------------------------------ */
 
 static int do_put_locked(struct mem_bucket *b, struct objreq *req)
 {
@@ -368,7 +368,7 @@ static int do_delete_locked(struct mem_bucket *b, struct objreq *req)
 	return 0;
 }
 
-/* --- multipart ----------------------------------------------------------------------------------------------------- */
+/* --- multipart ---------------------------------------------------------------------------------------------------- */
 
 static void upload_free(struct mem_upload *u)
 {
@@ -623,7 +623,7 @@ static int do_list_uploads_locked(struct mem_bucket *b, struct objreq *req)
 	return r;
 }
 
-/* --- the store ----------------------------------------------------------------------------------------------------- */
+/* --- the store ---------------------------------------------------------------------------------------------------- */
 
 static int run_locked(struct mem_bucket *b, struct objreq *req, uint64_t part_min)
 {

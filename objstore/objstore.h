@@ -22,7 +22,7 @@
  *   -ERANGE   range starts behind the end (416)            -ENAMETOOLONG  key too long
  *   -EINVAL   the store called the request malformed       -ENOSPC / -EDQUOT  full, quota
  *   -EBADMSG  reply not to be understood or body cut       -EIO      anything else
- *   -EKEYREJECTED TLS or CA failure                        -ENOTDIR / -EISDIR  file:// only: the directory cannot hold it
+ *   -EKEYREJECTED TLS or CA failure                        -ENOTDIR / -EISDIR  file:// only: a directory cannot hold it
  * req->err holds the words. -EAGAIN, timeouts and resets leave open whether a change happened: see maybe_done.
  */
 #ifndef LSVD_OBJSTORE_H
@@ -93,7 +93,7 @@ const char *obj_headers_get(const struct obj_headers *h, const char *name); /* N
 int must_check obj_headers_copy(struct obj_headers *dst, const struct obj_headers *src); /* dst replaced */
 void obj_headers_free(struct obj_headers *h); /* frees the contents; h is empty afterwards */
 bool obj_headers_equal(const struct obj_headers *a, const struct obj_headers *b); /* as sets */
-/* "name\0value\0..." both ways, for rows and journals. decode: -EBADMSG on anything malformed; h replaced on success. */
+/* "name\0value\0..." both ways, for rows and journals. decode: -EBADMSG when malformed; h replaced on success. */
 int must_check obj_headers_encode(const struct obj_headers *h, void **ret, size_t *ret_len);
 int must_check obj_headers_decode(const void *p, size_t len, struct obj_headers *h);
 
@@ -149,7 +149,7 @@ struct objreq {
 	const char *const *keys;
 	size_t nkeys;
 	const char *start_after, *token; /* LIST: whole key, only keys behind it; token wins. A prefix that is
-					  * start_after itself or holds it may be listed again: who pages by it skips it */
+					  * start_after itself or holds it may be listed again: who pages so skips it */
 	bool delimiter;			 /* LIST: roll up at '/' */
 	unsigned max_keys;		 /* LIST: 0 = 1000 */
 	const struct iovec *iov;	 /* body of PUT and PART; must not change until done */
@@ -272,8 +272,8 @@ int must_check store_s3_new(const char *bucket, const struct obj_open_opts *opts
 int must_check store_retry_new(struct objstore *take_inner, int64_t timeout_ns, unsigned seed, struct objstore **ret);
 int must_check store_trace_new(struct objstore *take_inner, struct objstore **ret);
 
-/* Typed helpers: fill, wait, answer. err and ret_etag (OBJ_ETAG_MAX bytes) may be NULL. obj_head() sets ret_req up in any
- * case: it holds the words of a failure, and the caller frees it by objreq_done(). */
+/* Typed helpers: fill, wait, answer. err and ret_etag (OBJ_ETAG_MAX bytes) may be NULL. obj_head() sets ret_req up in
+ * any case: it holds the words of a failure, and the caller frees it by objreq_done(). */
 int must_check obj_head(struct objstore *s, const char *key, struct objreq *ret_req);
 int must_check obj_put(struct objstore *s, const char *key, const void *p, size_t n, const char *if_match,
 		       bool only_new, const struct obj_headers *h, char *ret_etag, struct objerr *err);

@@ -2,10 +2,10 @@
 /*
  * probe.c - finds out what a store honours, by asking for things that it must refuse.
  *
- * A store that ignores a condition answers 200 and overwrites, so nothing is concluded from a 200 alone: each flag needs
- * the refusal (-ESTALE) where the condition is wrong and, where a store could refuse everything, success where it is
- * right. -ENOTSUP and -EINVAL (501, 400) mean "cannot". All keys lie below <prefix>.lsvd/probe/<random>/ and are removed
- * at the end, also after an error; no other key is ever named.
+ * A store that ignores a condition answers 200 and overwrites, so nothing is concluded from a 200 alone: each flag
+ * needs the refusal (-ESTALE) where the condition is wrong and, where a store could refuse everything, success where
+ * it is right. -ENOTSUP and -EINVAL (501, 400) mean "cannot". All keys lie below <prefix>.lsvd/probe/<random>/ and are
+ * removed at the end, also after an error; no other key is ever named.
  *
  * s3.c sends every condition that a request asks for; it is the callers above who ask obj_caps() first. That is why
  * this file can ask for what the flags do not promise yet.
@@ -138,8 +138,8 @@ static int probe_put_match(struct probe *p)
 	return r < 0 ? r : reset_a(p);
 }
 
-static int copy(struct probe *p, const char *from, const char *to, const char *src_match, const char *match, bool only_new,
-		bool *ret_refused)
+static int copy(struct probe *p, const char *from, const char *to, const char *src_match, const char *match,
+		bool only_new, bool *ret_refused)
 {
 	struct objreq req;
 	int r;
@@ -220,7 +220,7 @@ static int probe_delete(struct probe *p)
 	return r < 0 ? r : reset_a(p);
 }
 
-/* --- multipart ----------------------------------------------------------------------------------------------------- */
+/* --- multipart ---------------------------------------------------------------------------------------------------- */
 
 static int mpu_create(struct probe *p, const char *key)
 {
@@ -394,7 +394,9 @@ static int clean_up(struct probe *p, int r)
 
 static int run_probes(struct probe *p)
 {
-	int (*const step[])(struct probe *) = {probe_put_new, probe_put_match, probe_copy, probe_delete, probe_multipart};
+	int (*const step[])(struct probe *) = {
+		probe_put_new, probe_put_match, probe_copy, probe_delete, probe_multipart,
+	};
 	int r = reset_a(p);
 
 	for (size_t i = 0; i < ARRAY_SIZE(step) && r == 0; i++)

@@ -15,8 +15,8 @@
  * What is tried again: -EAGAIN, -ETIMEDOUT, -ECONNRESET, -ECONNREFUSED, -EHOSTUNREACH, and -EBADMSG of a read; with
  * jittered exponential delays until the request's deadline. Everything else is the answer.
  *
- * Ambiguity. A try is *unanswered* when it may have changed the bucket although it failed: time-out, reset, 5xx, a reply
- * that cannot be read. After an unanswered try of the same request
+ * Ambiguity. A try is *unanswered* when it may have changed the bucket although it failed: time-out, reset, 5xx, a
+ * reply that cannot be read. After an unanswered try of the same request
  *
  *   operation                      then says      means
  *   PUT, COPY, COMPLETE            -ESTALE        ours got there, or another's: HEAD, compare the nonce
@@ -24,14 +24,14 @@
  *   DELETE if_match                -ESTALE        HEAD: absent = ours; there = another's, made since
  *   any                            another error  failed with maybe_done
  *
- * Ceph RGW answers 500 for ever to a COMPLETE whose upload is gone. So after some of these a COMPLETE looks for its upload
- * in the list of uploads; one that is not there counts as -ENOENT.
+ * Ceph RGW answers 500 for ever to a COMPLETE whose upload is gone. So after some of these a COMPLETE looks for its
+ * upload in the list of uploads; one that is not there counts as -ENOENT.
  *
  * The nonce is 128 random bits that go with each conditional PUT as x-amz-meta-lsvd-put; it names this request and no
  * other, so equal means that what lies there is ours. An -ESTALE to a first try is never ours and never asked about. A
  * COPY that keeps the source's headers cannot carry one: its -ESTALE goes up with maybe_done.
- * MPU_CREATE is not idempotent: after an unanswered try there may be an upload that nobody knows. It cannot be told from
- * one of another node, so it stays for the bucket's lifecycle rule.
+ * MPU_CREATE is not idempotent: after an unanswered try there may be an upload that nobody knows. It cannot be told
+ * from one of another node, so it stays for the bucket's lifecycle rule.
  *
  * Slow-down. 503 and 429 concern everybody: a shared "not before" time moves on, doubling while such answers keep
  * coming in and halving again with successes; tries that are due earlier wait and come back spread out.
@@ -91,7 +91,7 @@ struct attempt {
 	struct objreq head; /* that HEAD, or the MPU_LIST */
 };
 
-/* --- randomness, delays -------------------------------------------------------------------------------------------- */
+/* --- randomness, delays ------------------------------------------------------------------------------------------- */
 
 static uint64_t random_locked(struct retry_store *rs)
 {
@@ -145,7 +145,7 @@ static void note_success(struct retry_store *rs)
 	mtx_unlock(&rs->lock);
 }
 
-/* --- tries --------------------------------------------------------------------------------------------------------- */
+/* --- tries -------------------------------------------------------------------------------------------------------- */
 
 static void attempt_done(struct objreq *req);
 
@@ -177,7 +177,7 @@ static int64_t due_locked(struct retry_store *rs, int64_t want_ns)
 	if (want_ns >= wall)
 		return want_ns;
 	/* Come back one after the other over half the wall's length, not all at once. */
-	return wall + (int64_t)(random_locked(rs) % (uint64_t)(SLOW_BASE_NS << (rs->slow_level > 0 ? rs->slow_level - 1 : 0)));
+	return wall + (int64_t)(random_locked(rs) % (uint64_t)(SLOW_BASE_NS << MAX(rs->slow_level, 1u) >> 1));
 }
 
 static void *timer_thread(void *arg)
@@ -206,7 +206,7 @@ static void *timer_thread(void *arg)
 	return NULL;
 }
 
-/* --- outcomes ------------------------------------------------------------------------------------------------------ */
+/* --- outcomes ----------------------------------------------------------------------------------------------------- */
 
 static void finish(struct attempt *a, int status)
 {
@@ -324,7 +324,7 @@ static void try_later(struct attempt *a)
 	}
 }
 
-/* --- asking who did it --------------------------------------------------------------------------------------------- */
+/* --- asking who did it -------------------------------------------------------------------------------------------- */
 
 static void take_head_as_answer(struct attempt *a)
 {
@@ -435,7 +435,7 @@ static void attempt_done(struct objreq *req)
 		finish(a, req->status);
 }
 
-/* --- the store ----------------------------------------------------------------------------------------------------- */
+/* --- the store ---------------------------------------------------------------------------------------------------- */
 
 static bool wants_nonce(const struct objreq *req)
 {

@@ -258,8 +258,6 @@ static void count(struct s3_call *c, enum obj_op op, int status)
 		st->errors[op]++;
 	st->bytes_in += c->h.wire_in;
 	st->bytes_out += c->h.wire_out;
-	if (c->h.code == 503 || c->h.code == 429)
-		st->slowdowns++;
 }
 
 static enum obj_op wire_op(const struct s3_call *c)

@@ -220,10 +220,10 @@ int s3_map_error(struct s3_call *c, int http, const struct s3_error *e)
 void s3_say_network(struct s3_call *c, int status)
 {
 	struct objreq *req = c->req;
-	char buf[100];
+	char buf[64];
 
 	if (req->err.msg[0] == '\0' && c->h.msg[0] != '\0')
-		objerr_set(&req->err, "%s %s: %.140s", obj_op_name[req->op],
+		objerr_set(&req->err, "%s %s: %.180s", obj_op_name[req->op],
 			   s3_shown(c->key != NULL ? c->key : req->key, buf, sizeof(buf)), c->h.msg);
 	if (obj_op_writes(req->op) && c->h.sent)
 		req->maybe_done = true;

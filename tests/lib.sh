@@ -10,6 +10,10 @@
 
 set -eEu -o pipefail
 shopt -s inherit_errexit
+# every command with its time goes to $T/trace: run shows the end of it when a test does not end
+exec 8>"$T/trace"
+BASH_XTRACEFD=8 PS4='+${EPOCHREALTIME:5:9} ${BASH_SOURCE[0]##*/}:$LINENO: '
+set -x
 BACKEND=${BACKEND:-file}
 SEED=${SEED:-1}
 LSVDFS=${LSVDFS:-$top_builddir/lsvdfs}
@@ -26,17 +30,24 @@ ulimit -c 0
 # --- ends ---
 
 cleanups=()
+declare -A daemon=()
 on_exit() { cleanups+=("$*"); }
 cleanup() {
 	local rc=$? i
 	trap - EXIT ERR
 	set +eE
+	# away from the mounts and without their daemons, before the servers go: nothing may wait for a server that is gone
+	cd /
+	for i in "${!daemon[@]}"; do
+		kill -9 "${daemon[$i]}"
+		umount -l "$T/$i"
+	done >>"$T/cleanup.log" 2>&1
 	for ((i = ${#cleanups[@]} - 1; i >= 0; i--)); do eval "${cleanups[i]}"; done >>"$T/cleanup.log" 2>&1
 	[ $rc = 0 ] || [ $rc = 77 ] || echo "seed $SEED backend $BACKEND"
 	exit $rc
 }
 trap cleanup EXIT
-trap 'echo "FAILED: ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND" >&2; for i in "${!BASH_LINENO[@]}"; do
+trap '{ set +x; } 2>/dev/null; echo "FAILED: ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND" >&2; for i in "${!BASH_LINENO[@]}"; do
 	[ "${BASH_LINENO[i]}" -gt 0 ] && echo "   from ${BASH_SOURCE[i+1]##*/}:${BASH_LINENO[i]}" >&2; done' ERR
 
 fail() { echo "FAILED: ${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]}: $*" >&2; exit 1; }
@@ -210,21 +221,28 @@ obj_keys() { # [PREFIX]: files only, .lsvd too
 }
 
 # Nothing of ours may stay: uploads under way, keys below .lsvd but the root's metadata (and the lock files of file://).
+# "orphans": an upload whose CREATE was under way when the daemon was killed, or whose id never came back, nobody can know
+# of; it has no parts.
 check_bucket_clean() {
-	local left
+	local left key id
 	left=$(obj_keys | grep -E '(^|/)\.lsvd/' | grep -vE '^\.lsvd/(root|lock/..)$') || true
 	[ -z "$left" ] || fail "left in the bucket: $left"
 	if [ "$BACKEND" = file ]; then
 		left=$(find "$T/bucket" \( -name '*.tmp' -o -name '.lsvd-*' -o -name '.tmp*' \) | head -n 5)
 	else
 		left=$(s3 uploads)
+		[ "${1:-}" != orphans ] || while IFS=$'\t' read -r key id; do
+			[ -n "$id" ] && [ -z "$(s3 parts "$key" "$id")" ] || continue
+			note "an upload of $key without parts, which nobody knows of"
+			s3 abort "$key" "$id" >/dev/null
+			left=$(s3 uploads)
+		done <<<"$left"
 	fi
 	[ -z "$left" ] || fail "left in the bucket (uploads): $left"
 }
 
 # --- mounts ---
 
-declare -A daemon=()
 MOUNT_OPTS=${MOUNT_OPTS:-}
 # mount_lsvdfs NAME [OPTIONS]: $SOURCE at $T/NAME, state and cache in $T/NAME.state and .cache (kept from mount to mount)
 mount_lsvdfs() {
@@ -275,7 +293,7 @@ settle() { sleep 1.1; }
 finish() {
 	local name f
 	for name in "${!daemon[@]}"; do umount_lsvdfs "$name"; done
-	[ -z "$SOURCE" ] || [ "${1:-}" = dirty ] || check_bucket_clean
+	[ -z "$SOURCE" ] || check_bucket_clean "${1:-}"
 	for f in "$T"/*.san.*; do
 		[ ! -s "$f" ] || fail "sanitizer: $(head -n 30 "$f")"
 	done

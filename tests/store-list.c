@@ -54,14 +54,16 @@ void assert_list(const char *p, bool delimiter, unsigned max, const char *start_
 	char *got = list_all(p, delimiter, max, start_after, &pages);
 
 	if (strcmp(got, want) != 0)
-		fail_msg("list %s max %u after %s:\n got %s\nwant %s", p, max, start_after != NULL ? start_after : "", got,
-			 want);
+		fail_msg("list %s max %u after %s:\n got %s\nwant %s", p, max, start_after != NULL ? start_after : "",
+			 got, want);
 	free(got);
 }
 
 void test_list(void **state)
 {
-	static const char *const keys[] = {"l/a", "l/a.b", "l/b!", "l/b/1", "l/b/2", "l/b/c/3", "l/b0", "l/c/x", "l/z", "lz"};
+	static const char *const keys[] = {
+		"l/a", "l/a.b", "l/b!", "l/b/1", "l/b/2", "l/b/c/3", "l/b0", "l/c/x", "l/z", "lz",
+	};
 	char all[] = "l/a|l/a.b|l/b!|l/b/1|l/b/2|l/b/c/3|l/b0|l/c/x|l/z";
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)

@@ -244,16 +244,20 @@ void test_nonce(void **state)
 	assert_int_equal(obj_do(s, &req), 0);
 	objreq_done(&req);
 	assert_int_equal(obj_head(s, K("n"), &req), 0);
-	assert_string_equal(obj_headers_get(&req.ret_headers, "x-amz-meta-lsvd-put"), "00112233445566778899aabbccddeeff");
+	assert_string_equal(obj_headers_get(&req.ret_headers, "x-amz-meta-lsvd-put"),
+			    "00112233445566778899aabbccddeeff");
 	objreq_done(&req);
 }
 
 void test_odd_keys(void **state)
 {
 	static const char *const odd[] = {
-		"sp ace", "pl+us", "per%cent", "%2F", "a&b=c?d#e", "q\"uo'te", "semi;colon:", "ba\\ck", "<tag>", "tilde~!*()",
-		"NFC\xc3\xa9", "NFDe\xcc\x81", "\xe6\xbc\xa2\xe5\xad\x97", "\xf0\x9f\x98\x80", "trailing.", "trailing..",
-		"...", " leading", "trailing ", "-dash", "UPPER", "upper", "ctl\x01\x1f", "tab\there", "nl\nhere", "del\x7f",
+		"sp ace", "pl+us", "per%cent", "%2F", "a&b=c?d#e", "q\"uo'te", "semi;colon:", "ba\\ck", "<tag>",
+		"tilde~!*()",
+		"NFC\xc3\xa9", "NFDe\xcc\x81", "\xe6\xbc\xa2\xe5\xad\x97", "\xf0\x9f\x98\x80", "trailing.",
+		"trailing..",
+		"...", " leading", "trailing ", "-dash", "UPPER", "upper", "ctl\x01\x1f", "tab\there", "nl\nhere",
+		"del\x7f",
 		"@at,comma", "$dollar{}[]^`|",
 	};
 	char body[16];

@@ -24,7 +24,8 @@ losers = 0
 open(f'{A}/f', 'w').close()
 while not os.path.exists(f'{B}/f'): pass
 for i in range(int(os.environ['ROUNDS'])):
-    n = 12_000_000 if i % 3 == 2 else r.randrange(2, 20000)
+    # a store whose Complete takes no condition (Ceph) decides large files by check-then-complete: `probe` names the window
+    n = 12_000_000 if i % 3 == 2 and os.environ['BACKEND'] != 'rgw' else r.randrange(2, 20000)
     open(f'{A}/f', 'w').write(f'start {i}'); assert open(f'{B}/f').read() == f'start {i}'
     d = {A: b'A%07d' % i * (n // 8 + 1), B: b'B%07d' % i * (n // 8 + 1)}
     out, barrier = {A: [], B: []}, threading.Barrier(2)

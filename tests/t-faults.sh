@@ -19,7 +19,7 @@ f = os.open('big', os.O_RDWR); os.pwrite(f, b'EDIT', 6000000); os.fsync(f); os.c
 b = bytearray(big); b[6000000:6000004] = b'EDIT'
 os.rename('big', 'large'); assert open('large', 'rb').read() == b
 os.mkdir('sub'); open('sub/x', 'w').write('x'); os.rename('sub', 'sub2')
-assert sorted(os.listdir('.')) == ['f0', 'g1', 'f3', 'large', 's', 'sub2'] or sorted(os.listdir('.')) == sorted(['f0', 'g1', 'f3', 'large', 's', 'sub2']), os.listdir('.')
+assert sorted(os.listdir('.')) == sorted(['f0', 'g1', 'f3', 'large', 's', 'sub2']), os.listdir('.')
 assert open('s').read() == 'text 1' and open('f3').read() == 'text 2' and open('sub2/x').read() == 'x'
 assert os.stat('g1').st_mode & 0o777 == 0o600
 for n in ('f0', 'f3', 'large', 'g1', 's', 'sub2/x'): os.unlink(n)
@@ -30,9 +30,13 @@ run nothing
 seedmod=$((SEED % 3))
 for act in "status status=503" "status status=500" "status-after status=500" reset lost "body-error" "body-error-after"; do
 	for every in 3 $((5 + seedmod)); do
-		op=; case $act in body-error*) op=op=COPY,COMPLETE,MPU_COPY_PART ;; esac
-		[ -z "$op" ] || [ "$every" = 3 ] || continue
-		[ -z "$op" ] || every=2
+		op=
+		case $act in
+		body-error*) op=op=COPY,COMPLETE,MPU_COPY_PART ;;
+		esac
+		case $act in body-error*) [ "$every" = 3 ] || continue; every=2 ;; esac
+		# a 503 slows the whole mount down, the next one more: two of them show all there is to see
+		case $act in *status=503) op=count=2 ;; esac
 		front_ctl rule r act=$act every=$every $op
 		run "$act every $every"
 		note "$act every $every: $(front_ctl hits r) faults"
@@ -71,4 +75,4 @@ front_ctl latency 20 10
 front_ctl bw 20000000
 run slow
 front_ctl clear
-finish
+finish orphans

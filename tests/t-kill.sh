@@ -66,4 +66,4 @@ wait $holder 2>/dev/null || true
 mount_lsvdfs a
 [ ! -e "$T/a/open" ] || fail "an unfinished file was published"
 eq "$(status a spool.parked)" $((parked + 1)) "parked"
-finish
+finish orphans

@@ -41,6 +41,15 @@ diff want got
 # nothing is copied a second time
 rsync -a --delete --itemize-changes --omit-dir-times tree/ a/ >changes
 eq "$(grep -cv '^\.d' changes || true)" 0 "what rsync copied again: $(head -n 3 changes)"
+# a later mount knows the store as well as the first did: it replaces what it finds
+echo 1 >a/again
+umount_lsvdfs a
+mount_lsvdfs a
+echo 2 >a/again
+chmod 600 a/again
+eq "$(cat a/again)" 2
+eq "$(status a spool.parked)" 0 parked
+rm a/again
 # read only
 umount_lsvdfs a
 mount_lsvdfs a ro

@@ -29,15 +29,24 @@ costs "open and read 64 KiB" 1
 cat "$T/a/there" | cmp - "$T/64k"
 eq "$(front_count 304)" 1 "the second read is answered by 304"
 costs "open and read it again" 1
-sleep 1.1
+sleep 2.5 # what was learnt within 2 s of its LastModified is asked for once more
+ls -l "$T/a" >/dev/null # the directory was listed just before, as the table of requests says
+front_reset
 chmod 600 "$T/a/there"
 costs "chmod" 2
 sleep 1.1
+ls -l "$T/a" >/dev/null
+front_reset
 chmod 640 "$T/a/new"
-touch -d 2001-01-01 "$T/a/new"
-costs "chmod and touch together" 2
-mv "$T/a/new" "$T/a/newer"
+py -c 'import os,sys; os.utime(sys.argv[1], (0, 0))' "$T/a/new" # touch(1) would open it
+costs "chmod and utimens together" 2
+py -c 'import os,sys; os.rename(*sys.argv[1:])' "$T/a/new" "$T/a/newer"
 costs "rename of a small file" "$([ "$BACKEND" = aws ] && echo 2 || echo 3)"
+# mv(1) asks for NOREPLACE: where COPY takes no condition the bytes go over by a conditional PUT
+mv "$T/a/newer" "$T/a/newest"
+costs "rename without replacing" "$([ "$BACKEND" = aws ] && echo 2 || echo 4)"
+mv "$T/a/newest" "$T/a/newer"
+front_reset
 rm "$T/a/newer"
 costs "unlink" "$([ "$BACKEND" = aws ] && echo 1 || echo 2)"
 echo x >"$T/src"

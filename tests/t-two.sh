@@ -69,7 +69,7 @@ def known(n):  # a name that is new to B is seen within attr_timeout; then the r
 for n in 'sewrox': known(n)
 for n, f in (('sizes', sizes), ('equal size', equal), ('in turn', swap), ('renamed over', renamed), ('open and mapped', old_open)):
     section(n, f)
-rounds = min(rounds, 50); section('removed', removed)
+rounds = min(rounds // 2, 50); section('removed', removed)
 section('new names', new_name)
 P
 # attributes: at most attr_timeout old

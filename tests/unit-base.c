@@ -17,7 +17,7 @@
 #include "objstore/base/table.h"
 #include <cmocka.h>
 
-/* --- base, str ----------------------------------------------------------------------------------------------------- */
+/* --- base, str ---------------------------------------------------------------------------------------------------- */
 
 static void test_io(void **state)
 {
@@ -145,7 +145,8 @@ static void test_utf8(void **state)
 	} t[] = {
 		{"", true},	       {"plain", true},		  {"\xc3\xa9", true},	     {"\xe2\x82\xac", true},
 		{"\xf0\x9f\x98\x80", true}, {"\xf4\x8f\xbf\xbf", true}, {"\xc3", false},	     {"\x80", false},
-		{"\xc0\xaf", false},   {"\xe0\x80\xaf", false},	  {"\xed\xa0\x80", false},   {"\xf4\x90\x80\x80", false},
+		{"\xc0\xaf", false},   {"\xe0\x80\xaf", false},
+		{"\xed\xa0\x80", false},   {"\xf4\x90\x80\x80", false},
 		{"\xf5\x80\x80\x80", false}, {"\xff", false},	  {"\xe2\x82", false},	     {"\xe2\x28\xa1", false},
 		{"a\xc3\xa9z", true},  {"a\xc3z", false},	  {"\xf0\x8f\xbf\xbf", false}, {"\xee\x80\x80", true},
 	};
@@ -169,7 +170,7 @@ static void test_str_small(void **state)
 	assert_false(str_has_suffix("c", "bc"));
 }
 
-/* --- crc, clock, log ----------------------------------------------------------------------------------------------- */
+/* --- crc, clock, log ---------------------------------------------------------------------------------------------- */
 
 static void test_crc32c(void **state)
 {
@@ -291,7 +292,7 @@ static void test_log(void **state)
 	clock_replace(NULL, NULL);
 }
 
-/* --- table --------------------------------------------------------------------------------------------------------- */
+/* --- table -------------------------------------------------------------------------------------------------------- */
 
 struct item {
 	struct hnode h;
@@ -346,7 +347,7 @@ static void test_table(void **state)
 	assert_true(hash_bytes("12345678", 8, 1) == hash_bytes("12345678", 8, 1));
 }
 
-/* --- locks --------------------------------------------------------------------------------------------------------- */
+/* --- locks -------------------------------------------------------------------------------------------------------- */
 
 static void test_lock_order(void **state)
 {
@@ -388,7 +389,7 @@ static void test_lock_order(void **state)
 	mtx_destroy(&b);
 }
 
-/* --- pool, budget -------------------------------------------------------------------------------------------------- */
+/* --- pool, budget ------------------------------------------------------------------------------------------------- */
 
 struct cjob {
 	struct job j;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-local.c - what is particular to file://: the tree that ls shows, files put there by hand, links, directories that
- * come and go, leftovers of a crash, several processes on one directory.
+ * unit-local.c - what is particular to file://: the tree that ls shows, files put there by hand, links, directories
+ * that come and go, leftovers of a crash, several processes on one directory.
  */
 #include "config.h"
 #include <setjmp.h>
@@ -133,7 +133,7 @@ static unsigned files_in(const char *name)
 	return n;
 }
 
-/* --- the tree ------------------------------------------------------------------------------------------------------ */
+/* --- the tree ----------------------------------------------------------------------------------------------------- */
 
 static void test_tree(void **state)
 {
@@ -187,7 +187,8 @@ static void test_refusals(void **state)
 	static const struct {
 		const char *key;
 		int r;
-	} t[] = {{"", -EINVAL},	       {"/a", -EINVAL},	     {"a//b", -EINVAL},	   {"./a", -EINVAL},	  {"a/..", -EINVAL},
+	} t[] = {{"", -EINVAL},	       {"/a", -EINVAL},	     {"a//b", -EINVAL},	   {"./a", -EINVAL},
+		 {"a/..", -EINVAL},
 		 {"a/../../b", -EINVAL}, {"/", -EINVAL},     {".lsvd/tmp/x", -EACCES}, {".lsvd/mpu", -EACCES},
 		 {".lsvd/lock/00", -EACCES}, {"f/x", -ENOTDIR}, {"f/", -ENOTDIR},  {"d", -EISDIR}};
 	struct objstore *other;
@@ -219,12 +220,12 @@ static void test_refusals(void **state)
 	assert_non_null(strstr(err.msg, "extended attributes"));
 }
 
-/* --- by hand ------------------------------------------------------------------------------------------------------- */
+/* --- by hand ------------------------------------------------------------------------------------------------------ */
 
 static void test_by_hand(void **state)
 {
 	char etag[OBJ_ETAG_MAX], want[64];
-	struct timespec ts[2] = {{.tv_sec = 1234567890, .tv_nsec = 123456789}, {.tv_sec = 1234567890, .tv_nsec = 123456789}};
+	struct timespec ts[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1234567890, .tv_nsec = 123456789}};
 	struct objreq req;
 
 	write_file("hand", "by hand");
@@ -375,7 +376,7 @@ static void test_special(void **state)
 	assert_true(exists("fifo"));
 }
 
-/* --- directories --------------------------------------------------------------------------------------------------- */
+/* --- directories -------------------------------------------------------------------------------------------------- */
 
 static void test_directories(void **state)
 {
@@ -424,7 +425,39 @@ static void test_directories(void **state)
 	assert_false(exists("m"));
 }
 
-/* --- crashes, processes -------------------------------------------------------------------------------------------- */
+/* More names that are no keys than a page keeps: the directory is read on behind them. */
+static void test_list_reads_on(void **state)
+{
+	char name[32];
+
+	for (unsigned i = 0; i < 60; i++) {
+		(void)snprintf(name, sizeof(name), "dir/e%02u/f", i);
+		assert_int_equal(put(name, "", NULL), 0);
+		assert_int_equal(unlink(P(name)), 0); /* by hand: an empty directory stays */
+	}
+	assert_int_equal(put("dir/z", "", NULL), 0);
+	for (unsigned max = 1; max < 4; max++) {
+		struct objreq req;
+
+		objreq_init(&req, OBJ_LIST, "");
+		req.delimiter = true;
+		req.max_keys = max;
+		assert_int_equal(obj_do(s, &req), 0);
+		assert_int_equal(req.listing->n, 1);
+		assert_string_equal(req.listing->v[0].key, "dir/");
+		assert_false(req.listing->truncated);
+		objreq_done(&req);
+		objreq_init(&req, OBJ_LIST, "dir/");
+		req.delimiter = max % 2;
+		req.max_keys = max;
+		assert_int_equal(obj_do(s, &req), 0);
+		assert_int_equal(req.listing->n, 1);
+		assert_string_equal(req.listing->v[0].key, "dir/z");
+		objreq_done(&req);
+	}
+}
+
+/* --- crashes, processes ------------------------------------------------------------------------------------------- */
 
 static void test_leftovers(void **state)
 {
@@ -553,7 +586,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_tree),	    T(test_opens_read_only), T(test_refusals),	 T(test_by_hand),
 		T(test_ours_edited), T(test_links),	     T(test_special),	 T(test_directories),
-		T(test_leftovers),  T(test_processes),	     T(test_old_version_stays_readable),
+		T(test_list_reads_on), T(test_leftovers),  T(test_processes),	     T(test_old_version_stays_readable),
 		T(test_too_many_headers),
 	};
 

@@ -80,8 +80,8 @@ void entry_done(struct entry *e)
 	obj_headers_free(&e->headers);
 }
 
-static void done(void *arg, const char *dir, const char *name, bool is_dir, int status, const struct version *base, const struct version *v,
-		 const struct version *found, const struct obj_headers *h)
+static void done(void *arg, const char *dir, const char *name, bool is_dir, int status, const struct version *base,
+		 const struct version *v, const struct version *found, const struct obj_headers *h)
 {
 	pthread_mutex_lock(&T.lock);
 	if (status == 0) {

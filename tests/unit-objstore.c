@@ -10,7 +10,7 @@
 #include "objstore/store-private.h"
 #include <cmocka.h>
 
-/* --- headers ------------------------------------------------------------------------------------------------------- */
+/* --- headers ------------------------------------------------------------------------------------------------------ */
 
 static void test_headers(void **state)
 {
@@ -77,7 +77,7 @@ static void test_headers_code(void **state)
 	obj_headers_free(&b);
 }
 
-/* --- pages, requests ----------------------------------------------------------------------------------------------- */
+/* --- pages, requests ---------------------------------------------------------------------------------------------- */
 
 static void test_page(void **state)
 {
@@ -145,7 +145,7 @@ static void test_trace(void **state)
 	obj_close(NULL);
 }
 
-/* --- URLs ---------------------------------------------------------------------------------------------------------- */
+/* --- URLs --------------------------------------------------------------------------------------------------------- */
 
 static void test_url(void **state)
 {
@@ -206,7 +206,7 @@ static void test_url(void **state)
 	assert_int_equal(obj_url_parse(big, &u, &err), -EINVAL);
 }
 
-/* --- the probe ----------------------------------------------------------------------------------------------------- */
+/* --- the probe ---------------------------------------------------------------------------------------------------- */
 
 /* A store that honours only some conditions, or knows only some operations: what lacks is ignored or -ENOTSUP. */
 struct liar {
@@ -224,7 +224,8 @@ static unsigned needed(const struct objreq *req)
 	case OBJ_PUT:
 		return req->if_match != NULL ? OBJ_CAP_PUT_MATCH : req->if_none_match_any ? OBJ_CAP_PUT_NEW : 0;
 	case OBJ_COPY:
-		return OBJ_CAP_COPY | (cond ? OBJ_CAP_COPY_DST : 0) | (req->src_if_match != NULL ? OBJ_CAP_COPY_SRC : 0);
+		return OBJ_CAP_COPY | (cond ? OBJ_CAP_COPY_DST : 0) |
+		       (req->src_if_match != NULL ? OBJ_CAP_COPY_SRC : 0);
 	case OBJ_DELETE:
 		return req->if_match != NULL ? OBJ_CAP_DELETE_COND : 0;
 	case OBJ_DELETE_MANY:

@@ -110,8 +110,9 @@ static void test_noise_and_kernel(void **state)
 {
 	struct options o;
 
-	good(&o, "defaults,_netdev,noauto,nofail,user,x-systemd.automount,x-systemd.idle-timeout=60,X-foo,comment=hi there,"
-		 "nosuid,noexec,noatime,context=\"a:b:c\",user=joe,relatime");
+	good(&o,
+	     "defaults,_netdev,noauto,nofail,user,x-systemd.automount,x-systemd.idle-timeout=60,X-foo,comment=hi there,"
+	     "nosuid,noexec,noatime,context=\"a:b:c\",user=joe,relatime");
 	assert_string_equal(str_c(&o.kernel), "nosuid,noexec,noatime,context=\"a:b:c\"");
 	options_done(&o);
 }
@@ -253,16 +254,16 @@ static void test_manual_is_complete(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_values),
-		cmocka_unit_test(test_last_wins_and_escapes),
-		cmocka_unit_test(test_noise_and_kernel),
-		cmocka_unit_test(test_bad),
-		cmocka_unit_test(test_sloppy),
-		cmocka_unit_test(test_finish),
-		cmocka_unit_test(test_passwd_file_mode),
-		cmocka_unit_test(test_directories),
-		cmocka_unit_test(test_manual_is_complete),
+	    cmocka_unit_test(test_defaults),
+	    cmocka_unit_test(test_values),
+	    cmocka_unit_test(test_last_wins_and_escapes),
+	    cmocka_unit_test(test_noise_and_kernel),
+	    cmocka_unit_test(test_bad),
+	    cmocka_unit_test(test_sloppy),
+	    cmocka_unit_test(test_finish),
+	    cmocka_unit_test(test_passwd_file_mode),
+	    cmocka_unit_test(test_directories),
+	    cmocka_unit_test(test_manual_is_complete),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

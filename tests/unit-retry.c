@@ -74,7 +74,7 @@ static int put_other(struct fx *f, const char *key, const char *body)
 	return obj_put(f->mem, key, body, strlen(body), NULL, false, NULL, NULL, NULL);
 }
 
-/* --- plain tries --------------------------------------------------------------------------------------------------- */
+/* --- plain tries -------------------------------------------------------------------------------------------------- */
 
 static void test_read_again(void **state)
 {
@@ -214,7 +214,7 @@ static void test_slow_down(void **state)
 	step_ns = 20 * NSEC_PER_MSEC;
 }
 
-/* --- whose success ------------------------------------------------------------------------------------------------- */
+/* --- whose success ------------------------------------------------------------------------------------------------ */
 
 static void test_own_create(void **state)
 {
@@ -393,7 +393,7 @@ static void test_delete(void **state)
 	assert_body(f, "k", "other");
 }
 
-/* --- multipart ----------------------------------------------------------------------------------------------------- */
+/* --- multipart ---------------------------------------------------------------------------------------------------- */
 
 static void upload(struct fx *f, const char *key, struct objreq *create, struct obj_part *part)
 {
@@ -505,7 +505,7 @@ static void test_complete_500_later(void **state)
 	objreq_done(&create);
 }
 
-/* --- the storm ----------------------------------------------------------------------------------------------------- */
+/* --- the storm ---------------------------------------------------------------------------------------------------- */
 
 /*
  * One counter object, several writers, each "GET, add 1, PUT If-Match" over a store that loses one reply in three. The
@@ -576,8 +576,8 @@ static void test_storm(void **state)
 	}
 	faultstore_odds(f->fault, FAULT_BEFORE, 0);
 	faultstore_odds(f->fault, FAULT_AFTER, 0);
-	/* A success that another built upon before we asked is reported as lost, with maybe_done: the object may be ahead of
-	 * the acknowledgements by those, never behind. */
+	/* A success that another built upon before we asked is reported as lost, with maybe_done: the object may be
+	 * ahead of the acknowledgements by those, never behind. */
 	char buf[16] = "";
 	struct objreq req;
 

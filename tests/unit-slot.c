@@ -33,7 +33,7 @@ static int teardown(void **state)
 static char *identity(const char *endpoint, const char *bucket, const char *prefix)
 {
 	char b[64], p[64], *id;
-	struct obj_url u = { .kind = OBJ_URL_S3, .bucket = b, .prefix = p };
+	struct obj_url u = {.kind = OBJ_URL_S3, .bucket = b, .prefix = p};
 
 	snprintf(b, sizeof(b), "%s", bucket);
 	snprintf(p, sizeof(p), "%s", prefix);
@@ -97,8 +97,8 @@ static void test_directory_names(void **state)
 static void test_two_mounts_two_slots(void **state)
 {
 	char *id = identity(NULL, "b", "");
-	struct slot a = { .lock_fd = -1 }, b = { .lock_fd = -1 }, c = { .lock_fd = -1 };
-	struct objerr err = { 0 };
+	struct slot a = {.lock_fd = -1}, b = {.lock_fd = -1}, c = {.lock_fd = -1};
+	struct objerr err = {0};
 	unsigned *v;
 	size_t n;
 
@@ -126,8 +126,8 @@ static void test_two_mounts_two_slots(void **state)
 static void test_kill_unlocks(void **state)
 {
 	char *id = identity(NULL, "b", "");
-	struct slot s = { .lock_fd = -1 };
-	struct objerr err = { 0 };
+	struct slot s = {.lock_fd = -1};
+	struct objerr err = {0};
 	int ready[2], status;
 	pid_t pid;
 	char c;
@@ -154,8 +154,8 @@ static void test_kill_unlocks(void **state)
 static void test_version(void **state)
 {
 	char *id = identity(NULL, "b", ""), path[100];
-	struct slot s = { .lock_fd = -1 };
-	struct objerr err = { 0 };
+	struct slot s = {.lock_fd = -1};
+	struct objerr err = {0};
 
 	assert_int_equal(slot_take(base, id, &s, &err), 0);
 	slot_release(&s);
@@ -176,8 +176,8 @@ static void test_version(void **state)
 static void test_foreign_identity_refused(void **state)
 {
 	char *id = identity(NULL, "b", ""), *dir, path[4200];
-	struct slot s = { .lock_fd = -1 };
-	struct objerr err = { 0 };
+	struct slot s = {.lock_fd = -1};
+	struct objerr err = {0};
 
 	assert_int_equal(slot_take(base, id, &s, &err), 0);
 	slot_release(&s);
@@ -206,8 +206,8 @@ static void test_strangers(void **state)
 {
 	char *mine = identity("http://a", "b", ""), *other = identity("http://a.example", "b", ""),
 	     *elsewhere = identity("http://a", "b2", ""), path[4200];
-	struct slot s = { .lock_fd = -1 };
-	struct objerr err = { 0 };
+	struct slot s = {.lock_fd = -1};
+	struct objerr err = {0};
 
 	assert_int_equal(slot_take(base, other, &s, &err), 0);
 	snprintf(path, sizeof(path), "%s/spool", s.path);
@@ -236,8 +236,8 @@ static void test_volatile(void **state)
 static void test_errors(void **state)
 {
 	char *id = identity(NULL, "b", ""), path[100];
-	struct slot s = { .lock_fd = -1 };
-	struct objerr err = { 0 };
+	struct slot s = {.lock_fd = -1};
+	struct objerr err = {0};
 
 	snprintf(path, sizeof(path), "%s/file", base);
 	put_file(path, "");
@@ -250,11 +250,15 @@ int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_identity),     cmocka_unit_test(test_directory_names),
-		T(test_two_mounts_two_slots),	     T(test_kill_unlocks),
-		T(test_version),		     T(test_foreign_identity_refused),
-		T(test_strangers),		     cmocka_unit_test(test_volatile),
-		T(test_errors),
+	    cmocka_unit_test(test_identity),
+	    cmocka_unit_test(test_directory_names),
+	    T(test_two_mounts_two_slots),
+	    T(test_kill_unlocks),
+	    T(test_version),
+	    T(test_foreign_identity_refused),
+	    T(test_strangers),
+	    cmocka_unit_test(test_volatile),
+	    T(test_errors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -869,13 +869,13 @@ static void test_move(void **state)
 	env_put(&e, "p/x/b", "target", 6, &w);
 	f = new_file(&e, "a", &v, false);
 	assert_int_equal(spfile_write(f, "A", 1, 1), 0);
-	assert_int_equal(spfile_move(f, "x/", "b", &w), 0);
+	assert_int_equal(spfile_move(f, "x/", "b", &w, false), 0);
 	commit_ok(f);
 	expect_object(&e, "p/x/b", "0A23456789", 10);
 	expect_object(&e, "p/d/a", "0123456789", 10);
 	/* clean, its object was copied: nothing to send, the copy is the base */
 	env_put(&e, "p/x/c", "0A23456789", 10, &w);
-	assert_int_equal(spfile_move(f, "x/", "c", &w), 0);
+	assert_int_equal(spfile_move(f, "x/", "c", &w, false), 0);
 	assert_false(spfile_dirty(f));
 	assert_int_equal(spfile_write(f, "C", 1, 3), 0);
 	c = commit_ok(f);
@@ -885,7 +885,7 @@ static void test_move(void **state)
 	v = c.v;
 	assert_int_equal(spfile_new(e.s, "x/", "c", 1, &v, &e.h, false, &f), 0);
 	env_put(&e, "p/x/d", "other", 5, &w);
-	assert_int_equal(spfile_move(f, "x/", "d", &w), 0);
+	assert_int_equal(spfile_move(f, "x/", "d", &w, false), 0);
 	spfile_force_dirty(f);
 	assert_true(spfile_dirty(f));
 	assert_int_equal(spfile_read(f, buf, 16, 0, NULL), 10);
@@ -962,6 +962,33 @@ static void test_base_changes_its_metadata(void **state)
 	free(got);
 }
 
+/* Unlinked while open: goes on locally, never appears, leaves nothing, also when nobody comes back. */
+static void test_nameless(void **state)
+{
+	struct spool_recovery n;
+	struct version v;
+	struct env e;
+	struct spfile *f;
+	char buf[8];
+
+	env_init(&e);
+	env_put(&e, "p/d/a", "01234", 5, &v);
+	f = new_file(&e, "a", &v, false);
+	assert_int_equal(spfile_read(f, buf, 8, 0, NULL), 5);
+	assert_int_equal(spfile_write(f, "X", 1, 2), 0);
+	assert_int_equal(spfile_nameless(f), 0);
+	assert_int_equal(spfile_write(f, "Y", 1, 3), 0);
+	assert_int_equal(spfile_read(f, buf, 8, 0, NULL), 5);
+	assert_memory_equal(buf, "01XY4", 5);
+	spfile_free(f); /* as a crash: its files stay */
+	assert_int_equal(count_files(e.spool_dir, ".journal"), 1);
+	assert_int_equal(spool_recover(e.s, &n, NULL, NULL), 0);
+	assert_int_equal(n.parked + n.uploaded + n.already + n.failed, 0);
+	assert_int_equal(count_files(e.spool_dir, ".journal") + count_files(e.spool_dir, ".data"), 0);
+	expect_object(&e, "p/d/a", "01234", 5);
+	env_done(&e);
+}
+
 /* Rename of a directory: the object is copied, the old key goes, the file is being written. */
 static void test_move_with_its_object(void **state)
 {
@@ -979,7 +1006,7 @@ static void test_move_with_its_object(void **state)
 	f = new_file(&e, "a", &v, false);
 	assert_int_equal(spfile_write(f, "x", 1, 9), 0);
 	env_put(&e, "p/new/a", data, n, &w);
-	assert_int_equal(spfile_move_copied(f, "new/", "a", &w), 0);
+	assert_int_equal(spfile_move(f, "new/", "a", &w, true), 0);
 	assert_int_equal(obj_delete(e.mem, "p/d/a", NULL, &err), 0);
 	data[9] = 'x';
 	commit_ok(f);
@@ -1010,6 +1037,7 @@ int main(void)
 		cmocka_unit_test(test_writers_and_committers),
 		cmocka_unit_test(test_async),
 		cmocka_unit_test(test_move),
+		cmocka_unit_test(test_nameless),
 		cmocka_unit_test(test_move_with_its_object),
 		cmocka_unit_test(test_base_changes_its_metadata),
 	};

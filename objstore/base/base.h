@@ -46,7 +46,7 @@ void base_closep(int *fd); /* close(*fd) when it is >= 0, errno kept */
 #define _cleanup_free_ __attribute__((cleanup(base_freep)))
 #define _cleanup_close_ __attribute__((cleanup(base_closep)))
 
-/* Reads or writes all n bytes at off, riding out EINTR and short counts. 0, or -errno; read: -ENODATA at a short end. */
+/* Reads or writes all n bytes at off, riding out EINTR and short counts. 0 or -errno; read: -ENODATA at a short end. */
 int must_check base_pread_all(int fd, void *buf, size_t n, uint64_t off);
 int must_check base_pwrite_all(int fd, const void *buf, size_t n, uint64_t off);
 

@@ -14,7 +14,7 @@ struct budget;
 
 int must_check budget_new(uint64_t bytes, struct budget **ret);
 void budget_free(struct budget *b); /* all taken bytes must be back */
-/* Takes n bytes, waits while there are none. n above the ceiling is let through alone (it waits for an empty budget). */
+/* Takes n bytes, waits while there are none. n above the ceiling is let through alone (waits for an empty budget). */
 void budget_take(struct budget *b, uint64_t n);
 bool budget_try(struct budget *b, uint64_t n);
 void budget_give(struct budget *b, uint64_t n);

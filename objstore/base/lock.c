@@ -2,9 +2,9 @@
 /*
  * lock.c - ranked mutexes and conditions on the monotonic clock.
  *
- * Debug builds keep, per thread, the mutexes held. Taking one of a rank not above all held ranks aborts with both names;
- * so does unlocking one that the thread does not hold. A wait gives its mutex up for the time of the wait, and taking
- * it back is checked like any lock: waiting while a higher lock is held would be an inversion.
+ * Debug builds keep, per thread, the mutexes held. Taking one of a rank not above all held ranks aborts with both
+ * names; so does unlocking one that the thread does not hold. A wait gives its mutex up for the time of the wait, and
+ * taking it back is checked like any lock: waiting while a higher lock is held would be an inversion.
  * RANK_NONE is not checked (tests).
  */
 #include "config.h"
@@ -13,7 +13,7 @@
 #include "clock-private.h"
 #include <stdio.h>
 
-#if LSVD_DEBUG + 0
+#ifdef LSVD_DEBUG
 #define HELD_MAX 16
 static const char *const rank_name[RANK_MAX] = {
 	[RANK_NONE] = "none",	  [RANK_MOUNT] = "mount",   [RANK_RENAME] = "rename",	[RANK_INODES] = "inodes",
@@ -143,7 +143,7 @@ int cond_wait_until(struct cond *c, struct mtx *m, int64_t deadline_ns)
 	rank_take(m);
 	if (!clock_is_replaced())
 		return timedwait(c, m, MAX(deadline_ns, 0));
-	/* A replaced clock wakes nobody: look at it every millisecond. A wake-up in between may be spurious, as always. */
+	/* A replaced clock wakes nobody: look at it every millisecond. A wake-up may be spurious, as always. */
 	if (clock_now_ns() >= deadline_ns)
 		return -ETIMEDOUT;
 	check(clock_gettime(CLOCK_MONOTONIC, &ts));

@@ -115,7 +115,7 @@ void pool_submit(struct pool *p, struct job *job)
 	*p->tail = job;
 	p->tail = &job->next;
 	p->queued++;
-	/* idle counts sleepers that may already have been woken for an earlier job, hence the comparison with queued. */
+	/* idle counts sleepers that may already have been woken for an earlier job, hence compared with queued. */
 	if (p->idle < p->queued && p->nthreads < p->max && !p->stopping)
 		(void)start_thread_locked(p); /* the threads there are will do */
 	cond_signal(&p->work);

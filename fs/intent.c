@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * intent.c - resumes directory renames after a crash. The rename itself is in rename_dir.c.
+ *
+ *   the intent names   the slot is           so
+ *   no slot of ours    -                     another machine's: reported, never touched (it may only be slow)
+ *   a slot of ours     held by the caller    dead: the caller has just started
+ *                      held by another       running: reported
+ *                      held by nobody        dead: locked, resumed, unlocked
+ */
+#include "config.h"
+#include "intent.h"
+
+#include "fsd.h"
+#include "objstore/base/str.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define NODE_ID_LEN 32 /* hex digits */
+#define INTENT_BYTES (16 * KiB)
+
+const char *const intent_fate_name[] = {"resumed", "failed", "running", "foreign", "damaged"};
+
+static int read_node_id(const char *path, char *id)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = base_pread_all(fd, id, NODE_ID_LEN, 0);
+	id[r ? 0 : NODE_ID_LEN] = '\0';
+	if (r)
+		return r;
+	return strspn(id, "0123456789abcdef") == NODE_ID_LEN ? 0 : -ENODATA;
+}
+
+/* Durable before it is used: an intent in the bucket must find its slot again. */
+static int write_node_id(const char *path, const char *id)
+{
+	_cleanup_free_ char *tmp = NULL;
+	_cleanup_close_ int fd = -1;
+	struct str s = {0};
+	int r;
+
+	str_addf(&s, "%s.tmp", path);
+	r = str_take(&s, &tmp);
+	if (r)
+		return r;
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	r = base_pwrite_all(fd, id, NODE_ID_LEN, 0);
+	if (!r && (fsync(fd) || rename(tmp, path)))
+		r = -errno;
+	return r;
+}
+
+int intent_node_id(const struct slot *s, char **ret)
+{
+	_cleanup_free_ char *path = NULL, *id = malloc(NODE_ID_LEN + 1);
+	int r = slot_file(s, "node", &path);
+
+	if (r || !id)
+		return r ? r : -ENOMEM;
+	r = read_node_id(path, id);
+	if (r == -ENOENT || r == -ENODATA) {
+		base_random_hex(id, NODE_ID_LEN / 2);
+		r = write_node_id(path, id);
+	}
+	if (r)
+		return r;
+	*ret = id;
+	id = NULL;
+	return 0;
+}
+
+/* --- whose is it ------------------------------------------------------------------------------------------------ */
+
+struct resume {
+	struct objstore *store;
+	const char *prefix, *state_dir, *identity;
+	const struct slot *mine;
+	void (*fn)(void *arg, const struct intent *i);
+	void *arg;
+};
+
+/* Number of the slot with this id. -ENOENT: none of ours. */
+static int find_slot(const struct resume *c, const char *node, unsigned *ret)
+{
+	_cleanup_free_ unsigned *v = NULL;
+	_cleanup_free_ char *idir = NULL;
+	size_t n = 0;
+	int r = slot_identity_dir(c->state_dir, c->identity, &idir);
+
+	if (!r)
+		r = slot_list_in(idir, &v, &n);
+	for (size_t i = 0; !r && i < n; i++) {
+		_cleanup_free_ char *path = NULL;
+		char id[NODE_ID_LEN + 1];
+		struct str s = {0};
+
+		str_addf(&s, "%s/slot-%u/node", idir, v[i]);
+		r = str_take(&s, &path);
+		if (!r && !read_node_id(path, id) && !strcmp(id, node)) {
+			*ret = v[i];
+			return 0;
+		}
+	}
+	return r ? r : -ENOENT;
+}
+
+static int finish(const struct resume *c, const char *key, const char *from, const char *to, struct objerr *err)
+{
+	int r = rename_resume(c->store, c->prefix, from, to, err);
+
+	return r ? r : obj_delete(c->store, key, NULL, err);
+}
+
+static enum intent_fate settle(const struct resume *c, const char *key, const char *from, const char *to,
+			       const char *node, struct objerr *err)
+{
+	struct slot s = {.lock_fd = -1};
+	unsigned number = 0;
+	int r = find_slot(c, node, &number);
+
+	if (r == -ENOENT)
+		return INTENT_FOREIGN;
+	if (!r && !(c->mine && c->mine->number == number)) {
+		r = slot_lock(c->state_dir, c->identity, number, &s);
+		if (r == -EBUSY)
+			return INTENT_RUNNING;
+	}
+	if (!r)
+		r = finish(c, key, from, to, err);
+	slot_release(&s);
+	if (r && !err->msg[0])
+		objerr_set(err, "%s", strerrordesc_np(-r));
+	return r ? INTENT_FAILED : INTENT_RESUMED;
+}
+
+/* -ENOENT: somebody has just finished it. */
+static int read_intent(const struct resume *c, const char *key, char *buf, size_t *ret_n, struct objerr *err)
+{
+	struct objreq q;
+	int r;
+
+	objreq_init(&q, OBJ_GET, key);
+	q.len = OBJ_WHOLE;
+	q.buf = buf;
+	q.cap = INTENT_BYTES;
+	r = obj_do(c->store, &q);
+	if (r)
+		*err = q.err;
+	*ret_n = q.truncated ? 0 : q.got;
+	objreq_done(&q);
+	return r;
+}
+
+static int one(const struct resume *c, const char *key, int64_t time_s)
+{
+	_cleanup_free_ char *buf = malloc(INTENT_BYTES), *from = NULL, *to = NULL, *node = NULL;
+	struct intent in = {.key = key, .time_s = time_s, .fate = INTENT_FAILED};
+	struct objerr err = {0};
+	size_t n;
+	int r;
+
+	if (!buf)
+		return -ENOMEM;
+	r = read_intent(c, key, buf, &n, &err);
+	if (r == -ENOENT)
+		return 0;
+	if (!r) {
+		r = rename_intent_parse(buf, n, &from, &to, &node);
+		if (r == -ENOMEM)
+			return r;
+		in.fate = r ? INTENT_DAMAGED : settle(c, key, from, to, node, &err);
+	}
+	in.from = from;
+	in.to = to;
+	in.why = err.msg;
+	c->fn(c->arg, &in);
+	return 0;
+}
+
+int intent_resume_all(struct objstore *store, const char *prefix, const char *state_dir, const char *identity,
+		      const struct slot *mine, void (*fn)(void *arg, const struct intent *i), void *arg,
+		      struct objerr *err)
+{
+	struct resume c = {store, prefix, state_dir, identity, mine, fn, arg};
+	_cleanup_free_ char *below = NULL, *after = NULL;
+	struct str s = {0};
+	bool more = true;
+	int r;
+
+	str_addf(&s, "%s.lsvd/intent/", prefix);
+	r = str_take(&s, &below);
+	while (!r && more) {
+		struct objreq q;
+
+		objreq_init(&q, OBJ_LIST, below);
+		q.start_after = after;
+		r = obj_do(store, &q);
+		if (r && err)
+			*err = q.err;
+		more = !r && q.listing->truncated && q.listing->n;
+		for (size_t i = 0; !r && i < q.listing->n; i++) /* file:// shows the directory itself, too */
+			if (!str_has_suffix(q.listing->v[i].key, "/"))
+				r = one(&c, q.listing->v[i].key, q.listing->v[i].mtime_s);
+		if (!r && more) {
+			free(after);
+			after = strdup(q.listing->v[q.listing->n - 1].key);
+			r = after ? 0 : -ENOMEM;
+		}
+		objreq_done(&q);
+	}
+	return r;
+}
