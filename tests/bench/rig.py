@@ -245,6 +245,12 @@ class Mount:
         with open(self.log, errors='replace') as f:
             return ' / '.join(f.read().strip().splitlines()[-4:])
 
+    def cpu(self):
+        """Seconds that the daemon has computed so far."""
+        with open(f'/proc/{self.process.pid}/stat') as f:
+            v = f.read().rsplit(')', 1)[1].split()
+        return (int(v[11]) + int(v[12])) / os.sysconf('SC_CLK_TCK')
+
     def unmount(self):
         subprocess.run(['umount', self.point], check=True, timeout=600)
 
