@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define PARTS_THREADS 8
-#define ACKED_THREADS 4
+#define ACKED_THREADS 16
 #define ACKED_BACKOFF (500 * NSEC_PER_MSEC)
 #define ACKED_BACKOFF_MAX (60 * NSEC_PER_SEC)
 
