@@ -164,6 +164,30 @@ static void park_damaged(struct recovery *rc, uint64_t id, const char *reason)
 	log_warn("recovery: spool file %llx parked: %s", (unsigned long long)id, reason);
 }
 
+/* A kill between the making of both files and the first record: there is no byte in either. */
+static bool never_begun(struct spool *s, uint64_t id)
+{
+	char jname[SP_ID_MAX], dname[SP_ID_MAX];
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+
+	if (sp_journal_name(id, jname) < 0 || sp_data_name(id, dname) < 0)
+		return false;
+	if (fstatat(s->dirfd, jname, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size > 0)
+		return false;
+	fd = openat(s->dirfd, dname, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? errno == ENOENT : lseek(fd, 0, SEEK_DATA) < 0 && errno == ENXIO;
+}
+
+static void drop_both(struct spool *s, uint64_t id)
+{
+	char name[SP_ID_MAX];
+
+	if (sp_data_name(id, name) == 0)
+		(void)unlinkat(s->dirfd, name, 0);
+	drop_journal(s, id);
+}
+
 static bool in_use(struct spool *s, uint64_t id)
 {
 	bool found = false;
@@ -188,6 +212,8 @@ static void recover_one(struct recovery *rc, uint64_t id)
 		recover_loaded(rc, f);
 	else if (r == -ENODATA)
 		drop_journal(s, id);
+	else if (r == -EBADMSG && never_begun(s, id))
+		drop_both(s, id);
 	else if (r == -EBADMSG)
 		park_damaged(rc, id, "its journal is damaged");
 	else {
