@@ -183,6 +183,8 @@ int must_check sp_scan(int dirfd, const char *suffix, uint64_t **ret, size_t *re
 void sp_note_orphan(struct spool *s, const char *dir, const char *name, const struct spmpu *m);
 /* Uploads an ACKED file behind everybody's back, as often as it takes. */
 void sp_enqueue(struct spfile *f);
+/* The same for a file that has no owner, after an upload that failed: the queue frees it. */
+void sp_hand_over(struct spfile *f);
 /* This boot of the host. */
 void sp_boot_id(char *out);
 

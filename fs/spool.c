@@ -207,6 +207,17 @@ void sp_enqueue(struct spfile *f)
 	mtx_unlock(&s->lock);
 }
 
+void sp_hand_over(struct spfile *f)
+{
+	struct spool *s = f->s;
+
+	mtx_lock(&s->lock);
+	f->detached = true;
+	f->acked_tries = 1;
+	queue_locked(f, clock_now_ns() + ACKED_BACKOFF);
+	mtx_unlock(&s->lock);
+}
+
 static void acked_done(struct spfile *f, bool again)
 {
 	struct spool *s = f->s;

@@ -199,6 +199,100 @@ static void test_discard_while_queue_fails(void **state)
 	assert_true(d.done);
 }
 
+/* --- after a crash ------------------------------------------------------------------------------------------------ */
+
+#define CROWD 120
+
+/* How many PUTs were under way at once, each as long as a round trip. */
+struct crowd {
+	_Atomic int now, most;
+};
+
+static void crowd_hook(void *arg, struct objreq *req)
+{
+	struct crowd *c = arg;
+	int n;
+
+	if (req->op != OBJ_PUT)
+		return;
+	n = ++c->now;
+	if (n > c->most)
+		c->most = n;
+	clock_sleep_ns(10 * NSEC_PER_MSEC);
+	c->now--;
+}
+
+/* An acknowledged file as a crash leaves it. */
+static void leave_acked(struct env *e, const char *name, const char *text, const struct version *base)
+{
+	struct objerr err;
+	struct spcommit c;
+	struct spfile *f;
+
+	f = new_file(e, name, base, true);
+	assert_int_equal(spfile_write(f, text, strlen(text), 0), 0);
+	faultstore_odds(e->store, FAULT_BEFORE, 1000);
+	assert_int_equal(spfile_commit(f, SPC_ASYNC, &c, &err), 0);
+	assert_true(c.acked);
+	spfile_free(f);
+}
+
+/* Many files go up side by side; two that follow each other under one name in their order. */
+static void test_recovers_side_by_side(void **state)
+{
+	struct crowd c = { 0 };
+	struct spool_recovery n;
+	char name[16], key[24];
+	struct env e;
+
+	env_init(&e);
+	for (int i = 0; i < CROWD; i++) {
+		snprintf(name, sizeof(name), "f%d", i % (CROWD / 2));
+		leave_acked(&e, name, i < CROWD / 2 ? "first" : "second", NULL);
+	}
+	spool_close(e.s);
+	faultstore_odds(e.store, FAULT_BEFORE, 0);
+	assert_int_equal(count_files(e.spool_dir, ".journal"), CROWD);
+	env_open_spool(&e);
+	faultstore_hook(e.store, crowd_hook, &c);
+	assert_int_equal(spool_recover(e.s, &n, NULL, NULL), 0);
+	assert_int_equal(n.uploaded, CROWD / 2);
+	assert_int_equal(n.parked, CROWD / 2);
+	assert_int_equal(n.failed, 0);
+	for (int i = 0; i < CROWD / 2; i++) {
+		snprintf(key, sizeof(key), "p/d/f%d", i);
+		expect_object(&e, key, "first", 5);
+	}
+	assert_in_range(c.most, 4, 16);
+	assert_int_equal(count_files(e.spool_dir, ".journal"), 0);
+	env_done(&e);
+}
+
+/* A store that is away at the mount: what was acknowledged goes up when it is back, without another mount. */
+static void test_recovery_goes_on(void **state)
+{
+	struct spool_recovery n;
+	struct spool_stats st;
+	struct env e;
+
+	env_init(&e);
+	leave_acked(&e, "a", "promised", NULL);
+	spool_close(e.s);
+	env_open_spool(&e);
+	assert_int_equal(spool_recover(e.s, &n, NULL, NULL), 0);
+	assert_int_equal(n.failed, 1);
+	spool_stats(e.s, &st);
+	assert_int_equal(st.uploading, 1);
+	faultstore_odds(e.store, FAULT_BEFORE, 0);
+	for (int i = 0; i < 10000 && st.files > 0; i++) {
+		clock_sleep_ns(NSEC_PER_MSEC);
+		spool_stats(e.s, &st);
+	}
+	expect_object(&e, "p/d/a", "promised", 8);
+	assert_int_equal(count_files(e.spool_dir, ".journal") + count_files(e.spool_dir, ".data"), 0);
+	env_done(&e);
+}
+
 /* --- an unlinked file --------------------------------------------------------------------------------------------- */
 
 /* What is written to a file without a name is not sent anywhere. */
@@ -344,6 +438,8 @@ int main(void)
 		cmocka_unit_test(test_fetched_behind_the_ack),
 		cmocka_unit_test(test_acked_again_and_again),
 		cmocka_unit_test(test_discard_while_queue_fails),
+		cmocka_unit_test(test_recovers_side_by_side),
+		cmocka_unit_test(test_recovery_goes_on),
 		cmocka_unit_test(test_nameless_sends_nothing),
 		cmocka_unit_test(test_open_not_journaled),
 	};
