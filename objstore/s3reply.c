@@ -301,6 +301,13 @@ static int reply_uploads(struct s3_call *c)
 	return r;
 }
 
+static int reply_parts(struct s3_call *c)
+{
+	int r = s3xml_parts(c->h.text.p, c->h.text.len, &c->req->listing);
+
+	return r == -EBADMSG ? bad(c, "the list of parts cannot be understood") : r;
+}
+
 static int reply_create(struct s3_call *c)
 {
 	int r = s3xml_create(c->h.text.p, c->h.text.len, &c->req->ret_upload_id);
@@ -522,7 +529,7 @@ static enum s3_next reply_ok(struct s3_call *c, int *ret_status)
 		*ret_status = reply_list(c);
 		break;
 	case OBJ_MPU_LIST:
-		*ret_status = reply_uploads(c);
+		*ret_status = c->req->upload_id != NULL ? reply_parts(c) : reply_uploads(c);
 		break;
 	case OBJ_MPU_CREATE:
 		*ret_status = reply_create(c);
