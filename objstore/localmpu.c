@@ -183,7 +183,7 @@ int local_mpu_create(struct local *l, struct objreq *req)
 	if (r == 0)
 		r = local_open_dir(l->root, LOCAL_TMP, &tmp);
 	if (r == 0)
-		r = open_mpu_dir(l, &mpu);
+		r = local_open_room(l, LOCAL_MPU, &mpu);
 	if (r == 0) {
 		id = strdup(name); /* 128 random bits: no other upload has them, so the rename replaces nothing */
 		r = id == NULL ? -ENOMEM : renameat(tmp, name, mpu, name) == 0 ? 0 : local_sys();
