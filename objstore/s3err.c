@@ -244,6 +244,16 @@ static bool take_region(const char *s, size_t n, char *out)
 	return true;
 }
 
+/* "eu-west-1", "us-gov-east-1": s3-accelerate and s3-external-1 are no regions. */
+static bool looks_like_region(const char *s, size_t n)
+{
+	unsigned dashes = 0;
+
+	for (size_t i = 0; i < n; i++)
+		dashes += s[i] == '-';
+	return dashes >= 2 && n > 0 && s[n - 1] >= '0' && s[n - 1] <= '9';
+}
+
 bool s3_aws_region(const char *host, char *out)
 {
 	const char *end = strstr(host, ".amazonaws.com");
@@ -255,7 +265,8 @@ bool s3_aws_region(const char *host, char *out)
 		out[0] = '\0';
 		return true;
 	}
-	return (host[2] == '.' || host[2] == '-') && take_region(host + 3, (size_t)(end - host) - 3, out);
+	return (host[2] == '.' || host[2] == '-') && looks_like_region(host + 3, (size_t)(end - host) - 3) &&
+	       take_region(host + 3, (size_t)(end - host) - 3, out);
 }
 
 /* "https://bucket.s3-eu-west-1.amazonaws.com/..." or "bucket.s3.eu-west-1.amazonaws.com", when we are at AWS. */

@@ -82,12 +82,29 @@ static int check_range(struct s3_call *c)
 	return 0;
 }
 
+/* A success under If-Match must be that version: something between may not know conditions. */
+static int check_version(struct s3_call *c)
+{
+	const char *v = http_header(&c->h, "etag"), *want = c->req->if_match;
+	char etag[OBJ_ETAG_MAX], buf[128];
+
+	if (want == NULL || v == NULL || s3xml_etag(v, etag) < 0 || strcmp(etag, want) == 0)
+		return 0;
+	objerr_set(&c->req->err, "%s %s: another version came than was asked for", obj_op_name[c->req->op],
+		   s3_shown(c->req->key, buf, sizeof(buf)));
+	return -ESTALE;
+}
+
 int s3_on_head(struct http_req *h)
 {
 	struct s3_call *c = h->priv;
+	int r;
 
 	if (h->buf == NULL || h->code < 200 || h->code > 299)
 		return 0;
+	r = check_version(c);
+	if (r < 0)
+		return r;
 	if (h->length < 0 && !h->chunked)
 		return bad(c, "the length of the body is not said");
 	if (h->code == 206)
@@ -143,6 +160,8 @@ static int take_object(struct s3_call *c)
 	const char *v = http_header(&c->h, "last-modified");
 	int r = take_etag(c);
 
+	if (r == 0)
+		r = check_version(c);
 	if (r == 0 && v != NULL && http_date(v, &c->req->mtime_s) < 0)
 		c->req->mtime_s = 0;
 	return r < 0 ? r : keep_headers(c);
@@ -464,7 +483,7 @@ static bool learn_keys(struct s3_call *c, const struct s3_error *e)
 {
 	static const char *const codes[] = {"ExpiredToken", "InvalidToken",	     "InvalidAccessKeyId",
 					    "TokenRefreshRequired", "SignatureDoesNotMatch"};
-	bool ours = false;
+	bool ours = strcmp(c->method, "HEAD") == 0 && (c->h.code == 403 || c->h.code == 401); /* no body, no code */
 
 	for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
 		ours |= strcmp(e->code, codes[i]) == 0;
@@ -477,13 +496,14 @@ static bool learn_keys(struct s3_call *c, const struct s3_error *e)
 /* Absent things that were to be removed. */
 static bool is_gone_well(const struct s3_call *c, const struct s3_error *e)
 {
+	bool silent = e->code[0] == '\0' && c->h.text.len == 0; /* a page of some other web server does not count */
 	enum obj_op op = c->req->op;
 
 	if (c->h.code != 404 || strcmp(e->code, "NoSuchBucket") == 0)
 		return false;
 	if (op == OBJ_MPU_ABORT)
-		return e->code[0] == '\0' || strcmp(e->code, "NoSuchUpload") == 0 || strcmp(e->code, "NoSuchKey") == 0;
-	return (op == OBJ_DELETE || c->step == S3_DELETE_ONE) && (e->code[0] == '\0' || strcmp(e->code, "NoSuchKey") == 0);
+		return silent || strcmp(e->code, "NoSuchUpload") == 0 || strcmp(e->code, "NoSuchKey") == 0;
+	return (op == OBJ_DELETE || c->step == S3_DELETE_ONE) && (silent || strcmp(e->code, "NoSuchKey") == 0);
 }
 
 static enum s3_next reply_error(struct s3_call *c, int *ret_status)
