@@ -12,7 +12,7 @@
  *   LOOKING   an MPU_LIST of ours is     its answer -> WAITING | ASKING | final
  *   (final)   the caller's               done()
  *
- * What is tried again: -EAGAIN, -ETIMEDOUT, -ECONNRESET, -ECONNREFUSED, -EHOSTUNREACH, and -EBADMSG of a read; with
+ * What is tried again: -EAGAIN, -ETIMEDOUT, -ECONNRESET, -ECONNREFUSED, -EHOSTUNREACH, and -EBADMSG a few times; with
  * jittered exponential delays until the request's deadline. Everything else is the answer.
  *
  * Ambiguity. A try is *unanswered* when it may have changed the bucket although it failed: time-out, reset, 5xx, a
@@ -264,7 +264,7 @@ static bool is_retryable(const struct attempt *a)
 	case -EHOSTUNREACH:
 		return true;
 	case -EBADMSG:
-		return !obj_op_writes(a->req->op) && a->tries < BADMSG_TRIES;
+		return a->tries < BADMSG_TRIES;
 	default:
 		return false;
 	}

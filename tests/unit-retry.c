@@ -108,6 +108,26 @@ static void test_read_again(void **state)
 	assert_int_equal(f->s->stats->retries, 2 * ARRAY_SIZE(how));
 }
 
+/* A reply that was cut says nothing about the effect: asked like any other lost one, and not for ever. */
+static void test_cut_replies_of_writes(void **state)
+{
+	struct fx *f = *state;
+	char base[OBJ_ETAG_MAX], etag[OBJ_ETAG_MAX];
+	unsigned puts;
+
+	faultstore_next(f->fault, OBJ_PUT, FAULT_AFTER, -EBADMSG, 200);
+	assert_int_equal(obj_put(f->s, "k", "one", 3, NULL, true, NULL, base, NULL), 0);
+	faultstore_next(f->fault, OBJ_PUT, FAULT_AFTER, -EBADMSG, 200);
+	assert_int_equal(obj_put(f->s, "k", "two", 3, base, false, NULL, etag, NULL), 0);
+	assert_string_not_equal(base, etag);
+	assert_body(f, "k", "two");
+	puts = faultstore_seen(f->fault, OBJ_PUT);
+	for (int i = 0; i < 10; i++)
+		faultstore_next(f->fault, OBJ_PUT, FAULT_BEFORE, -EBADMSG, 200);
+	assert_int_equal(obj_put(f->s, "k", "x", 1, etag, false, NULL, NULL, NULL), -EBADMSG);
+	assert_int_equal(faultstore_seen(f->fault, OBJ_PUT) - puts, 4);
+}
+
 static void test_not_again(void **state)
 {
 	static const int final[] = {-ENOENT, -EACCES,	-ENODEV, -ENOTSUP, -ENOSPC, -EINVAL,
@@ -673,6 +693,41 @@ static void test_orphan_candidates(void **state)
 	assert_int_equal(faultstore_seen(f->fault, OBJ_MPU_ABORT), 0);
 }
 
+/* --- large copies ------------------------------------------------------------------------------------------------- */
+
+static void replace_source(void *arg, struct objreq *req)
+{
+	struct fx *f = arg;
+
+	if (req->op == OBJ_MPU_COPY_PART)
+		assert_int_equal(put_other(f, "src", "later"), 0);
+}
+
+static void test_copy_large(void **state)
+{
+	struct fx *f = *state;
+	char etag[OBJ_ETAG_MAX], made[OBJ_ETAG_MAX] = "";
+	struct objerr err = {0};
+	struct objreq req;
+
+	assert_int_equal(obj_put(f->mem, "src", "bytes", 5, NULL, false, NULL, etag, NULL), 0);
+	/* done, and the reply lost */
+	faultstore_next(f->fault, OBJ_MPU_COMPLETE, FAULT_AFTER, -ETIMEDOUT, 0);
+	assert_int_equal(obj_copy_large(f->s, "src", etag, 5, "dst", made, &err), 0);
+	assert_body(f, "dst", "bytes");
+	assert_int_equal(obj_head(f->mem, "dst", &req), 0);
+	assert_string_equal(req.etag, made);
+	objreq_done(&req);
+	/* no conditions on the source: another version came in between, and is not published under the old one's name */
+	obj_set_caps(f->s, obj_caps(f->s) & ~(unsigned)OBJ_CAP_COPY_SRC, 0);
+	faultstore_hook(f->fault, replace_source, f);
+	assert_int_equal(obj_copy_large(f->s, "src", etag, 5, "dst2", made, &err), -ESTALE);
+	faultstore_hook(f->fault, NULL, NULL);
+	assert_int_equal(obj_head(f->mem, "dst2", &req), -ENOENT);
+	objreq_done(&req);
+	assert_int_equal(uploads_of(f, "dst2"), 0);
+}
+
 /* --- the storm ---------------------------------------------------------------------------------------------------- */
 
 /*
@@ -762,12 +817,13 @@ static void test_storm(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_read_again),	T(test_not_again),	       T(test_deadline),
+		T(test_read_again),	T(test_cut_replies_of_writes), T(test_not_again),	T(test_deadline),
 		T(test_refused_connection_is_no_doubt), T(test_slow_down), T(test_own_create),
 		T(test_foreign_create), T(test_first_try_is_never_ours), T(test_replace),
 		T(test_unknown_stays_unknown), T(test_copy),	       T(test_delete),
 		T(test_complete),	T(test_complete_500),	       T(test_complete_500_later),
 		T(test_lost_creates),	T(test_foreign_uploads_stay),  T(test_orphan_candidates),
+		T(test_copy_large),
 		T(test_storm),
 	};
 
