@@ -11,6 +11,7 @@
 #include "control.h"
 #include "explain.h"
 #include "intent.h"
+#include "leftover.h"
 #include "objstore/base/clock.h"
 #include "objstore/base/log.h"
 #include "objstore/base/str.h"
@@ -363,6 +364,25 @@ static void recover_renames(struct mount *m)
 		log_warn("recovery: cannot look for unfinished renames: %s", err.msg[0] ? err.msg : explain_errno(r));
 }
 
+static void report_copy(void *arg, const struct leftover *l)
+{
+	(void)arg;
+	if (l->fate == LEFTOVER_REMOVED)
+		log_info("recovery: %s, a removed file that was open, is gone now", l->key);
+	else if (l->fate == LEFTOVER_FAILED)
+		log_warn("recovery: %s, a removed file that was open, could not be removed: %s", l->key, l->why);
+}
+
+/* Files that were open when they were removed: nobody has them open any more. */
+static void recover_copies(struct mount *m)
+{
+	struct objerr err = {0};
+	int r = leftover_copies(m->store, m->url.prefix, m->opt.state_dir, m->identity, &m->state, report_copy, m, &err);
+
+	if (r)
+		log_warn("recovery: cannot look for removed files: %s", err.msg[0] ? err.msg : explain_errno(r));
+}
+
 static void say_recovered(const struct mount_recovered *rec, const char *dir)
 {
 	if (rec->spool.uploaded || rec->spool.parked || rec->spool.failed)
@@ -396,6 +416,7 @@ static int recover(struct mount *m)
 		log_warn("recovery: %u files could not be sent and stay in %s", m->recovered.spool.failed,
 			 m->spool_dir);
 	recover_renames(m);
+	recover_copies(m);
 	r = slot_strangers(m->opt.state_dir, m->identity, report_stranger, m);
 	if (r)
 		log_warn("%s: %s", m->opt.state_dir, explain_errno(r));

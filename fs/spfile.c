@@ -189,6 +189,7 @@ int spfile_new(struct spool *s, const char *dir, const char *name, uint64_t ino,
 	}
 	f->id = sp_new_id(s);
 	r = make_files(f);
+	FAILPOINT("spool.made");
 	if (r == 0)
 		r = write_header(f, whole || base == NULL);
 	if (r < 0) {
@@ -611,12 +612,11 @@ void sp_quiesce(struct spfile *f)
 	struct spool *s = f->s;
 
 	mtx_lock(&s->lock);
-	if (f->acked == ACKED_QUEUED) {
-		list_del(&f->acked_link);
-		f->acked = ACKED_NOT;
-	}
-	while (f->acked == ACKED_RUNNING)
+	while (f->acked == ACKED_RUNNING) /* a run that fails puts it into the queue again */
 		cond_wait(&s->change, &s->lock);
+	if (f->acked == ACKED_QUEUED)
+		list_del(&f->acked_link);
+	f->acked = ACKED_NOT;
 	mtx_unlock(&s->lock);
 	mtx_lock(&f->lock);
 	while (f->uploading)
