@@ -83,6 +83,7 @@ int mount_reach(struct objstore *store, const struct options *o, const char *pre
 		objreq_init(&q, OBJ_LIST, prefix);
 		q.max_keys = 1;
 		q.deadline_ns = clock_now_ns() + REACH_NS;
+		q.fail_fast = true; /* retry= waits here, and says so */
 		r = obj_do(store, &q);
 		if (r)
 			explain_error(o->source, r, &q.err, err);
@@ -141,10 +142,9 @@ static int probe(struct mount *m, struct objerr *err)
 	if (m->url.kind != OBJ_URL_S3 || !caps_cached(m)) {
 		r = obj_probe(m->store, m->url.prefix, err);
 		if (r == -EACCES) {
-			objerr_set(err,
-				   "%s: these credentials may read but not write: they need PutObject, GetObject and "
-				   "DeleteObject below %s.lsvd/, or mount with -o ro",
-				   m->opt.source, m->url.prefix);
+			struct objerr what = *err;
+
+			objerr_set(err, "%s: %.190s; or mount with -o ro", m->opt.source, what.msg);
 			return r;
 		}
 		if (r) {
