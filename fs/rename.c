@@ -275,8 +275,8 @@ static int move_clean(struct move *m, struct objerr *err)
 			      m->i->ino, &v, err);
 	if (r == 0) {
 		mtx_lock(&m->i->lock);
-		if (!version_equal(&m->i->base, &e.v) && m->i->nopen > 0) {
-			/* a foreign version moved under our open handles: they stay with theirs */
+		if (!version_equal(&m->i->base, &e.v)) {
+			/* a foreign version was moved: the node, its pages and its spool file stay with theirs */
 			m->i->superseded = true;
 		} else {
 			if (strcmp(m->i->pages, m->i->base.etag) == 0)

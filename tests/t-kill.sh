@@ -42,7 +42,7 @@ for n in sorted(set(acked) | set(begun)):
 print(f'# {len(acked)} acknowledged files are whole')
 P
 for round in $(seq "$ROUNDS"); do
-	py "$T/work.py" "$T/a" "$T/acks" $((SEED % 100000 + round)) >"$T/work.log" 2>&1 &
+	/usr/bin/python3 "$T/work.py" "$T/a" "$T/acks" $((SEED % 100000 + round)) >"$T/work.log" 2>&1 &
 	worker=$!
 	sleep "$(py -c 'import random,sys; print(random.Random(int(sys.argv[1])).uniform(0.2, 1.5))' $((SEED + round)))"
 	kill9_daemon a
@@ -57,7 +57,7 @@ done
 umount_lsvdfs a
 mount_lsvdfs a
 parked=$(status a spool.parked)
-py -c 'import os,sys,time
+/usr/bin/python3 -c 'import os,sys,time
 f=os.open(sys.argv[1],os.O_WRONLY|os.O_CREAT); os.write(f,b"never closed"); print("written",flush=True); time.sleep(100)' "$T/a/open" >"$T/open.out" &
 holder=$!
 wait_for 10 grep -q written "$T/open.out"
