@@ -474,6 +474,8 @@ static void *accept_thread(void *arg)
 			break;
 		if (p[1].revents)
 			break;
+		if (!p[0].revents) /* accept would wait, and not for the end */
+			continue;
 		fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 		if (fd >= 0)
 			take_conn(c, fd);

@@ -596,6 +596,7 @@ int mount_run(struct options *take_opt, bool foreground)
 	if (r)
 		start_fail(&m.start, err.msg[0] ? err.msg : explain_errno(r));
 	take_down(&m);
+	m.ended = true;
 	pthread_kill(sig, SIGUSR1);
 	pthread_join(sig, NULL);
 	free_names(&m);

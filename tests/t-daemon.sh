@@ -39,6 +39,7 @@ mountpoint -q m
 grep -q "MAINPID=$pid" notify.log
 echo x >m/x
 hold m/open unfinished
+kill -USR1 "$pid" # means nothing, and the signals after it still do
 kill -USR2 "$pid"
 wait_for 5 grep -q 'debug messages on' fg.log
 kill -TERM "$pid"
