@@ -205,8 +205,6 @@ const char *cmd_size(uint64_t n, char *buf)
 
 const char *cmd_printable(char *s)
 {
-	for (char *p = s; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 127)
-			*p = '?';
+	str_make_printable(s);
 	return s;
 }

@@ -124,9 +124,12 @@ static int settle(struct fsd *f, struct inode *i, struct handle *h, const struct
 			i->superseded = superseded = true;
 			r = -ESTALE;
 		} else {
+			/* else our own are the newer ones */
+			bool take = !i->sp && !(equal && inode_set_since_locked(i, &i->base, a->asked_ns));
+
 			i->base = a->v;
 			*ret_inval = !equal;
-			if (!i->sp) /* else its own are the newer ones */
+			if (take)
 				attr_from_headers(waiting ? waiting : &a->req.ret_headers, false, a->v.size,
 						  a->v.mtime_s, &f->o.def, &i->attr);
 		}

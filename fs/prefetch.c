@@ -61,10 +61,9 @@ static void chunk_remove_locked(struct chunk *ch)
 
 static void chunk_free(struct chunk *ch)
 {
-	budget_give(ch->f->o.budget, ch->len);
+	budget_buf_free(ch->f->o.budget, ch->buf, ch->len);
 	objreq_done(&ch->req);
 	free(ch->key);
-	free(ch->buf);
 	free(ch);
 }
 
@@ -190,7 +189,7 @@ static struct chunk *chunk_new(struct fsd *f, const char *etag, char *take_key, 
 	struct chunk *ch = calloc(1, sizeof *ch);
 
 	if (ch)
-		ch->buf = malloc(len);
+		ch->buf = budget_buf(f->o.budget, len);
 	if (!ch || !ch->buf) {
 		free(ch);
 		free(take_key);

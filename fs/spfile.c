@@ -479,19 +479,24 @@ int spfile_zero(struct spfile *f, uint64_t off, uint64_t n, bool grow)
 static int shrink_locked(struct spfile *f, uint64_t size)
 {
 	struct spj_event ev = { .type = SPJ_TRUNC, .off = size };
+	struct str rec = { 0 };
 	int r = sp_invalidate_parts_locked(f, size, f->size);
 
+	if (r == 0)
+		r = spj_encode(&ev, &rec); /* now: there is no way back from the cut */
+	if (r == 0) {
+		f->wseq++;
+		if (ftruncate(f->fd, (off_t)size) < 0)
+			r = -errno;
+	}
 	if (r < 0)
-		return r;
-	f->wseq++;
-	if (ftruncate(f->fd, (off_t)size) < 0)
-		return -errno;
+		goto out;
 	FAILPOINT("spool.after-cut");
 	f->size = size;
 	/* behind the cut: a record in front of it would make the old bytes count as written after a kill between the two.
 	 * Space is reserved; should the append fail all the same, the journal takes nothing more. */
 	if (size < f->base_limit) {
-		r = spj_append(&f->j, &ev);
+		r = spj_append_raw(&f->j, &rec);
 		if (r < 0)
 			f->j.broken = r;
 	}
@@ -499,6 +504,8 @@ static int shrink_locked(struct spfile *f, uint64_t size)
 	f->same_limit = MIN(f->same_limit, size);
 	ranges_cut(&f->have, size);
 	ranges_cut(&f->dirty, size);
+out:
+	str_free(&rec);
 	return r;
 }
 

@@ -8,7 +8,8 @@
  *
  * State	what it means					left by
  * open		file or memory, statements prepared		any error of a step -> rebuild
- * rebuild	closed, file removed, opened empty, epoch + 1	success -> open; failure -> open in memory
+ * rebuild	closed, file removed, opened empty, epoch + 1	success -> open; failure, or again before a row could
+ *								be written -> open in memory
  *
  * Inode numbers are handed out from a block that is reserved in the file beforehand, so that a crash skips numbers and
  * never repeats one. A new file starts at a random place: numbers given out before a wipe do not come back soon.
@@ -84,6 +85,7 @@ struct attrdb {
 	sqlite3_stmt *st[NSTMT];
 	uint64_t ino_next, ino_end;
 	int64_t gen; /* of this run: a row's asked_ns counts only when it was written by it */
+	bool hopeless; /* the file was begun again and has taken no row since */
 	/* set at open, then read-only */
 	char *path; /* NULL: in memory */
 	_Atomic uint64_t epoch;
@@ -253,8 +255,10 @@ static int rebuild_locked(struct attrdb *db, const char *why)
 	db->epoch++;
 	if (db->path) {
 		remove_files(db->path);
-		if (connect_locked(db, db->path) == SQLITE_OK)
+		if (!db->hopeless && connect_locked(db, db->path) == SQLITE_OK) {
+			db->hopeless = true;
 			return 0;
+		}
 	}
 	return connect_locked(db, NULL) == SQLITE_OK ? 0 : -ENOMEM;
 }
@@ -542,6 +546,8 @@ int attrdb_apply(struct attrdb *db, const char *dir, const struct row *const *pu
 		(void)run_locked(db, ST_ROLLBACK); /* gone already when SQLite did it by itself */
 	if (rc != SQLITE_OK)
 		r = fail_locked(db, rc);
+	else if (nput)
+		db->hopeless = false;
 out:
 	mtx_unlock(&db->lock);
 	return r;

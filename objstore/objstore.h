@@ -162,6 +162,8 @@ struct objreq {
 					  * (retry.c fills it for CREATE and for conditional PUT and COPY).
 					  * COMPLETE: what the upload was created with: copy it from the CREATE */
 	int64_t deadline_ns;		 /* monotonic; 0 = the store's default */
+	bool fail_fast;			 /* a server that cannot be reached (refused, no route, no name) is the answer:
+					  * somebody at a terminal waits, or tries again himself */
 
 	/* answered: valid in and after done */
 	int status;			 /* 0 or negative errno */

@@ -260,9 +260,10 @@ static bool is_retryable(const struct attempt *a)
 	case -EAGAIN:
 	case -ETIMEDOUT:
 	case -ECONNRESET:
+		return true;
 	case -ECONNREFUSED:
 	case -EHOSTUNREACH:
-		return true;
+		return !a->req->fail_fast;
 	case -EBADMSG:
 		return a->tries < BADMSG_TRIES;
 	default:

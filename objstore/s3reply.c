@@ -32,7 +32,7 @@ static int bad(struct s3_call *c, const char *what)
 {
 	char buf[128];
 
-	objerr_set(&c->req->err, "%s %s: %s", obj_op_name[c->req->op], s3_shown(c->req->key, buf, sizeof(buf)), what);
+	objerr_set(&c->req->err, "%s: %s", s3_asked(c, buf, sizeof(buf)), what);
 	if (obj_op_writes(c->req->op))
 		c->req->maybe_done = true;
 	return -EBADMSG;
@@ -90,8 +90,7 @@ static int check_version(struct s3_call *c)
 
 	if (want == NULL || v == NULL || s3xml_etag(v, etag) < 0 || strcmp(etag, want) == 0)
 		return 0;
-	objerr_set(&c->req->err, "%s %s: another version came than was asked for", obj_op_name[c->req->op],
-		   s3_shown(c->req->key, buf, sizeof(buf)));
+	objerr_set(&c->req->err, "%s: another version came than was asked for", s3_asked(c, buf, sizeof(buf)));
 	return -ESTALE;
 }
 
@@ -465,11 +464,13 @@ static bool learn_region(struct s3_call *c, const struct s3_error *e)
 static bool learn_skew(struct s3_call *c, const struct s3_error *e)
 {
 	int64_t skew = c->req->date_s - clock_real_ns() / NSEC_PER_SEC;
-	int64_t off = skew - atomic_load(&c->s->skew_s);
+	int64_t off = skew - c->skew_s; /* not s->skew_s: another reply may have changed that since this one was signed */
 	bool said = strcmp(e->code, "RequestTimeTooSkewed") == 0;
 	bool guessed = c->h.code == 403 && e->code[0] == '\0' && (off > S3_SKEW_WORTH_S || off < -S3_SKEW_WORTH_S);
 
 	if ((c->resent & S3_RE_SKEW) != 0 || c->req->date_s == 0 || (!said && !guessed))
+		return false;
+	if (off > -S3_SKEW_LEAST_S && off < S3_SKEW_LEAST_S) /* signed by that clock already: another sending is no better */
 		return false;
 	c->resent |= S3_RE_SKEW;
 	atomic_store(&c->s->skew_s, skew);

@@ -3,6 +3,7 @@
 # otherwise, unfinished bytes are parked, and nothing is left behind. ROUNDS kills (5; soak: 50).
 . "$TESTS_DIR/lib.sh"
 ROUNDS=${ROUNDS:-5}
+clean() { [ "$(status a spool.dirty_bytes)" = 0 ]; }
 store_start
 mount_lsvdfs a part_size=5M
 cat >"$T/work.py" <<'P'
@@ -48,7 +49,7 @@ for round in $(seq "$ROUNDS"); do
 	kill -9 $worker 2>/dev/null || true
 	wait $worker 2>/dev/null || true
 	mount_lsvdfs a part_size=5M
-	wait_for 30 test "$(status a spool.dirty_bytes)" = 0
+	wait_for 30 clean
 	py "$T/check.py" "$T/a" "$T/acks"
 	note "round $round: recovery: $(status a recovery)"
 done

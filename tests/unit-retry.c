@@ -181,6 +181,29 @@ static void test_refused_connection_is_no_doubt(void **state)
 	objreq_done(&req);
 }
 
+static void test_fail_fast(void **state)
+{
+	struct fx *f = *state;
+	struct objreq req;
+
+	for (int i = 0; i < 4; i++) {
+		unsigned seen = faultstore_seen(f->fault, OBJ_LIST);
+
+		faultstore_next(f->fault, OBJ_LIST, FAULT_BEFORE, i % 2 ? -ECONNREFUSED : -EHOSTUNREACH, 0);
+		objreq_init(&req, OBJ_LIST, "");
+		req.fail_fast = i < 2;
+		assert_int_equal(obj_do(f->s, &req), i >= 2 ? 0 : i % 2 ? -ECONNREFUSED : -EHOSTUNREACH);
+		assert_int_equal(faultstore_seen(f->fault, OBJ_LIST) - seen, i < 2 ? 1 : 2);
+		objreq_done(&req);
+	}
+	/* a server that is there but busy is still waited for */
+	faultstore_next(f->fault, OBJ_LIST, FAULT_BEFORE, -EAGAIN, 503);
+	objreq_init(&req, OBJ_LIST, "");
+	req.fail_fast = true;
+	assert_int_equal(obj_do(f->s, &req), 0);
+	objreq_done(&req);
+}
+
 static void flag_done(struct objreq *req)
 {
 	*(_Atomic bool *)req->priv = true;
@@ -818,7 +841,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_read_again),	T(test_cut_replies_of_writes), T(test_not_again),	T(test_deadline),
-		T(test_refused_connection_is_no_doubt), T(test_slow_down), T(test_own_create),
+		T(test_refused_connection_is_no_doubt), T(test_slow_down), T(test_fail_fast), T(test_own_create),
 		T(test_foreign_create), T(test_first_try_is_never_ours), T(test_replace),
 		T(test_unknown_stays_unknown), T(test_copy),	       T(test_delete),
 		T(test_complete),	T(test_complete_500),	       T(test_complete_500_later),
