@@ -400,6 +400,10 @@ static int rename_names(struct fsd *f, struct inode *sp, const char *sname, stru
 	m.noreplace = flags & RENAME_NOREPLACE;
 	begin_two(i, dst);
 	r = settle_uploads(f, i, err);
+	if (r == 0 && dst) { /* a late upload of what we replace would meet our object: parked, or over it */
+		r = settle_uploads(f, dst, err);
+		r = r == -ESTALE ? 0 : r;
+	}
 	if (r == 0)
 		r = guard_enter_two(f, &gs, sp, &m.sdir, &gd, dp, &m.ddir);
 	if (r == 0 && (!inode_is(f, i, sp, sname) || (dst && !inode_is(f, dst, dp, dname)))) {
