@@ -33,7 +33,7 @@ void sp_bg_wait_locked(struct spfile *f)
 
 static bool may_start_locked(struct spfile *f)
 {
-	return !f->uploading && !f->bg_stop && !f->bg_failed && f->state == SP_OPEN;
+	return !f->uploading && !f->bg_stop && !f->bg_failed && !f->nameless && f->state == SP_OPEN;
 }
 
 static void start_parts_locked(struct spfile *f);

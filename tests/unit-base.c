@@ -156,6 +156,27 @@ static void test_utf8(void **state)
 			fail_msg("utf8 case %zu", i);
 }
 
+static void test_printable(void **state)
+{
+	static const struct {
+		const char *in, *out;
+	} t[] = {{"", ""},
+		 {"plain \xc3\xa9 \xf0\x9f\x98\x80", "plain \xc3\xa9 \xf0\x9f\x98\x80"},
+		 {"a\nb\x1b[2J\x7f", "a?b?[2J?"},
+		 {"c1 \xc2\x9b" "31m \xc2\xa0", "c1 ??31m \xc2\xa0"}, /* CSI in UTF-8; a no-break space is none */
+		 {"cut \xc3", "cut ?"},
+		 {"\xff\xed\xa0\x80", "????"}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		char *s = strdup(t[i].in);
+
+		assert_non_null(s);
+		str_make_printable(s);
+		assert_string_equal(s, t[i].out);
+		free(s);
+	}
+}
+
 static void test_str_small(void **state)
 {
 	char d[4] = "xy";
@@ -559,6 +580,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_io),	   cmocka_unit_test(test_random),    cmocka_unit_test(test_str),
 		cmocka_unit_test(test_pct_bad),	   cmocka_unit_test(test_numbers),   cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_printable),
 		cmocka_unit_test(test_str_small),  cmocka_unit_test(test_crc32c),    cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_backoff),	   cmocka_unit_test(test_log),	     cmocka_unit_test(test_table),
 		cmocka_unit_test(test_lock_order), cmocka_unit_test(test_pool),	     cmocka_unit_test(test_budget),
