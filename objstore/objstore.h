@@ -71,7 +71,8 @@ enum obj_cap {
 	OBJ_CAP_MULTIPART = 1 << 7,
 	OBJ_CAP_PART_COPY = 1 << 8,
 	OBJ_CAP_DELETE_MANY = 1 << 9,
-	OBJ_CAP_EQUAL_PARTS = 1 << 10,	/* every part but the last must have one size (R2) */
+	OBJ_CAP_EQUAL_PARTS = 1 << 10,	/* every part but the last must have one size (R2): a demand; may come up late,
+					 * with the -EINVAL of a COMPLETE */
 	OBJ_CAP_NESTED = 1 << 11,	/* may hold both `a` and `a/b` (file:// cannot) */
 	OBJ_CAP_LONG_NAMES = 1 << 12,	/* components over 255 bytes are possible */
 };
