@@ -76,6 +76,10 @@ enum obj_cap {
 	OBJ_CAP_NESTED = 1 << 11,	/* may hold both `a` and `a/b` (file:// cannot) */
 	OBJ_CAP_LONG_NAMES = 1 << 12,	/* components over 255 bytes are possible */
 };
+/* How a store wants to be spoken to; found by obj_probe(), obeyed by s3. */
+enum obj_quirk {
+	OBJ_QUIRK_UNQUOTED_IF_MATCH = 1, /* If-Match: abc instead of If-Match: "abc": Ceph RGW */
+};
 /* A few words for one flag ("PUT if absent"); NULL for a bit that is no flag. For `lsvdfs probe`. */
 const char *obj_cap_name(enum obj_cap cap);
 
@@ -215,7 +219,7 @@ struct objstore {
 	const struct objstore_ops *ops;
 	struct objstore *inner;	   /* wrappers: the store below, owned */
 	_Atomic unsigned caps;	   /* OBJ_CAP_*; wrappers answer through obj_caps() */
-	_Atomic unsigned quirks;   /* bottom store: STORE_QUIRK_*, see store-private.h */
+	_Atomic unsigned quirks;   /* bottom store: OBJ_QUIRK_* */
 	_Atomic bool caps_known;   /* bottom store: nothing to probe */
 	struct obj_stats *stats;   /* of the bottom store; wrappers share the pointer */
 	struct obj_stats *asked;   /* what the product asked for, retries not counted; NULL without a trace store */

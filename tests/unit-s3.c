@@ -161,7 +161,7 @@ static void unquoted_quirk_is_for_puts_only(void **state)
 	char buf[4];
 
 	OPEN(steps);
-	store->quirks = STORE_QUIRK_UNQUOTED_IF_MATCH;
+	store->quirks = OBJ_QUIRK_UNQUOTED_IF_MATCH;
 	objreq_init(&req, OBJ_PUT, "k");
 	req.if_match = HEX;
 	assert_int_equal(obj_do(store, &req), 0);
