@@ -42,4 +42,9 @@ struct http_req *httpq_pick(struct http *c);
 bool httpq_too_late(struct http_req *h, int64_t now);
 bool httpq_idle(const struct http *c);
 
+/* A line of the reply's head into h->head, or what is wrong into h->head_status. False: it is the empty one. */
+bool httpq_header_line(struct http_req *h, const char *p, size_t len);
+/* Behind the empty line. False ends the transfer. */
+bool httpq_head_end(struct http_req *h, int code);
+
 #endif

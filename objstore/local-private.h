@@ -60,6 +60,8 @@ void local_meta_done(struct local_meta *m);
 int must_check local_meta_at(int dirfd, const char *name, bool want_headers, struct local_meta *ret, int *ret_fd);
 /* The same of an open descriptor; also a directory's. */
 int must_check local_meta_fd(int fd, bool want_headers, struct local_meta *ret);
+/* Takes what the bytes of the attribute say; m->st and m->kind are the file's. -ENODATA: nothing about this file. */
+int must_check local_meta_parse(const char *p, size_t n, bool want_headers, struct local_meta *m);
 /*
  * Writes the attribute of a new object under a new etag; the file's data and times are final (a directory: its marker).
  * nparts > 0 adds "-nparts" to the etag, as S3 does. Sets req->etag, size, mtime_s; words in req->err.
@@ -129,6 +131,15 @@ int must_check local_open_source(struct local *l, struct objreq *req, struct loc
 /* After the bytes were read: -ESTALE or -EAGAIN when somebody was writing the source meanwhile. */
 int must_check local_check_unchanged(struct objreq *req, const struct local_meta *m, int fd);
 int must_check local_write_iov(int fd, const struct objreq *req);
+
+/* Head of an upload: what its file "upload" says. -EBADMSG; *ret is freed by local_upload_done(). */
+struct local_upload {
+	char *key;
+	int64_t mtime_s;
+	struct obj_headers headers;
+};
+int must_check local_upload_parse(const char *p, size_t n, struct local_upload *ret);
+void local_upload_done(struct local_upload *u);
 
 /* --- locallist.c, localmpu.c -- */
 int must_check local_list(struct local *l, struct objreq *req);

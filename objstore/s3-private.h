@@ -89,6 +89,9 @@ struct s3_call {
 	struct objerr first_err;
 };
 
+/* --- s3.c --- */
+void s3_call_clear(struct s3_call *c);
+
 /* --- s3op.c --- */
 /* Fills method, key, query, headers and body for the present step. -EINVAL, -ENOTSUP, -ENAMETOOLONG, -ENOMEM. */
 int must_check s3_build(struct s3_call *c);

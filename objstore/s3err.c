@@ -110,7 +110,8 @@ void s3_read_error(struct s3_call *c, struct s3_error *e)
 		*e = (struct s3_error){0};
 	id = http_header(&c->h, "x-amz-request-id");
 	if (id != NULL && e->request_id[0] == '\0')
-		(void)snprintf(e->request_id, sizeof(e->request_id), "%.*s", (int)strcspn(id, "\r\n"), id);
+		(void)snprintf(e->request_id, sizeof(e->request_id), "%s", id);
+	str_make_printable(e->request_id);
 }
 
 /* Without a code. */

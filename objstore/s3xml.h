@@ -63,7 +63,8 @@ void s3xml_add_complete(struct str *out, const struct obj_part *parts, size_t n)
 
 /* ISO 8601 "2009-10-12T17:50:30.000Z" or with an offset -> seconds since the epoch, truncated. -EINVAL. */
 int must_check s3xml_time(const char *s, int64_t *ret_s);
-/* Copies an etag without W/, quotes and &quot;. -EBADMSG when it does not fit or holds control characters. */
+/* Copies an etag without W/, quotes and &quot;. -EBADMSG when it does not fit, holds control characters, or is "*", which
+ * as a condition means any version. */
 int must_check s3xml_etag(const char *s, char out[OBJ_ETAG_MAX]);
 
 #endif

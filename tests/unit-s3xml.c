@@ -4,7 +4,9 @@
 #include "objstore/s3xml.h"
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #define HEAD "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
@@ -377,7 +379,30 @@ static void etags(void **state)
 	assert_string_equal(e, "");
 	assert_int_equal(s3xml_etag("a\"b", e), -EBADMSG);
 	assert_int_equal(s3xml_etag("\"", e), -EBADMSG);
+	assert_int_equal(s3xml_etag("*", e), -EBADMSG); /* If-Match: * would hold for any version */
+	assert_int_equal(s3xml_etag("\"*\"", e), -EBADMSG);
 	assert_int_equal(s3xml_etag("a\x80", e), -EBADMSG);
+}
+
+/* libxml2 complains about encodings by printing, with bytes of the document in it. */
+static void nothing_is_printed(void **state)
+{
+	static const char *const docs[] = {"<?xml version=\"1.0\" encoding=\"no-such\"?><Error/>",
+					   "<?xml version=\"1.0\" encoding=\"UTF-32\"?><Error>abcdefgh</Error>",
+					   HEAD "<Error>\xff\xfe\x80</Error>", "<Error>"};
+	FILE *f = tmpfile();
+	int saved = dup(STDERR_FILENO);
+	struct s3_error e;
+
+	assert_non_null(f);
+	assert_true(saved >= 0 && dup2(fileno(f), STDERR_FILENO) >= 0);
+	for (size_t i = 0; i < ARRAY_SIZE(docs); i++)
+		ignore(s3xml_error(docs[i], strlen(docs[i]), &e));
+	fflush(stderr);
+	assert_true(dup2(saved, STDERR_FILENO) >= 0);
+	close(saved);
+	assert_int_equal(lseek(fileno(f), 0, SEEK_END), 0);
+	fclose(f);
 }
 
 int main(void)
@@ -400,6 +425,7 @@ int main(void)
 		cmocka_unit_test(keys_that_xml_holds),
 		cmocka_unit_test(times),
 		cmocka_unit_test(etags),
+		cmocka_unit_test(nothing_is_printed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
