@@ -12,6 +12,7 @@
 #include "control.h"
 #include "explain.h"
 #include "intent.h"
+#include "leftover.h"
 #include "objstore/base/clock.h"
 #include "objstore/base/log.h"
 #include "objstore/base/str.h"
@@ -83,6 +84,7 @@ int mount_reach(struct objstore *store, const struct options *o, const char *pre
 		objreq_init(&q, OBJ_LIST, prefix);
 		q.max_keys = 1;
 		q.deadline_ns = clock_now_ns() + REACH_NS;
+		q.fail_fast = true; /* retry= waits here, and says so */
 		r = obj_do(store, &q);
 		if (r)
 			explain_error(o->source, r, &q.err, err);
@@ -127,10 +129,9 @@ static int probe(struct mount *m, struct objerr *err)
 	if (m->url.kind != OBJ_URL_S3 || !caps_cached(m)) {
 		r = obj_probe(m->store, m->url.prefix, err);
 		if (r == -EACCES) {
-			objerr_set(err,
-				   "%s: these credentials may read but not write: they need PutObject, GetObject and "
-				   "DeleteObject below %s.lsvd/, or mount with -o ro",
-				   m->opt.source, m->url.prefix);
+			struct objerr what = *err;
+
+			objerr_set(err, "%s: %.190s; or mount with -o ro", m->opt.source, what.msg);
 			return r;
 		}
 		if (r) {
@@ -144,6 +145,8 @@ static int probe(struct mount *m, struct objerr *err)
 	for (size_t i = 0; i < explain_ncaps; i++)
 		if (!(caps & explain_caps[i].cap) && explain_caps[i].narrowed)
 			log_info("%s: no %s: %s", m->opt.source, explain_caps[i].name, explain_caps[i].narrowed);
+	if (explain_quirks(obj_quirks(m->store)))
+		log_info("%s: %s", m->opt.source, explain_quirks(obj_quirks(m->store)));
 	if (m->opt.require_conditional && (~caps & (OBJ_CAP_PUT_NEW | OBJ_CAP_PUT_MATCH))) {
 		objerr_set(err, "%s: the store has no conditional writes, refused by conditional=require",
 			   m->opt.source);
@@ -376,6 +379,25 @@ static void recover_renames(struct mount *m)
 		log_warn("recovery: cannot look for unfinished renames: %s", err.msg[0] ? err.msg : explain_errno(r));
 }
 
+static void report_copy(void *arg, const struct leftover *l)
+{
+	(void)arg;
+	if (l->fate == LEFTOVER_REMOVED)
+		log_info("recovery: %s, a removed file that was open, is gone now", l->key);
+	else if (l->fate == LEFTOVER_FAILED)
+		log_warn("recovery: %s, a removed file that was open, could not be removed: %s", l->key, l->why);
+}
+
+/* Files that were open when they were removed: nobody has them open any more. */
+static void recover_copies(struct mount *m)
+{
+	struct objerr err = {0};
+	int r = leftover_copies(m->store, m->url.prefix, m->opt.state_dir, m->identity, &m->state, report_copy, m, &err);
+
+	if (r)
+		log_warn("recovery: cannot look for removed files: %s", err.msg[0] ? err.msg : explain_errno(r));
+}
+
 static void say_recovered(const struct mount_recovered *rec, const char *dir)
 {
 	if (rec->spool.uploaded || rec->spool.parked || rec->spool.failed)
@@ -409,6 +431,7 @@ static int recover(struct mount *m)
 		log_warn("recovery: %u files could not be sent and stay in %s", m->recovered.spool.failed,
 			 m->spool_dir);
 	recover_renames(m);
+	recover_copies(m);
 	r = slot_strangers(m->opt.state_dir, m->identity, report_stranger, m);
 	if (r)
 		log_warn("%s: %s", m->opt.state_dir, explain_errno(r));

@@ -26,6 +26,7 @@ struct http {
 	uint64_t seq;
 	int64_t timer_ns; /* when libcurl wants to be called, -1 = never */
 	int64_t tick_ns;
+	bool tls_worked; /* some handshake did */
 	void **idle; /* CURL: easy handles for use again */
 	unsigned nidle;
 

@@ -215,7 +215,8 @@ static int tls_error(struct http *c, struct http_req *h, CURLcode rc)
 	long e = 0;
 
 	(void)curl_easy_getinfo(h->easy, CURLINFO_OS_ERRNO, &e);
-	if (rc == CURLE_SSL_CONNECT_ERROR && e == ECONNRESET) { /* cut in the handshake: the network, not the trust */
+	/* cut in the handshake: the network, not the trust; anything odd there is, once it has worked */
+	if (rc == CURLE_SSL_CONNECT_ERROR && (e == ECONNRESET || c->tls_worked)) {
 		(void)snprintf(h->msg, sizeof(h->msg), "%.*s: connection reset in the TLS handshake", n, h->url);
 		return -ECONNRESET;
 	}
@@ -469,6 +470,7 @@ static void transfer_over(struct http *c, struct http_req *h, CURLcode rc)
 		r = 0;
 	} else {
 		r = map_error(c, h, rc);
+		c->tls_worked |= rc == CURLE_OK && str_has_prefix(h->url, "https:");
 	}
 	stop_transfer(c, h);
 	finish(c, h, r);

@@ -104,6 +104,8 @@ int must_check local_open_dir(int root, const char *path, int *ret_fd);
 int must_check local_make_dirs(struct local *l, const char *path, struct objerr *err, int *ret_fd);
 /* Hidden directories, once; clears what a crash left in tmp. */
 int must_check local_make_room(struct local *l, struct objerr *err);
+/* Opens LOCAL_TMP or LOCAL_MPU; makes them again when they went away. Never -ENOENT. */
+int must_check local_open_room(struct local *l, const char *path, int *ret_fd);
 /* Locks one path, as a file or as a directory, between processes too. Never lock two. close() unlocks. */
 int must_check local_lock(struct local *l, const char *path, int *ret_fd);
 /* A locked temporary file (dir: directory) in tmp; who dies leaves one that the next start removes. */

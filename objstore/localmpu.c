@@ -180,7 +180,7 @@ int local_mpu_create(struct local *l, struct objreq *req)
 	if (r == 0)
 		r = local_open_dir(l->root, LOCAL_TMP, &tmp);
 	if (r == 0)
-		r = open_mpu_dir(l, &mpu);
+		r = local_open_room(l, LOCAL_MPU, &mpu);
 	if (r == 0) {
 		id = strdup(name); /* 128 random bits: no other upload has them, so the rename replaces nothing */
 		r = id == NULL ? -ENOMEM : renameat(tmp, name, mpu, name) == 0 ? 0 : local_sys();
@@ -371,7 +371,7 @@ static int add_upload(struct objreq *req, int mpu, const char *id, struct obj_li
 		r = page_add(page, u.key, strlen(u.key), &e);
 		if (r == 0) {
 			e->mtime_s = u.mtime_s;
-			r = page_set_upload_id(page, e, id);
+			r = page_set_upload(page, e, id, NULL);
 		}
 	}
 	local_upload_done(&u);
@@ -393,12 +393,64 @@ static int cut_page(struct obj_listing *page, unsigned max)
 	return r;
 }
 
+/* One file of an upload's directory; the head is none of its parts. */
+static int add_part(int dir, const char *name, struct obj_listing *page)
+{
+	struct local_meta m;
+	char *end;
+	unsigned long number = strtoul(name, &end, 10);
+	int r;
+
+	if (strlen(name) != 5 || *end != '\0')
+		return 0;
+	r = local_meta_at(dir, name, false, &m, NULL);
+	if (r < 0 || m.kind != LOCAL_FILE)
+		return r;
+	return page_add_part(page, (unsigned)number, m.size, m.etag);
+}
+
+static int list_parts(struct local *l, struct objreq *req)
+{
+	struct obj_listing *page;
+	struct local_upload u = {0};
+	DIR *d = NULL;
+	int dir = -1, r = open_upload(l, req, false, &dir, &u);
+
+	local_upload_done(&u);
+	if (r < 0)
+		return r;
+	r = page_new(&page);
+	if (r < 0) {
+		base_closep(&dir);
+		return r;
+	}
+	d = fdopendir(dir);
+	if (d == NULL) {
+		r = local_sys();
+		base_closep(&dir);
+	}
+	for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL && r == 0; e = readdir(d))
+		r = add_part(dir, e->d_name, page);
+	if (d != NULL)
+		(void)closedir(d);
+	if (r < 0) {
+		obj_listing_free(page);
+		return r;
+	}
+	page_sort(page);
+	req->listing = page;
+	return 0;
+}
+
 int local_mpu_list(struct local *l, struct objreq *req)
 {
 	struct obj_listing *page;
 	DIR *d = NULL;
-	int fd = -1, r = page_new(&page);
+	int fd = -1, r;
 
+	if (req->upload_id != NULL)
+		return list_parts(l, req);
+	r = page_new(&page);
 	if (r < 0)
 		return r;
 	r = open_mpu_dir(l, &fd);

@@ -124,7 +124,8 @@ static int finish_headers(struct s3_call *c, const struct creds_keys *keys)
 	if (r == 0)
 		r = obj_headers_set(&c->headers, "host", host);
 	if (r == 0 && !creds_anonymous(c->s->creds)) {
-		sign_date(clock_real_ns() / NSEC_PER_SEC + atomic_load(&c->s->skew_s), date);
+		c->skew_s = atomic_load(&c->s->skew_s);
+		sign_date(clock_real_ns() / NSEC_PER_SEC + c->skew_s, date);
 		r = obj_headers_set(&c->headers, "x-amz-date", date);
 		if (r == 0)
 			r = obj_headers_set(&c->headers, "x-amz-content-sha256", c->payload);
@@ -479,6 +480,8 @@ static int set_place(struct s3 *s, const struct obj_open_opts *o, struct objerr 
 		return -EINVAL;
 	}
 	https = strcmp(s->scheme, "https") == 0;
+	if (str_has_suffix(bare, ".r2.cloudflarestorage.com"))
+		s->base.caps |= OBJ_CAP_EQUAL_PARTS;
 	s->virtual_host = !o->path_style && !is_address(bare) && (by_region || wants_virtual_host(bare)) &&
 			  is_dns_bucket(s->bucket, !https);
 	return 0;

@@ -388,6 +388,7 @@ static int add_upload(struct obj_listing *l, const xmlNode *n, bool url, bool da
 {
 	_cleanup_free_ char *key = NULL;
 	const char *id = child_text(n, "UploadId"), *time = child_text(n, "Initiated");
+	const xmlNode *initiator = child(n, "Initiator");
 	struct obj_list_entry *e;
 	int64_t t = 0;
 	int r;
@@ -403,7 +404,7 @@ static int add_upload(struct obj_listing *l, const xmlNode *n, bool url, bool da
 	if (r < 0)
 		return r;
 	e->mtime_s = t;
-	return page_set_upload_id(l, e, id);
+	return page_set_upload(l, e, id, initiator != NULL ? child_text(initiator, "ID") : NULL);
 }
 
 static int read_uploads(const xmlNode *root, bool damaged, struct s3_uploads *u)
@@ -459,6 +460,52 @@ int s3xml_uploads(const void *p, size_t n, struct s3_uploads *ret)
 	}
 	*ret = u;
 	return 0;
+}
+
+static int add_part(struct obj_listing *l, const xmlNode *n)
+{
+	const char *number = child_text(n, "PartNumber"), *size = child_text(n, "Size"), *etag = child_text(n, "ETag");
+	char tag[OBJ_ETAG_MAX];
+	uint64_t no, bytes;
+
+	if (number == NULL || size == NULL || etag == NULL || str_parse_u64(number, &no) < 0 || no < 1 || no > 10000 ||
+	    str_parse_u64(size, &bytes) < 0 || s3xml_etag(etag, tag) < 0)
+		return -EBADMSG;
+	return page_add_part(l, (unsigned)no, bytes, tag);
+}
+
+static int read_parts(const xmlNode *root, struct obj_listing *l)
+{
+	const char *more = child_text(root, "IsTruncated");
+	int r = 0;
+
+	if (!is_named(root, "ListPartsResult") || more == NULL)
+		return -EBADMSG;
+	for (const xmlNode *c = root->children; c != NULL && r == 0; c = c->next)
+		if (is_named(c, "Part"))
+			r = add_part(l, c);
+	l->truncated = is_true(more);
+	page_sort(l);
+	return r;
+}
+
+int s3xml_parts(const void *p, size_t n, struct obj_listing **ret)
+{
+	struct obj_listing *l = NULL;
+	xmlDoc *doc;
+	int r = parse(p, n, &doc);
+
+	if (r < 0)
+		return r;
+	r = page_new(&l);
+	if (r == 0)
+		r = read_parts(xmlDocGetRootElement(doc), l);
+	xmlFreeDoc(doc);
+	if (r < 0)
+		obj_listing_free(l);
+	else
+		*ret = l;
+	return r;
 }
 
 /* --- single results ----------------------------------------------------------------------------------------------- */

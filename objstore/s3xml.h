@@ -41,6 +41,9 @@ struct s3_uploads {
 };
 int must_check s3xml_uploads(const void *p, size_t n, struct s3_uploads *ret);
 
+/* ListParts: keys are part numbers of five digits; truncated when there are more. */
+int must_check s3xml_parts(const void *p, size_t n, struct obj_listing **ret);
+
 /* InitiateMultipartUploadResult; *ret_id is the caller's. */
 int must_check s3xml_create(const void *p, size_t n, char **ret_id);
 /* CopyObjectResult and CopyPartResult. mtime_s 0 when not said. */

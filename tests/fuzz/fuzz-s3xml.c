@@ -28,6 +28,13 @@ static void lists(const uint8_t *data, size_t size)
 	} else {
 		check(l == NULL);
 	}
+	l = NULL;
+	if (s3xml_parts(data, size, &l) == 0) {
+		check_page(l);
+		obj_listing_free(l);
+	} else {
+		check(l == NULL);
+	}
 	if (s3xml_uploads(data, size, &u) == 0) {
 		check_page(u.listing);
 		check(u.listing->truncated == (u.next_key[0] != '\0'));
