@@ -124,15 +124,14 @@ int intent_owner(const char *state_dir, const char *identity, const struct slot 
 	return slot_lock(state_dir, identity, number, ret);
 }
 
-static int finish(const struct resume *c, const char *key, const char *from, const char *to, struct objerr *err)
+static int finish(const struct resume *c, const struct intent *in, struct objerr *err)
 {
-	int r = rename_resume(c->store, c->prefix, from, to, err);
+	int r = rename_resume(c->store, c->prefix, in->from, in->to, in->time_s, err);
 
-	return r ? r : obj_delete(c->store, key, NULL, err);
+	return r ? r : obj_delete(c->store, in->key, NULL, err);
 }
 
-static enum intent_fate settle(const struct resume *c, const char *key, const char *from, const char *to,
-			       const char *node, struct objerr *err)
+static enum intent_fate settle(const struct resume *c, const struct intent *in, const char *node, struct objerr *err)
 {
 	struct slot s = {.lock_fd = -1};
 	int r = intent_owner(c->state_dir, c->identity, c->mine, node, &s);
@@ -142,7 +141,7 @@ static enum intent_fate settle(const struct resume *c, const char *key, const ch
 	if (r == -EBUSY)
 		return INTENT_RUNNING;
 	if (!r)
-		r = finish(c, key, from, to, err);
+		r = finish(c, in, err);
 	slot_release(&s);
 	if (r && !err->msg[0])
 		objerr_set(err, "%s", strerrordesc_np(-r));
@@ -184,10 +183,10 @@ static int one(const struct resume *c, const char *key, int64_t time_s)
 		r = rename_intent_parse(buf, n, &from, &to, &node);
 		if (r == -ENOMEM)
 			return r;
-		in.fate = r ? INTENT_DAMAGED : settle(c, key, from, to, node, &err);
+		in.from = from;
+		in.to = to;
+		in.fate = r ? INTENT_DAMAGED : settle(c, &in, node, &err);
 	}
-	in.from = from;
-	in.to = to;
 	in.why = err.msg;
 	c->fn(c->arg, &in);
 	return 0;

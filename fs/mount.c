@@ -145,6 +145,8 @@ static int probe(struct mount *m, struct objerr *err)
 	for (size_t i = 0; i < explain_ncaps; i++)
 		if (!(caps & explain_caps[i].cap) && explain_caps[i].narrowed)
 			log_info("%s: no %s: %s", m->opt.source, explain_caps[i].name, explain_caps[i].narrowed);
+	if (explain_quirks(obj_quirks(m->store)))
+		log_info("%s: %s", m->opt.source, explain_quirks(obj_quirks(m->store)));
 	if (m->opt.require_conditional && (~caps & (OBJ_CAP_PUT_NEW | OBJ_CAP_PUT_MATCH))) {
 		objerr_set(err, "%s: the store has no conditional writes, refused by conditional=require",
 			   m->opt.source);

@@ -77,7 +77,7 @@ static int set_etag_header(struct s3_call *c, const char *name, const char *etag
 static int set_dst_conditions(struct s3_call *c)
 {
 	struct objreq *req = c->req;
-	bool quoted = (c->s->base.quirks & STORE_QUIRK_UNQUOTED_IF_MATCH) == 0;
+	bool quoted = (c->s->base.quirks & OBJ_QUIRK_UNQUOTED_IF_MATCH) == 0;
 	int r = 0;
 
 	if (req->if_match != NULL)

@@ -222,8 +222,7 @@ obj_keys() { # [PREFIX]: files only, .lsvd too
 }
 
 # Nothing of ours may stay: uploads under way, keys below .lsvd but the root's metadata (and the lock files of file://).
-# "orphans": an upload whose CREATE was under way when the daemon was killed, or whose id never came back, nobody can know
-# of; it has no parts.
+# "orphans": an upload whose CREATE was under way when the daemon was killed nobody can know of; it has no parts.
 check_bucket_clean() {
 	local left key id
 	if [ "$BACKEND:${1:-}" = file:orphans ]; then
