@@ -152,6 +152,10 @@ static int print_json(const struct probe *p, bool asked)
 		json_object_set_new(doc, "get_mib_s", json_real(p->down_mib_s));
 	if (doc && asked) {
 		json_object_set_new(doc, "capabilities", caps_json(obj_caps(p->store)));
+		const char *note = explain_quirks(obj_quirks(p->store));
+
+		if (note)
+			json_object_set_new(doc, "note", json_string(note));
 		json_object_set_new(doc, "equal_parts", json_boolean(obj_caps(p->store) & OBJ_CAP_EQUAL_PARTS));
 	}
 	return cmd_print_json(doc);
@@ -177,6 +181,8 @@ static void print_words(const struct probe *p, bool asked)
 		if (!(caps & x->cap) && (x->narrowed || x->costs))
 			printf("    %-22s so: %s\n", "", x->narrowed ? x->narrowed : x->costs);
 	}
+	if (asked && explain_quirks(obj_quirks(p->store)))
+		printf("note: %s\n", explain_quirks(obj_quirks(p->store)));
 	if (asked && (caps & OBJ_CAP_EQUAL_PARTS))
 		printf("note: parts of an upload must be of one size there\n");
 }

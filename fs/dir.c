@@ -255,7 +255,7 @@ static int cmp_local(const void *a, const void *b)
 	return strcmp(((const struct local_name *)a)->name, ((const struct local_name *)b)->name);
 }
 
-/* Names of files in dir that only this node knows, in byte order. */
+/* Names of files in dir that this node knows better than the bucket, in byte order. */
 static int local_names(struct fsd *f, struct inode *dir, struct local_name **ret, size_t *ret_n)
 {
 	struct local_name *v = NULL;
@@ -266,8 +266,8 @@ static int local_names(struct fsd *f, struct inode *dir, struct local_name **ret
 	list_for_each(l, &f->local) {
 		struct inode *i = list_entry(l, struct inode, local);
 
-		if (i->parent != dir || !i->linked)
-			continue;
+		if (i->parent != dir || !i->linked || !own_truth(i))
+			continue; /* what is clean is the bucket's to tell: another client may have removed it */
 		if (n == cap) {
 			struct local_name *w = realloc(v, (cap + 64) * sizeof *v);
 
@@ -284,7 +284,9 @@ static int local_names(struct fsd *f, struct inode *dir, struct local_name **ret
 			break;
 		}
 		v[n].ino = i->ino;
+		mtx_lock(&i->lock);
 		v[n++].type = i->attr.mode & S_IFMT;
+		mtx_unlock(&i->lock);
 	}
 	mtx_unlock(&f->inodes);
 	if (r < 0) {

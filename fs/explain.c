@@ -58,6 +58,14 @@ const char *explain_errno(int r)
 	return words ? words : "unknown error";
 }
 
+const char *explain_quirks(unsigned quirks)
+{
+	if (quirks & OBJ_QUIRK_UNQUOTED_IF_MATCH)
+		return "Ceph RGW: a write without conditions of another client (not of another lsvdfs), in the same moment as "
+		       "ours, may win although ours was answered with success";
+	return NULL;
+}
+
 bool explain_waitable(int r)
 {
 	return r == -EAGAIN || r == -ETIMEDOUT || r == -ECONNREFUSED || r == -ECONNRESET || r == -EHOSTUNREACH ||

@@ -34,7 +34,7 @@ static void fill_clean_locked(struct spfile *f, struct spcommit *ret)
 }
 
 /* Waits for the upload under way; its result. */
-static int join_locked(struct spfile *f, struct spcommit *ret, struct objerr *err)
+static int join_locked(struct spfile *f, struct spcommit *ret, struct objerr *err) REQUIRES(f->lock)
 {
 	uint64_t gen = f->upload_gen;
 
@@ -47,7 +47,7 @@ static int join_locked(struct spfile *f, struct spcommit *ret, struct objerr *er
 	return f->last_status;
 }
 
-static int seal_locked(struct spfile *f, unsigned flags, struct spup *u)
+static int seal_locked(struct spfile *f, unsigned flags, struct spup *u) REQUIRES(f->lock)
 {
 	int r;
 
@@ -129,6 +129,7 @@ static void unseal_locked(struct spfile *f, struct spup *u, int r)
 
 /* Called with the lock, sealed by nobody; returns with it. */
 static int upload_locked(struct spfile *f, unsigned flags, struct spcommit *ret, struct objerr *err)
+	REQUIRES(f->lock)
 {
 	struct spup u;
 	int r = seal_locked(f, flags, &u);
@@ -169,7 +170,7 @@ static int make_durable(struct spfile *f)
 	return r;
 }
 
-static int ack_locked(struct spfile *f, struct spcommit *ret)
+static int ack_locked(struct spfile *f, struct spcommit *ret) REQUIRES(f->lock)
 {
 	int r;
 

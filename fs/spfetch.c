@@ -204,7 +204,7 @@ static bool next_fetch_locked(struct spfile *f, uint64_t pos, uint64_t end, uint
 enum { FETCH_AGAIN = 1, FETCH_NO_DISK };
 
 /* Makes [off, end) local. FETCH_NO_DISK: the disk does not take it, read past it. Called and returns with the lock held. */
-static int fetch_locked(struct spfile *f, uint64_t off, uint64_t end, struct objerr *err)
+static int fetch_locked(struct spfile *f, uint64_t off, uint64_t end, struct objerr *err) REQUIRES(f->lock)
 {
 	struct spfetch me;
 	int r = 0;

@@ -317,7 +317,7 @@ int sp_log_state_locked(struct spfile *f, enum spstate st)
 }
 
 /* Common start of every change; see the top of this file. */
-static int begin_change_locked(struct spfile *f, size_t room)
+static int begin_change_locked(struct spfile *f, size_t room) REQUIRES(f->lock)
 {
 	int r;
 

@@ -396,8 +396,8 @@ static int reap(struct runner *run)
 			k = note_part(u->f, fl);
 		else if (r == 0)
 			u->err = fl->req.err;
-		if (k == -ENOENT && fl->p->copy)
-			k = -ESTALE; /* the source is gone, or the upload: the look at the target tells */
+		if (k == -ENOENT && fl->p->copy && strcmp(fl->req.err.code, "NoSuchUpload") != 0)
+			k = -ESTALE; /* the source is gone: the look at the target tells */
 		r = r < 0 ? r : k;
 		run->flying--;
 		drop_flight(u->f, fl);

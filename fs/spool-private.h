@@ -198,7 +198,7 @@ int must_check sp_set_names(struct spfile *f, const char *dir, const char *name)
 int must_check sp_log_state_locked(struct spfile *f, enum spstate st);
 /* Drops what must not travel from one object to the next: put nonces, "was" notes. */
 int must_check sp_clean_headers(struct obj_headers *h);
-void sp_seal_locked(struct spfile *f); /* waits for the seal and takes it */
+void sp_seal_locked(struct spfile *f) REQUIRES(f->lock); /* waits for the seal and takes it */
 void sp_unseal_locked(struct spfile *f);
 /* Takes the file from the writers for good: waits for uploads, background parts, the queue. */
 void sp_quiesce(struct spfile *f);
@@ -255,7 +255,7 @@ int must_check sp_invalidate_parts_locked(struct spfile *f, uint64_t start, uint
 
 /* --- spback.c --- */
 void sp_bg_kick_locked(struct spfile *f, uint64_t off, uint64_t n);
-void sp_bg_wait_locked(struct spfile *f); /* nothing is in the background any more; new parts wait for bg_stop to end */
+void sp_bg_wait_locked(struct spfile *f) REQUIRES(f->lock); /* nothing is in the background any more; new parts wait for bg_stop to end */
 
 /* --- spload.c --- */
 /* Applies records to an empty spfile; -EBADMSG as spj_decode. */

@@ -71,9 +71,14 @@ enum obj_cap {
 	OBJ_CAP_MULTIPART = 1 << 7,
 	OBJ_CAP_PART_COPY = 1 << 8,
 	OBJ_CAP_DELETE_MANY = 1 << 9,
-	OBJ_CAP_EQUAL_PARTS = 1 << 10,	/* every part but the last must have one size (R2) */
+	OBJ_CAP_EQUAL_PARTS = 1 << 10,	/* every part but the last must have one size (R2): a demand; may come up late,
+					 * with the -EINVAL of a COMPLETE */
 	OBJ_CAP_NESTED = 1 << 11,	/* may hold both `a` and `a/b` (file:// cannot) */
 	OBJ_CAP_LONG_NAMES = 1 << 12,	/* components over 255 bytes are possible */
+};
+/* How a store wants to be spoken to; found by obj_probe(), obeyed by s3. */
+enum obj_quirk {
+	OBJ_QUIRK_UNQUOTED_IF_MATCH = 1, /* If-Match: abc instead of If-Match: "abc": Ceph RGW */
 };
 /* A few words for one flag ("PUT if absent"); NULL for a bit that is no flag. For `lsvdfs probe`. */
 const char *obj_cap_name(enum obj_cap cap);
@@ -214,7 +219,7 @@ struct objstore {
 	const struct objstore_ops *ops;
 	struct objstore *inner;	   /* wrappers: the store below, owned */
 	_Atomic unsigned caps;	   /* OBJ_CAP_*; wrappers answer through obj_caps() */
-	_Atomic unsigned quirks;   /* bottom store: STORE_QUIRK_*, see store-private.h */
+	_Atomic unsigned quirks;   /* bottom store: OBJ_QUIRK_* */
 	_Atomic bool caps_known;   /* bottom store: nothing to probe */
 	struct obj_stats *stats;   /* of the bottom store; wrappers share the pointer */
 	struct obj_stats *asked;   /* what the product asked for, retries not counted; NULL without a trace store */

@@ -124,7 +124,7 @@ static int probe_put_match(struct probe *p)
 	int r = put(p, p->a, p->etag, false, &refused);
 
 	if (r == 0 && refused) {
-		bottom->quirks |= STORE_QUIRK_UNQUOTED_IF_MATCH;
+		bottom->quirks |= OBJ_QUIRK_UNQUOTED_IF_MATCH;
 		r = put(p, p->a, p->etag, false, NULL);
 	}
 	if (r > 0) {
@@ -134,7 +134,7 @@ static int probe_put_match(struct probe *p)
 			return 0;
 		}
 	}
-	bottom->quirks &= ~(unsigned)STORE_QUIRK_UNQUOTED_IF_MATCH;
+	bottom->quirks &= ~(unsigned)OBJ_QUIRK_UNQUOTED_IF_MATCH;
 	return r < 0 ? r : reset_a(p);
 }
 

@@ -480,6 +480,8 @@ static int set_place(struct s3 *s, const struct obj_open_opts *o, struct objerr 
 		return -EINVAL;
 	}
 	https = strcmp(s->scheme, "https") == 0;
+	if (str_has_suffix(bare, ".r2.cloudflarestorage.com"))
+		s->base.caps |= OBJ_CAP_EQUAL_PARTS;
 	s->virtual_host = !o->path_style && !is_address(bare) && (by_region || wants_virtual_host(bare)) &&
 			  is_dns_bucket(s->bucket, !https);
 	return 0;

@@ -201,6 +201,16 @@ static bool leaves_open(int http, const struct s3_error *e)
 	return false;
 }
 
+/*
+ * Cloudflare R2 wants parts of one size and tells so only when an upload is completed. There is nothing to ask for it
+ * beforehand but 10 MiB of trial parts: learnt from the refusal, after which the caller makes another upload.
+ */
+static bool wants_equal_parts(const struct s3_call *c, const struct s3_error *e)
+{
+	return c->req->op == OBJ_MPU_COMPLETE && strcmp(e->code, "InvalidPart") == 0 &&
+	       strstr(e->message, "same length") != NULL;
+}
+
 int s3_map_error(struct s3_call *c, int http, const struct s3_error *e)
 {
 	const struct known *k = find_known(c, http, e);
@@ -208,6 +218,10 @@ int s3_map_error(struct s3_call *c, int http, const struct s3_error *e)
 	char buf[128], asked[128];
 	const char *shown = s3_shown(c->key != NULL ? c->key : req->key, buf, sizeof(buf)), *words = k->words;
 
+	if (wants_equal_parts(c, e)) {
+		atomic_fetch_or(&c->s->base.caps, OBJ_CAP_EQUAL_PARTS);
+		words = "the store wants parts of one size";
+	}
 	if (words == NULL)
 		words = e->message[0] != '\0' ? e->message : e->code;
 	req->err.http = http;

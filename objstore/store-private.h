@@ -5,11 +5,6 @@
 
 #include "objstore.h"
 
-/* How a store wants to be spoken to; found by probe.c, obeyed by s3.c. */
-enum {
-	STORE_QUIRK_UNQUOTED_IF_MATCH = 1, /* If-Match: abc instead of If-Match: "abc" (Ceph RGW) */
-};
-
 #define STORE_NONCE_HEADER "x-amz-meta-lsvd-put"
 
 /* Counts a finished request: call once, before objreq_finish(). NULL is fine. */

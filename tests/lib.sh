@@ -58,6 +58,7 @@ need_cmd() { local c; for c; do command -v "$c" >/dev/null || skip "$c not found
 need_root() { [ "$(id -u)" = 0 ] || skip "needs root"; }
 need_fuse() {
 	[ -c /dev/fuse ] || skip "no /dev/fuse"
+	[ -r /dev/fuse ] && [ -w /dev/fuse ] || skip "no access to /dev/fuse (mode 0666 where udev runs)"
 	[ -x "$LSVDFS" ] || skip "$LSVDFS is not built"
 	[ "$(id -u)" = 0 ] || command -v fusermount3 >/dev/null || skip "neither root nor fusermount3"
 }
@@ -221,8 +222,7 @@ obj_keys() { # [PREFIX]: files only, .lsvd too
 }
 
 # Nothing of ours may stay: uploads under way, keys below .lsvd but the root's metadata (and the lock files of file://).
-# "orphans": an upload whose CREATE was under way when the daemon was killed, or whose id never came back, nobody can know
-# of; it has no parts.
+# "orphans": an upload whose CREATE was under way when the daemon was killed nobody can know of; it has no parts.
 check_bucket_clean() {
 	local left key id
 	if [ "$BACKEND:${1:-}" = file:orphans ]; then

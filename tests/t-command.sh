@@ -30,6 +30,13 @@ says 1 'busy|already|mounted' "$LSVDFS" mount "$SOURCE" m -o "$O"
 ! mountpoint -q m
 wait_for 5 bash -c "! kill -0 $pid"
 eq "$(obj_get f)" works
+# a directory whose name is no text: status is JSON all the same
+d=$(printf 'caf\xe9')
+mkdir "$d"
+"$LSVDFS" mount "$SOURCE" "$d" -o "$O"
+eq "$("$LSVDFS" status --json "$d" | jq -r .dir)" "$T/caf?"
+eq "$("$LSVDFS" parked list "$d" --json)" '[]'
+"$LSVDFS" umount "$d"
 # as mount(8) and umount(8) call us; a second mount of the bucket beside the first
 ln -sf "$LSVDFS" mount.lsvdfs
 ln -sf "$LSVDFS" umount.fuse.lsvdfs
@@ -48,7 +55,15 @@ eq "$(cat m/f)" works
 "$LSVDFS" umount m
 # probe
 "$LSVDFS" probe "$SOURCE" ${STORE_OPTS:+-o "$STORE_OPTS"} >probe.out
-"$LSVDFS" probe --json "$SOURCE" ${STORE_OPTS:+-o "$STORE_OPTS"} | jq -e . >/dev/null
+"$LSVDFS" probe --json "$SOURCE" ${STORE_OPTS:+-o "$STORE_OPTS"} >probe.json
+# what no probe can see of Ceph is said all the same
+if [ "$BACKEND" = rgw ]; then
+	grep -qE '^note: Ceph RGW: .*without conditions' probe.out
+	jq -e '.note | test("without conditions")' probe.json >/dev/null
+else
+	eq "$(grep -c Ceph probe.out || true)" 0
+	jq -e 'has("note") | not' probe.json >/dev/null
+fi
 # errors
 says 2 'usage|source' "$LSVDFS" mount
 says 2 'option' "$LSVDFS" mount "$SOURCE" m -o "$O,no_such_option"

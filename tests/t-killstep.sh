@@ -8,6 +8,7 @@
 # passages, and at those of the spool, too.
 . "$TESTS_DIR/lib.sh"
 ALL=${ALL:-}
+need_fuse
 store_start
 cat >"$T/steps.py" <<'P'
 import json, os, stat, sys

@@ -81,6 +81,12 @@ def beside(i):  # A has it open, written and synced: that handle is no reason no
     f = os.open(f'{A}/bs', os.O_RDWR); os.pwrite(f, b'x' * (n if i % 2 else 1), 0); os.fsync(f); os.stat(f'{A}/bs')
     put(f'{B}/bs', b'2' * n); seen(f'{A}/bs', b'2' * n, f'round {i}, opened beside a synced handle'); refused(f, f'round {i}, synced handle')
     seen(f'{B}/bs', b'2' * n, f'round {i}, after the synced handle was closed')
+def ghost(i):  # A has it open, synced: B's removal shows in A's listing all the same
+    put(f'{A}/gh{i}', b'1'); known_as(f'{B}/gh{i}', 1)
+    f = os.open(f'{A}/gh{i}', os.O_RDWR); os.pwrite(f, b'x', 0); os.fsync(f); os.unlink(f'{B}/gh{i}')
+    end = time.monotonic() + 1.5
+    while f'gh{i}' in os.listdir(A): assert time.monotonic() < end, f'round {i}: a removed file is listed'
+    os.close(f)
 def known_as(p, n):
     end = time.monotonic() + 1.5
     while not (os.path.exists(p) and os.path.getsize(p) == n): assert time.monotonic() < end, f'{p}: not seen within attr_timeout'
@@ -93,6 +99,7 @@ for n, f in (('sizes', sizes), ('equal size', equal), ('in turn', swap), ('renam
 rounds = min(rounds // 2, 50); section('removed', removed)
 section('moved', moved)
 section('beside', beside)
+rounds = min(rounds, 5); section('ghost', ghost)
 section('new names', new_name)
 P
 # attributes: at most attr_timeout old

@@ -248,7 +248,7 @@ static void liar_submit(struct objstore *s, struct objreq *req)
 	unsigned ops = OBJ_CAP_COPY | OBJ_CAP_DELETE_MANY | OBJ_CAP_MULTIPART | OBJ_CAP_PART_COPY;
 
 	if (l->unquoted && req->op == OBJ_PUT && req->if_match != NULL &&
-	    !(store_bottom(s)->quirks & STORE_QUIRK_UNQUOTED_IF_MATCH)) {
+	    !(store_bottom(s)->quirks & OBJ_QUIRK_UNQUOTED_IF_MATCH)) {
 		objreq_finish(req, -ESTALE);
 		return;
 	}
@@ -307,7 +307,7 @@ static void probe_one(unsigned honours, bool unquoted, bool not_implemented)
 	if (obj_probe(&l.s, "p/", &err) != 0 || obj_caps(&l.s) != (want | OBJ_CAP_NESTED))
 		fail_msg("honours %x: found %x, %s", honours, obj_caps(&l.s), err.msg);
 	if (unquoted && (honours & OBJ_CAP_PUT_MATCH))
-		assert_int_equal(obj_quirks(&l.s), STORE_QUIRK_UNQUOTED_IF_MATCH);
+		assert_int_equal(obj_quirks(&l.s), OBJ_QUIRK_UNQUOTED_IF_MATCH);
 	else
 		assert_int_equal(obj_quirks(&l.s), 0);
 	assert_int_equal(objects_in(mem), 0);

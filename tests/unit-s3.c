@@ -161,7 +161,7 @@ static void unquoted_quirk_is_for_puts_only(void **state)
 	char buf[4];
 
 	OPEN(steps);
-	store->quirks = STORE_QUIRK_UNQUOTED_IF_MATCH;
+	store->quirks = OBJ_QUIRK_UNQUOTED_IF_MATCH;
 	objreq_init(&req, OBJ_PUT, "k");
 	req.if_match = HEX;
 	assert_int_equal(obj_do(store, &req), 0);
@@ -341,6 +341,7 @@ static void endpoints(void **state)
 		{"https://s3-accelerate.amazonaws.com", NULL, "bkt", "https", "s3-accelerate.amazonaws.com", "us-east-1", true},
 		{"https://s3.dualstack.eu-west-1.amazonaws.com", "eu-west-1", "bkt", "https",
 		 "s3.dualstack.eu-west-1.amazonaws.com", "eu-west-1", true},
+		{"https://0123.r2.cloudflarestorage.com", "auto", "bkt", "https", "0123.r2.cloudflarestorage.com", "auto", false},
 		{"https://minio.example", "r1", "bkt", "https", "minio.example", "r1", false},
 		{"http://127.0.0.1:80", NULL, "bkt", "http", "127.0.0.1", "us-east-1", false},
 		{"http://[::1]:7480", NULL, "bkt", "http", "[::1]:7480", "us-east-1", false},
@@ -366,6 +367,8 @@ static void endpoints(void **state)
 			assert_null(s->host);
 		else
 			assert_string_equal(s->host, p->host);
+		assert_int_equal((obj_caps(st) & OBJ_CAP_EQUAL_PARTS) != 0,
+				 p->endpoint != NULL && strstr(p->endpoint, ".r2.") != NULL);
 		obj_close(st);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -1021,6 +1024,31 @@ static void error_table(void **state)
 	}
 }
 
+/* R2 says what parts it wants when it is too late for these; any other bad part teaches nothing. */
+static void equal_parts_are_learnt(void **state)
+{
+	static const struct step steps[] = {
+		{400, "", "<Error><Code>InvalidPart</Code><Message>One or more parts could not be found</Message></Error>"},
+		{400, "", "<Error><Code>InvalidPart</Code><Message>All non-trailing parts must have the same length."
+			  "</Message></Error>"},
+	};
+	const struct obj_part part = {1, HEX};
+	struct objreq req;
+
+	OPEN(steps);
+	for (int i = 0; i < 2; i++) {
+		objreq_init(&req, OBJ_MPU_COMPLETE, "k");
+		req.upload_id = "u";
+		req.parts = &part;
+		req.nparts = 1;
+		assert_int_equal(obj_do(store, &req), -EINVAL);
+		assert_int_equal((obj_caps(store) & OBJ_CAP_EQUAL_PARTS) != 0, i);
+		assert_int_equal(strstr(req.err.msg, "one size") != NULL, i);
+		objreq_done(&req);
+	}
+	close_store();
+}
+
 static void deletes_of_what_is_not_there(void **state)
 {
 	static const struct step steps[] = {
@@ -1134,6 +1162,7 @@ int main(void)
 		cmocka_unit_test(honest_gets),
 		cmocka_unit_test(ignored_conditions_of_reads),
 		cmocka_unit_test(error_table),
+		cmocka_unit_test(equal_parts_are_learnt),
 		cmocka_unit_test(deletes_of_what_is_not_there),
 		cmocka_unit_test(unreachable_server),
 		cmocka_unit_test(lost_reply_leaves_it_open),
