@@ -2,7 +2,7 @@
 /*
  * extmap.h - sorted extents without overlap in memory: what each sector of a range points to.
  *
- * A sequence of small sorted arrays (chunks) under one array of pointers: 32 bytes an extent, an insert moves at most one
+ * A sequence of small sorted arrays (chunks) under one array of pointers: 64 bytes an extent, an insert moves at most one
  * chunk. No lock: the owner has one. Neighbours that continue each other are merged.
  */
 #ifndef LSVD_IMAGE_EXTMAP_H
