@@ -22,8 +22,7 @@ static uint64_t rnd(uint64_t n)
 }
 
 struct sector {
-	enum em_kind kind;
-	uint64_t a, b;
+	uint64_t kind, a, b;
 };
 
 static struct sector sector_of(const struct em_ext *e, uint64_t lba)
@@ -69,7 +68,7 @@ static void compare(struct extmap *m)
 			struct sector s = sector_of(&e, i);
 
 			if (memcmp(&s, &model[i], sizeof(s)) != 0)
-				fail_msg("sector %d: kind %d, should be %d", (int)i, s.kind, model[i].kind);
+				fail_msg("sector %d: kind %d, should be %d", (int)i, (int)s.kind, (int)model[i].kind);
 		}
 	}
 }

@@ -75,6 +75,7 @@ struct log_checkpoint {
 	uint64_t claim, epoch;
 	struct log_nonce nonce;
 	uint64_t jseq, size, first, before;
+	uint64_t allocated;		/* sectors: the tree's, neither holes nor unmapped */
 	size_t ndigests, nclaims, nsnaps;
 	uint64_t *digests, *claims;	/* ascending */
 	struct log_snap *snaps;		/* ascending */

@@ -12,7 +12,7 @@
 
 enum { SEC_EXTENTS = 1, SEC_GROUPS, SEC_DIGEST, SEC_CHECKPOINT, SEC_CLAIM, SEC_TEXT, SEC_TARGET, SEC_CREATE, SEC_SNAPSHOT };
 enum { SEC_MUST = 1 };		/* flag: refuse when unknown */
-enum { CHECKPOINT_FIXED = 136, MAX_SNAPS = 1 << 20, MAX_ORIGINS = 64, NAME_MAX_LEN = 64 };
+enum { MAX_SNAPS = 1 << 20, MAX_ORIGINS = 64, NAME_MAX_LEN = 64 };
 
 int extents_check(enum log_type t, const struct log_extent *v, size_t n, uint64_t *ret_data)
 {
@@ -243,6 +243,7 @@ static void write_checkpoint(const struct logobj *o, struct cursor *c)
 	cur_put(c, k->size, 8);
 	cur_put(c, k->first, 8);
 	cur_put(c, k->before, 8);
+	cur_put(c, k->allocated, 8);
 	cur_put(c, k->ndigests, 4);
 	cur_put(c, k->nsnaps, 4);
 	cur_put(c, k->nclaims, 4);
@@ -309,12 +310,13 @@ static int read_checkpoint(struct logobj *o, struct cursor *c)
 	k->size = cur_get(c, 8);
 	k->first = cur_get(c, 8);
 	k->before = cur_get(c, 8);
+	k->allocated = cur_get(c, 8);
 	k->ndigests = cur_get(c, 4);
 	k->nsnaps = cur_get(c, 4);
 	k->nclaims = cur_get(c, 4);
 	(void)cur_get(c, 4);
 	if (c->bad || k->nsnaps > MAX_SNAPS || cur_left(c) != (k->ndigests + k->nclaims + 2 * k->nsnaps) * 8 ||
-	    k->tree_covers > o->number || k->claim > o->number || k->size > IMG_SECTORS_MAX * SECTOR || k->before >= o->number ||
+	    k->tree_covers > o->number || k->claim > o->number || k->size > IMG_SECTORS_MAX * SECTOR || k->before >= o->number || k->allocated > IMG_SECTORS_MAX ||
 	    k->root.level > PAGE_INDEX_MAX || (k->objects.number != 0 && k->objects.level < PAGE_OBJINDEX))
 		return -EUCLEAN;
 	return read_checkpoint_lists(k, c, o->number);
