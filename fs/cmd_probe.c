@@ -111,8 +111,10 @@ static int try_throughput(struct probe *p, struct objerr *err)
 	r = timed(p, OBJ_GET, buf, BIG_BYTES, &ns, err);
 	if (!r)
 		p->down_mib_s = 8e9 / (double)MAX(ns, 1);
-	if (obj_delete(p->store, p->key, NULL, NULL) && !r)
-		r = -EACCES;
+	if (r)
+		ignore(obj_delete(p->store, p->key, NULL, NULL)); /* the first error counts */
+	else
+		r = obj_delete(p->store, p->key, NULL, err);
 	return r;
 }
 
@@ -202,7 +204,7 @@ static int run(struct probe *p, bool json)
 		return cmd_fail("out of memory");
 	if (!p->o->read_only) {
 		try_rights(p);
-		if (!p->why[R_PUT].msg[0] && !p->why[R_GET].msg[0]) {
+		if (!p->why[R_PUT].msg[0] && !p->why[R_GET].msg[0] && !p->why[R_DELETE].msg[0]) {
 			r = try_throughput(p, &err);
 			if (!r)
 				r = obj_probe(p->store, p->url.prefix, &err);

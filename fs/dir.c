@@ -166,40 +166,33 @@ int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)
 	}
 	if (r < 0)
 		return r;
-	if (i->is_dir && i == f->root) {
-		mtx_lock(&i->lock);
-		i->attr = e.attr;
-		i->base = e.v;
-		i->asked_ns = e.asked_ns;
-		mtx_unlock(&i->lock);
-	} else {
-		if (i->is_dir && dir[0]) { /* metaq names a directory by its parent and its name */
-			size_t n = strlen(dir) - 1;
-			char *slash;
+	if (i->is_dir && dir[0]) { /* metaq names a directory by its parent and its name */
+		size_t n = strlen(dir) - 1;
+		char *slash;
 
-			dir[n] = 0;
-			slash = memrchr(dir, '/', n);
-			ignore(str_copy(e.name, sizeof e.name, slash ? slash + 1 : dir)); /* a name of ours fits */
-			if (slash)
-				slash[1] = 0;
-			else
-				dir[0] = 0;
-		}
-		overlay_metaq(f, dir, &e);
-		mtx_lock(&i->lock);
-		if (!i->is_dir && !version_equal(&i->base, &e.v) && i->nopen == 0 && e.asked_ns >= i->base_ns &&
-		    (S_ISLNK(i->attr.mode) || (i->attr.mode & S_IFMT) != (e.attr.mode & S_IFMT)))
-			r = -ESTALE; /* another target or type needs another nodeid */
-		if (!i->sealing && !i->acked && !(i->sp && spfile_dirty(i->sp)) && e.asked_ns >= i->asked_ns &&
-		    e.asked_ns >= i->base_ns && r == 0) {
-			if (i->is_dir || version_equal(&i->base, &e.v) || (i->nopen == 0 && !i->sp)) {
-				i->base = e.v;
-				i->attr = e.attr;
-			}
-			i->asked_ns = e.asked_ns; /* an open node keeps its version: only OPEN may find another one */
-		}
-		mtx_unlock(&i->lock);
+		dir[n] = 0;
+		slash = memrchr(dir, '/', n);
+		ignore(str_copy(e.name, sizeof e.name, slash ? slash + 1 : dir)); /* a name of ours fits */
+		if (slash)
+			slash[1] = 0;
+		else
+			dir[0] = 0;
 	}
+	overlay_metaq(f, dir, &e);
+	mtx_lock(&i->lock);
+	if (!i->is_dir && !version_equal(&i->base, &e.v) && i->nopen == 0 && e.asked_ns >= i->base_ns &&
+	    (S_ISLNK(i->attr.mode) || (i->attr.mode & S_IFMT) != (e.attr.mode & S_IFMT)))
+		r = -ESTALE; /* another target or type needs another nodeid */
+	if (!i->sealing && !i->acked && !(i->sp && spfile_dirty(i->sp)) && e.asked_ns >= i->asked_ns &&
+	    e.asked_ns >= i->base_ns && r == 0) {
+		if (i->is_dir || version_equal(&i->base, &e.v) || (i->nopen == 0 && !i->sp)) {
+			if (!inode_set_since_locked(i, &e.v, e.asked_ns))
+				i->attr = e.attr;
+			i->base = e.v;
+		}
+		i->asked_ns = e.asked_ns; /* an open node keeps its version: only OPEN may find another one */
+	}
+	mtx_unlock(&i->lock);
 	entry_done(&e);
 	return r;
 }

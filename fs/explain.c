@@ -42,7 +42,8 @@ void explain_error(const char *source, int r, const struct objerr *e, struct obj
 		hint = table[i].hint;
 	}
 	words = words ? words : explain_errno(r);
-	if (hint && strncmp(source, "file:", 5) && !strstr(words, "endpoint=") && !strstr(words, "https?"))
+	if (hint && strncmp(source, "file:", 5) && !strstr(words, "endpoint=") && !strstr(words, "ca_file=") &&
+	    !strstr(words, "https?"))
 		objerr_set(&out, "%s: %s (%s)", source, words, hint);
 	else
 		objerr_set(&out, "%s: %s", source, words);

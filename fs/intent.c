@@ -89,12 +89,12 @@ struct resume {
 };
 
 /* Number of the slot with this id. -ENOENT: none of ours. */
-static int find_slot(const struct resume *c, const char *node, unsigned *ret)
+static int find_slot(const char *state_dir, const char *identity, const char *node, unsigned *ret)
 {
 	_cleanup_free_ unsigned *v = NULL;
 	_cleanup_free_ char *idir = NULL;
 	size_t n = 0;
-	int r = slot_identity_dir(c->state_dir, c->identity, &idir);
+	int r = slot_identity_dir(state_dir, identity, &idir);
 
 	if (!r)
 		r = slot_list_in(idir, &v, &n);
@@ -113,6 +113,17 @@ static int find_slot(const struct resume *c, const char *node, unsigned *ret)
 	return r ? r : -ENOENT;
 }
 
+int intent_owner(const char *state_dir, const char *identity, const struct slot *mine, const char *node,
+		 struct slot *ret)
+{
+	unsigned number = 0;
+	int r = find_slot(state_dir, identity, node, &number);
+
+	if (r || (mine && mine->number == number))
+		return r;
+	return slot_lock(state_dir, identity, number, ret);
+}
+
 static int finish(const struct resume *c, const char *key, const char *from, const char *to, struct objerr *err)
 {
 	int r = rename_resume(c->store, c->prefix, from, to, err);
@@ -124,16 +135,12 @@ static enum intent_fate settle(const struct resume *c, const char *key, const ch
 			       const char *node, struct objerr *err)
 {
 	struct slot s = {.lock_fd = -1};
-	unsigned number = 0;
-	int r = find_slot(c, node, &number);
+	int r = intent_owner(c->state_dir, c->identity, c->mine, node, &s);
 
 	if (r == -ENOENT)
 		return INTENT_FOREIGN;
-	if (!r && !(c->mine && c->mine->number == number)) {
-		r = slot_lock(c->state_dir, c->identity, number, &s);
-		if (r == -EBUSY)
-			return INTENT_RUNNING;
-	}
+	if (r == -EBUSY)
+		return INTENT_RUNNING;
 	if (!r)
 		r = finish(c, key, from, to, err);
 	slot_release(&s);

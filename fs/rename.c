@@ -275,8 +275,8 @@ static int move_clean(struct move *m, struct objerr *err)
 			      m->i->ino, &v, err);
 	if (r == 0) {
 		mtx_lock(&m->i->lock);
-		if (!version_equal(&m->i->base, &e.v) && m->i->nopen > 0) {
-			/* a foreign version moved under our open handles: they stay with theirs */
+		if (!version_equal(&m->i->base, &e.v)) {
+			/* a foreign version was moved: the node, its pages and its spool file stay with theirs */
 			m->i->superseded = true;
 		} else {
 			if (strcmp(m->i->pages, m->i->base.etag) == 0)
@@ -400,6 +400,10 @@ static int rename_names(struct fsd *f, struct inode *sp, const char *sname, stru
 	m.noreplace = flags & RENAME_NOREPLACE;
 	begin_two(i, dst);
 	r = settle_uploads(f, i, err);
+	if (r == 0 && dst) { /* a late upload of what we replace would meet our object: parked, or over it */
+		r = settle_uploads(f, dst, err);
+		r = r == -ESTALE ? 0 : r;
+	}
 	if (r == 0)
 		r = guard_enter_two(f, &gs, sp, &m.sdir, &gd, dp, &m.ddir);
 	if (r == 0 && (!inode_is(f, i, sp, sname) || (dst && !inode_is(f, dst, dp, dname)))) {

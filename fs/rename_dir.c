@@ -392,6 +392,18 @@ static int intent_put(struct fsd *f, const char *from, const char *to, char **re
 	return 0;
 }
 
+/* "a/b/": what a directory of the mount can be called. */
+static bool is_dir_path(const char *s)
+{
+	if (!*s)
+		return false;
+	for (; *s; s += strcspn(s, "/") + 1)
+		if (s[strcspn(s, "/")] != '/' || !path_component_ok(s, strcspn(s, "/")))
+			return false;
+	return true;
+}
+
+/* Anybody who may write to the bucket can have written it: a move into itself would end by deleting everything. */
 int rename_intent_parse(const char *p, size_t n, char **ret_from, char **ret_to, char **ret_node)
 {
 	const char *from, *to, *node;
@@ -399,7 +411,7 @@ int rename_intent_parse(const char *p, size_t n, char **ret_from, char **ret_to,
 	int version, r = -EBADMSG;
 
 	if (j && json_unpack(j, "{s:i, s:s, s:s, s:s}", "version", &version, "from", &from, "to", &to, "node", &node) == 0 &&
-	    version == 1 && str_has_suffix(from, "/") && str_has_suffix(to, "/")) {
+	    version == 1 && is_dir_path(from) && is_dir_path(to) && !str_has_prefix(to, from) && !str_has_prefix(from, to)) {
 		*ret_from = strdup(from);
 		*ret_to = strdup(to);
 		*ret_node = strdup(node);

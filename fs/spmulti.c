@@ -344,10 +344,8 @@ static void landed(struct objreq *req)
 
 static void drop_flight(struct spfile *f, struct flight *fl)
 {
-	if (fl->iov.iov_base) {
-		free(fl->iov.iov_base);
-		budget_give(f->s->o.budget, fl->iov.iov_len);
-	}
+	if (fl->iov.iov_base)
+		budget_buf_free(f->s->o.budget, fl->iov.iov_base, fl->iov.iov_len);
 	objreq_done(&fl->req);
 	free(fl);
 }
@@ -424,7 +422,7 @@ static int take_buffer(struct runner *run, struct flight *fl, uint64_t n)
 		if (r < 0)
 			return r;
 	}
-	fl->iov.iov_base = malloc((size_t)n);
+	fl->iov.iov_base = budget_buf(b, (size_t)n);
 	fl->iov.iov_len = (size_t)n;
 	if (fl->iov.iov_base == NULL) {
 		budget_give(b, n);

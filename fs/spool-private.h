@@ -85,6 +85,7 @@ struct spfile {
 	/* under s->lock: the queue of ACKED files */
 	struct list acked_link;
 	enum acked_place acked;
+	bool acked_again;   /* acknowledged anew while RUNNING */
 	int64_t acked_due_ns;
 	unsigned acked_tries;
 	bool detached;	    /* freed by its owner: the queue frees it */
@@ -180,6 +181,10 @@ int must_check sp_journal_name(uint64_t id, char *out);
 int must_check sp_scan(int dirfd, const char *suffix, uint64_t **ret, size_t *ret_n);
 /* Records an upload that could not be aborted, for the next mount. */
 void sp_note_orphan(struct spool *s, const char *dir, const char *name, const struct spmpu *m);
+/* Uploads an ACKED file behind everybody's back, as often as it takes. */
+void sp_enqueue(struct spfile *f);
+/* The same for a file that has no owner, after an upload that failed: the queue frees it. */
+void sp_hand_over(struct spfile *f);
 /* This boot of the host. */
 void sp_boot_id(char *out);
 

@@ -212,7 +212,7 @@ static int choose_headers(struct move *m, const char *sname, const char *dname, 
 	return r;
 }
 
-int tree_move(struct tree *t, const char *sdir, const char *sname, const struct version *src, const char *ddir,
+int tree_move(struct tree *t, const char *sdir, const char *sname, struct version *src, const char *ddir,
 	      const char *dname, const struct obj_headers *h, bool noreplace, uint64_t ino, struct version *ret,
 	      struct objerr *err)
 {
@@ -255,6 +255,7 @@ int tree_move(struct tree *t, const char *sdir, const char *sname, const struct 
 		goto out;
 	}
 	tree_note_gone(t, sdir, real, false);
+	*src = m.cur;
 	*ret = m.made;
 out:
 	obj_headers_free(&known);

@@ -120,9 +120,10 @@ int must_check tree_put_headers(struct tree *t, const char *dir, const char *nam
 /*
  * Moves a file's object: COPY with conditions (h NULL keeps the headers), then conditional delete of the source (HEAD
  * before it where DELETE takes no condition). noreplace: -EEXIST. Source changed meanwhile: again, three times, then
- * -EBUSY with nothing deleted. *src is the version believed to be there; ret the new object.
+ * -EBUSY with nothing deleted. *src is the version believed to be there and, after success, the one that was moved: it
+ * may be another client's. ret: the new object.
  */
-int must_check tree_move(struct tree *t, const char *sdir, const char *sname, const struct version *src,
+int must_check tree_move(struct tree *t, const char *sdir, const char *sname, struct version *src,
 			 const char *ddir, const char *dname, const struct obj_headers *h, bool noreplace, uint64_t ino,
 			 struct version *ret, struct objerr *err);
 

@@ -53,7 +53,8 @@ enum obj_op {
 	OBJ_MPU_COPY_PART,/* src_key range [off, off+len) -> part */
 	OBJ_MPU_COMPLETE, /* parts[nparts]; conditions as PUT */
 	OBJ_MPU_ABORT,	  /* absent upload is success */
-	OBJ_MPU_LIST,	  /* uploads under way below prefix `key`: listing entries carry key and upload_id */
+	OBJ_MPU_LIST,	  /* uploads under way below prefix `key`: listing entries carry key and upload_id. With
+			   * upload_id set: the parts of that upload of `key`, one page of them; keys are "00001" ... */
 	OBJ_NOPS
 };
 extern const char *const obj_op_name[OBJ_NOPS];
@@ -105,6 +106,7 @@ struct obj_part {
 struct obj_list_entry {
 	const char *key;       /* whole key; points into the listing */
 	const char *upload_id; /* OBJ_MPU_LIST only */
+	const char *initiator; /* OBJ_MPU_LIST: whose upload it is, as the store calls them; NULL when not said */
 	uint64_t size;
 	int64_t mtime_s;       /* LastModified, truncated to seconds */
 	char etag[OBJ_ETAG_MAX];
@@ -160,6 +162,8 @@ struct objreq {
 					  * (retry.c fills it for CREATE and for conditional PUT and COPY).
 					  * COMPLETE: what the upload was created with: copy it from the CREATE */
 	int64_t deadline_ns;		 /* monotonic; 0 = the store's default */
+	bool fail_fast;			 /* a server that cannot be reached (refused, no route, no name) is the answer:
+					  * somebody at a terminal waits, or tries again himself */
 
 	/* answered: valid in and after done */
 	int status;			 /* 0 or negative errno */

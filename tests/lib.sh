@@ -225,6 +225,13 @@ obj_keys() { # [PREFIX]: files only, .lsvd too
 # of; it has no parts.
 check_bucket_clean() {
 	local left key id
+	if [ "$BACKEND:${1:-}" = file:orphans ]; then
+		for id in "$T"/bucket/.lsvd/mpu/*; do
+			[ "$(ls "$id" 2>/dev/null)" = upload ] || continue
+			note "an upload without parts, which nobody knows of"
+			rm -r "$id"
+		done
+	fi
 	left=$(obj_keys | grep -E '(^|/)\.lsvd/' | grep -vE '^\.lsvd/(root|lock/..)$') || true
 	[ -z "$left" ] || fail "left in the bucket: $left"
 	if [ "$BACKEND" = file ]; then

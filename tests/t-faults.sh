@@ -75,4 +75,4 @@ front_ctl latency 20 10
 front_ctl bw 20000000
 run slow
 front_ctl clear
-finish orphans
+finish

@@ -63,6 +63,27 @@ def removed(i):
     known('x'); seen(f'{B}/x', b'first', 'x'); os.unlink(f'{A}/x')
     try: open(f'{B}/x'); raise SystemExit(f'round {i}: a removed file was opened')
     except FileNotFoundError: pass
+def moved(i):  # what A renames is B's version by then: no old pages, and no old bytes written over it
+    n = 4096 * 3; put(f'{A}/mv2', b'target'); put(f'{A}/mv1', b'1' * n); known_as(f'{B}/mv1', n); f = None
+    seen(f'{A}/mv1', b'1' * n, 'mv1'); seen(f'{A}/mv1', b'1' * n, 'mv1')
+    if i % 2: f = os.open(f'{A}/mv1', os.O_RDWR); os.pwrite(f, b'x', 0); os.fsync(f); seen(f'{B}/mv1', b'x' + b'1' * (n - 1), 'mv1')
+    os.stat(f'{A}/mv1'); os.stat(f'{A}/mv2')
+    put(f'{B}/mv1', b'2' * n); os.rename(f'{A}/mv1', f'{A}/mv2')
+    seen(f'{A}/mv2', b'2' * n, f'round {i}, renamed after another mount wrote it')
+    if f: refused(f, f'round {i}, renamed while open'); seen(f'{A}/mv2', b'2' * n, f'round {i}, renamed while open')
+def refused(f, what):
+    try: os.pwrite(f, b'y', 1)
+    except OSError as e: assert e.errno == 116, e
+    try: os.close(f); raise SystemExit(f'{what}: an old handle wrote over the version of another mount')
+    except OSError as e: assert e.errno == 116, e
+def beside(i):  # A has it open, written and synced: that handle is no reason not to ask
+    n = 4096 * 3; put(f'{A}/bs', b'1' * n); known_as(f'{B}/bs', n)
+    f = os.open(f'{A}/bs', os.O_RDWR); os.pwrite(f, b'x' * (n if i % 2 else 1), 0); os.fsync(f); os.stat(f'{A}/bs')
+    put(f'{B}/bs', b'2' * n); seen(f'{A}/bs', b'2' * n, f'round {i}, opened beside a synced handle'); refused(f, f'round {i}, synced handle')
+    seen(f'{B}/bs', b'2' * n, f'round {i}, after the synced handle was closed')
+def known_as(p, n):
+    end = time.monotonic() + 1.5
+    while not (os.path.exists(p) and os.path.getsize(p) == n): assert time.monotonic() < end, f'{p}: not seen within attr_timeout'
 def known(n):  # a name that is new to B is seen within attr_timeout; then the rounds count on it
     put(f'{A}/{n}', b'first'); end = time.monotonic() + 1.5
     while not os.path.exists(f'{B}/{n}'): assert time.monotonic() < end, f'{n}: not seen within attr_timeout'
@@ -70,6 +91,8 @@ for n in 'sewrox': known(n)
 for n, f in (('sizes', sizes), ('equal size', equal), ('in turn', swap), ('renamed over', renamed), ('open and mapped', old_open)):
     section(n, f)
 rounds = min(rounds // 2, 50); section('removed', removed)
+section('moved', moved)
+section('beside', beside)
 section('new names', new_name)
 P
 # attributes: at most attr_timeout old

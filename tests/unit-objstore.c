@@ -92,7 +92,7 @@ static void test_page(void **state)
 		(void)snprintf(id, sizeof(id), "id-%u", (i * 7919) % 3000);
 		assert_int_equal(page_add(l, key, strlen(key), &e), 0);
 		if (i % 3 == 0)
-			assert_int_equal(page_set_upload_id(l, e, id), 0);
+			assert_int_equal(page_set_upload(l, e, id, NULL), 0);
 		e->size = (i * 7919) % 3000;
 	}
 	page_sort(l);
