@@ -33,6 +33,7 @@ struct log_at {
 	const char *prefix;
 	uint8_t uuid[16];
 	const char *host;	/* for people, into claims */
+	struct pool *pool;	/* sends again what failed; NULL for readers */
 };
 int must_check log_open(const struct log_at *at, struct log **ret);
 void log_close(struct log *l); /* waits for what is under way (not for what must be sent again). NULL is fine */
@@ -76,11 +77,11 @@ struct log_put {
 	void (*done)(struct log_put *p, int status); /* on a store thread: 0 durable, -EIO fenced, -ESHUTDOWN. Must not wait */
 	/* private */
 	struct objreq req;
+	struct iovec iov;
 	struct log *log;
 	struct log_put *next;
 	char key[OBJ_KEY_MAX + 1];
 	unsigned tries;
-	uint8_t state;
 	void *scratch;
 };
 /* Waits for a place in the window; 0: log_take() will succeed once. -EIO fenced, -ESHUTDOWN. */
@@ -100,7 +101,7 @@ int must_check log_wait_committed(struct log *l, uint64_t number);
 int must_check log_mark(struct log *l, uint64_t number);
 /* Step 3.7, the requests only: the caller decided. Best effort: what fails stays. ret_deleted: how many went. */
 int log_delete(struct log *l, const uint64_t *numbers, size_t n, size_t *ret_deleted);
-int log_delete_marks(struct log *l, uint64_t below); /* all but the two newest */
+int log_delete_marks(struct log *l); /* all but the two newest */
 
 /* ---- reads, in READER and OWNER ---- */
 /* Sectors [sector, +n) of the content of an object, verified. origins: numbers of ancestors are read from their logs. -ENOENT, -EUCLEAN: see 3.11. */

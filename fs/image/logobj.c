@@ -401,6 +401,20 @@ int logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t numbe
 	return 0;
 }
 
+int logobj_peek(const void *p, size_t len, struct logobj *ret, struct objerr *err)
+{
+	struct logobj o = {0};
+	unsigned nsections = 0;
+	int r;
+
+	if (len < HEADER_FIXED)
+		return log_damage(err, "log object: cut short at %zu bytes", len);
+	r = fixed_read(p, &o, &nsections, err);
+	if (r == 0)
+		*ret = o;
+	return r;
+}
+
 int logobj_verify(const void *p, size_t len, const uint8_t *uuid, uint64_t number, struct objerr *err)
 {
 	struct logobj o;

@@ -140,6 +140,8 @@ int must_check logobj_encode(const struct logobj *o, const struct iovec *data, i
  */
 int must_check logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t number, struct logobj *ret, size_t *ret_need,
 			     struct objerr *err);
+/* Who wrote an object: the fixed header alone, its CRC not checked (it need not be all there). For comparing identity: uuid, number, nonce, crc. */
+int must_check logobj_peek(const void *p, size_t len, struct logobj *ret, struct objerr *err);
 /* The whole object: decode, and every group and body_crc as well. For check --data. */
 int must_check logobj_verify(const void *p, size_t len, const uint8_t *uuid, uint64_t number, struct objerr *err);
 
