@@ -20,7 +20,7 @@ struct jdisk {
 	int (*open)(void *ctx, int dirfd, const char *name, bool create);	/* descriptor or -errno */
 	int (*pwrite)(void *ctx, int fd, const void *p, size_t n, uint64_t off);/* all of it: 0 or -errno */
 	int (*pread)(void *ctx, int fd, void *p, size_t n, uint64_t off);	/* all of it: 0, -ENODATA short, -errno */
-	int (*allocate)(void *ctx, int fd, uint64_t len);			/* zeros, on the disk */
+	int (*allocate)(void *ctx, int fd, uint64_t len);			/* makes it len zeros, on the disk */
 	int (*datasync)(void *ctx, int fd);
 	int (*dirsync)(void *ctx, int dirfd);
 	int (*unlink)(void *ctx, int dirfd, const char *name);
@@ -29,7 +29,7 @@ struct jdisk {
 	void (*close)(void *ctx, int fd);
 };
 
-enum jtype { J_WRITE = 1, J_ZERO, J_DISCARD, J_RESIZE, J_NONCE, J_COMMITTED };
+enum jtype { J_WRITE = 1, J_ZERO, J_DISCARD, J_RESIZE, J_COMMITTED };
 struct jrecord {
 	enum jtype type;
 	uint64_t seq, off, len;	/* bytes; see FORMAT.md for J_RESIZE and J_COMMITTED */
