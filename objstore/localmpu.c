@@ -412,11 +412,11 @@ static int add_part(int dir, const char *name, struct obj_listing *page)
 static int list_parts(struct local *l, struct objreq *req)
 {
 	struct obj_listing *page;
-	struct upload u = {0};
+	struct local_upload u = {0};
 	DIR *d = NULL;
 	int dir = -1, r = open_upload(l, req, false, &dir, &u);
 
-	upload_done(&u);
+	local_upload_done(&u);
 	if (r < 0)
 		return r;
 	r = page_new(&page);
