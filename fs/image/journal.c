@@ -134,7 +134,12 @@ int journal_rotate_locked(struct journal *j)
 	s.used = JHEADER;
 	j->seg[j->nseg++] = s;
 	jsegment_header(j, &s, header);
-	return j->disk.pwrite(j->disk.ctx, s.fd, header, sizeof(header), 0);
+	r = j->disk.pwrite(j->disk.ctx, s.fd, header, sizeof(header), 0);
+	/*
+	 * On the disk before its first record: else a power cut could leave the old header over new records, and replay would
+	 * start with a segment that connects to nothing. Once a segment, under the lock.
+	 */
+	return r < 0 ? r : j->disk.datasync(j->disk.ctx, s.fd);
 }
 
 static void break_locked(struct journal *j)
@@ -234,7 +239,10 @@ int journal_append(struct journal *j, enum jtype type, uint64_t off, uint64_t le
 	return append(j, &rec, iov, iovcnt, true, on_append, arg, ret_seq);
 }
 
-/* Syncs every segment that holds something newer than `from`; without the lock. Segments are copied: the array may move. */
+/*
+ * Syncs every segment that holds something newer than `from`, without the lock. Free ones as well, as long as they are not reused: one that a
+ * power cut emptied would part those behind it from replay.
+ */
 static int sync_from(struct journal *j, uint64_t from)
 {
 	int fds[64], r = 0;
@@ -243,7 +251,7 @@ static int sync_from(struct journal *j, uint64_t from)
 	do {
 		n = 0;
 		mtx_lock(&j->lock);
-		for (size_t i = j->nfree; i < j->nseg && n < ARRAY_SIZE(fds); i++)
+		for (size_t i = 0; i < j->nseg && n < ARRAY_SIZE(fds); i++)
 			if (j->seg[i].last > from && j->seg[i].last >= j->seg[i].first) {
 				fds[n++] = j->seg[i].fd;
 				from = MAX(from, n == ARRAY_SIZE(fds) ? j->seg[i].last : from);

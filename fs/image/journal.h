@@ -72,6 +72,11 @@ int must_check journal_read(struct journal *j, uint64_t where, void *p, size_t n
  * J_COMMITTED record when it frees a segment and at `force`.
  */
 int must_check journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force);
+/*
+ * After opening, before the first append: the log holds everything up to seq. A journal that ends before (a power cut took what the bucket had
+ * already) forgets what it has and goes on behind seq, so that no sequence is ever given twice.
+ */
+int must_check journal_begin(struct journal *j, uint64_t seq);
 /* Largest committed number that a replayed or appended J_COMMITTED named; 0: none. */
 uint64_t journal_committed(struct journal *j);
 

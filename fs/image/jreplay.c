@@ -327,9 +327,26 @@ static int replay(struct journal *j, int (*fn)(void *arg, const struct jrecord *
 	qsort(j->seg, j->nseg, sizeof(*j->seg), by_generation);
 	while (j->nfree < j->nseg && j->seg[j->nfree].generation == 0)
 		j->nfree++;
+	/* A killed daemon left these in the page cache only; the next flush covers them as well. */
+	for (size_t i = j->nfree; i < j->nseg && r == 0; i++)
+		r = j->disk.datasync(j->disk.ctx, j->seg[i].fd);
 	/* Never behind a record that may be torn: what lies there could check again one day. */
 	if (j->nfree < j->nseg)
 		j->seg[j->nseg - 1].used = j->segment;
+	return r;
+}
+
+int journal_begin(struct journal *j, uint64_t seq)
+{
+	int r = 0;
+
+	if (seq <= j->done)
+		return 0;
+	for (size_t i = j->nfree; i < j->nseg && r == 0; i++)
+		r = forget(j, &j->seg[i]);
+	j->nfree = j->nseg;
+	j->next = seq + 1;
+	j->done = j->synced = seq;
 	return r;
 }
 
