@@ -36,7 +36,9 @@ static uint64_t next_number;
 
 struct world {
 	struct map *m;
-	struct sector model[SPACE], assigned[SPACE];
+	struct sector model[SPACE], assigned[SPACE]; /* with everything pending; without */
+	struct { struct sector s[SPACE]; bool touched[SPACE]; } batch[8]; /* closed ones, oldest first, then the open one */
+	size_t nbatch;
 	uint64_t where;
 	bool roomy; /* pages stay in memory */
 	/* since the last checkpoint, for starting again */
@@ -125,7 +127,24 @@ static void do_write(struct world *w)
 
 	assert_int_equal(map_pending(w->m, lba, len, k, w->where), 0);
 	set(w->model, lba, len, (struct sector){k, k == EM_JOURNAL ? w->where : 0, 0});
+	set(w->batch[w->nbatch].s, lba, len, (struct sector){k, k == EM_JOURNAL ? w->where : 0, 0});
+	for (uint64_t i = 0; i < len; i++)
+		w->batch[w->nbatch].touched[lba + i] = true;
 	w->where += len * SECTOR;
+	if (w->nbatch < 7 && rnd(12) == 0) {
+		assert_int_equal(map_close_batch(w->m), 0);
+		memset(&w->batch[++w->nbatch], 0, sizeof(w->batch[0]));
+	}
+}
+
+/* What a reader sees: the batches over what is assigned. */
+static void remodel(struct world *w)
+{
+	memcpy(w->model, w->assigned, sizeof(w->model));
+	for (size_t b = 0; b <= w->nbatch; b++)
+		for (int i = 0; i < SPACE; i++)
+			if (w->batch[b].touched[i])
+				w->model[i] = w->batch[b].s[i];
 }
 
 static uint32_t header_sectors(void *arg, size_t n)
@@ -155,8 +174,8 @@ static void do_seal(struct world *w)
 		/* The pieces, in order, are what the model has there. */
 		for (uint64_t k = 0; x->kind == EXT_DATA && k < x->len; k++) {
 			assert_true(piece < s.npieces);
-			assert_int_equal(w->model[x->lba + k].kind, EM_JOURNAL);
-			assert_int_equal(w->model[x->lba + k].a, s.pieces[piece].where + in_piece * SECTOR);
+			assert_int_equal(w->batch[0].s[x->lba + k].kind, EM_JOURNAL);
+			assert_int_equal(w->batch[0].s[x->lba + k].a, s.pieces[piece].where + in_piece * SECTOR);
 			if (++in_piece == s.pieces[piece].len)
 				piece++, in_piece = 0;
 		}
@@ -165,7 +184,11 @@ static void do_seal(struct world *w)
 				    x->kind == EXT_DATA ? number : 0, x->kind == EXT_DATA ? x->at : 0});
 	}
 	assert_int_equal(piece, s.npieces);
-	memcpy(w->model, w->assigned, sizeof(w->model));
+	if (w->nbatch > 0)
+		memmove(&w->batch[0], &w->batch[1], w->nbatch-- * sizeof(w->batch[0]));
+	else
+		memset(&w->batch[0], 0, sizeof(w->batch[0]));
+	remodel(w);
 	e.number = number;
 	e.first = s.first;
 	e.v = s.extents;
@@ -205,9 +228,7 @@ static void do_clean(struct world *w)
 		}
 		lba += len + rnd(30);
 	}
-	for (int i = 0; i < SPACE; i++)
-		if (w->model[i].kind != EM_JOURNAL)
-			w->model[i] = w->model[i].kind == EM_LOG ? w->assigned[i] : w->model[i];
+	remodel(w);
 	e.v = v;
 	assert_int_equal(map_apply(w->m, &e, 0), 0);
 	for (size_t i = 0; i < e.n; i++)
@@ -294,7 +315,9 @@ static void do_restart(struct world *w)
 		assert_int_equal(map_note_object(w->m, &w->table[i]), 0);
 	for (size_t i = w->in_tree; i < w->nlog; i++)
 		assert_int_equal(map_apply(w->m, &w->log[i], 0), 0);
-	memcpy(w->model, w->assigned, sizeof(w->model));
+	memset(w->batch, 0, sizeof(w->batch));
+	w->nbatch = 0;
+	remodel(w);
 }
 
 static void never_too_low(struct world *w)

@@ -25,7 +25,9 @@ struct mobject {
 
 struct map {
 	struct mtx lock; /* RANK_MAP, all below */
-	struct extmap *layer[LAYER_TREE];
+	struct extmap *layer[LAYER_TREE];   /* [LAYER_PENDING]: the open batch */
+	struct extmap **closed;		    /* older batches, oldest first */
+	size_t nclosed, capclosed;
 	uint64_t size;
 	struct log_pageref root; /* number 0: an empty tree */
 	uint64_t allocated[LAYER_TREE + 1]; /* sectors, per layer as a difference: what it added (wraps below 0) */

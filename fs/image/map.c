@@ -42,6 +42,9 @@ void map_free(struct map *m)
 	htab_done(&m->pages);
 	for (int l = 0; l < LAYER_TREE; l++)
 		extmap_free(m->layer[l]);
+	while (m->nclosed > 0)
+		extmap_free(m->closed[--m->nclosed]);
+	free(m->closed);
 	free(m->obj);
 	mtx_destroy(&m->lock);
 	free(m);
@@ -53,6 +56,8 @@ void map_reset(struct map *m, const struct log_checkpoint *c, uint64_t size)
 	mpages_drop_locked(m);
 	for (int l = 0; l < LAYER_TREE; l++)
 		extmap_empty(m->layer[l]);
+	while (m->nclosed > 0)
+		extmap_free(m->closed[--m->nclosed]);
 	memset(&m->root, 0, sizeof(m->root));
 	memset(m->allocated, 0, sizeof(m->allocated));
 	if (c != NULL) {
@@ -209,16 +214,41 @@ void map_batch(struct map *m, struct map_batch *ret)
 	mtx_lock(&m->lock);
 	ret->extents = extmap_count(m->layer[LAYER_PENDING]);
 	ret->data_sectors = extmap_sectors(m->layer[LAYER_PENDING], EM_JOURNAL);
+	ret->closed = m->nclosed;
 	mtx_unlock(&m->lock);
 }
 
+int map_close_batch(struct map *m)
+{
+	struct extmap *fresh, **v;
+	int r = extmap_new(&fresh);
+
+	if (r < 0)
+		return r;
+	mtx_lock(&m->lock);
+	if (m->nclosed == m->capclosed) {
+		v = reallocarray(m->closed, m->capclosed * 2 + 8, sizeof(*v));
+		if (v == NULL) {
+			mtx_unlock(&m->lock);
+			extmap_free(fresh);
+			return -ENOMEM;
+		}
+		m->closed = v;
+		m->capclosed = m->capclosed * 2 + 8;
+	}
+	m->closed[m->nclosed++] = m->layer[LAYER_PENDING];
+	m->layer[LAYER_PENDING] = fresh;
+	mtx_unlock(&m->lock);
+	return 0;
+}
+
 /* Neighbours in the image become one extent, wherever the journal has them. */
-static void collect_locked(struct map *m, struct map_sealed *s)
+static void collect(const struct extmap *batch, struct map_sealed *s)
 {
 	struct em_ext e;
 	uint64_t at = 0;
 
-	while (extmap_next(m->layer[LAYER_PENDING], at, &e)) {
+	while (extmap_next(batch, at, &e)) {
 		enum ext_kind kind = e.kind == EM_JOURNAL ? EXT_DATA : e.kind == EM_ZERO ? EXT_ZERO : EXT_DISCARD;
 		struct log_extent *last = s->n > 0 ? &s->extents[s->n - 1] : NULL;
 
@@ -249,25 +279,32 @@ static int assign_locked(struct map *m, uint64_t number, struct map_sealed *s)
 		}
 		r = extent_apply_locked(m, &e, &s->extents[i]);
 	}
-	if (r == 0)
-		extmap_empty(m->layer[LAYER_PENDING]);
 	return r;
 }
 
 int map_seal(struct map *m, uint64_t number, uint32_t (*first)(void *arg, size_t nextents), void *arg, struct map_sealed *ret)
 {
 	struct map_sealed s = {0};
+	struct extmap *batch;
 	size_t n;
 	int r = -ENOMEM;
 
 	mtx_lock(&m->lock);
-	n = extmap_count(m->layer[LAYER_PENDING]);
+	batch = m->nclosed > 0 ? m->closed[0] : m->layer[LAYER_PENDING];
+	n = extmap_count(batch);
 	s.extents = calloc(n + 1, sizeof(*s.extents));
 	s.pieces = calloc(n + 1, sizeof(*s.pieces));
 	if (s.extents != NULL && s.pieces != NULL) {
-		collect_locked(m, &s);
+		collect(batch, &s);
 		s.first = first(arg, s.n);
-		r = assign_locked(m, number, &s);
+		if (s.first != 0)
+			r = assign_locked(m, number, &s);
+	}
+	if (r == 0 && m->nclosed > 0) {
+		extmap_free(batch);
+		memmove(m->closed, m->closed + 1, --m->nclosed * sizeof(*m->closed));
+	} else if (r == 0) {
+		extmap_empty(batch);
 	}
 	mtx_unlock(&m->lock);
 	if (r < 0) {
@@ -295,6 +332,8 @@ void map_stat(struct map *m, struct map_stat *ret)
 	if (ret->allocated > IMG_SECTORS_MAX) /* over unread leaves the differences are estimates */
 		ret->allocated = 0;
 	ret->allocated += extmap_sectors(m->layer[LAYER_PENDING], EM_JOURNAL) + extmap_sectors(m->layer[LAYER_PENDING], EM_ZERO);
+	for (size_t i = 0; i < m->nclosed; i++)
+		ret->allocated += extmap_sectors(m->closed[i], EM_JOURNAL) + extmap_sectors(m->closed[i], EM_ZERO);
 	ret->allocated = MIN(ret->allocated, (m->size + SECTOR - 1) / SECTOR);
 	for (int l = 0; l < LAYER_TREE; l++)
 		ret->memory += extmap_bytes(m->layer[l]);

@@ -3,7 +3,7 @@
  * map.h - where each sector of an image is: the assigned map, in bounded memory.
  *
  * Layers, the upper one hides the lower:
- *	pending	 what is in the journal and has no number yet (the open batch)
+ *	pending	 what is in the journal and has no number yet: closed batches, oldest first, and the open one
  *	active	 what numbers since the last freeze did
  *	frozen	 what is being written into a new tree (between map_freeze() and map_thaw()), else empty
  *	tree	 pages in the bucket, loaded when somebody asks, evictable
@@ -34,16 +34,19 @@ int must_check map_apply(struct map *m, const struct log_effect *e, uint32_t sec
 int must_check map_note_object(struct map *m, const struct page_object *o);
 /* An acknowledged write (EM_JOURNAL, at journal position where), zero (EM_ZERO) or discard (EM_HOLE). */
 int must_check map_pending(struct map *m, uint64_t lba, uint64_t len, enum em_kind kind, uint64_t where);
-/* What the open batch holds now. */
+/* What the open batch holds now, and how many are closed. */
 struct map_batch {
 	size_t extents;		/* at most: neighbours are merged at the seal */
 	uint64_t data_sectors;
+	size_t closed;
 };
 void map_batch(struct map *m, struct map_batch *ret);
+/* Later writes go to a new batch. Each object is one batch: a prefix of the writes, never more than one object holds. */
+int must_check map_close_batch(struct map *m);
 /*
- * Seals: everything pending becomes an effect of `number` and moves to active, laid out by address. ret: its extents, sorted
+ * Seals the oldest batch (the open one, if none is closed): it becomes the effect of `number` and moves to active, laid out by address. ret: its extents, sorted
  * (free by free()); ret_where: one journal position for each piece of data, in the order of the extents. `first` is called with the
- * number of extents and returns the content sector where the data start.
+ * number of extents and returns the content sector where the data start, 0 when there is no memory.
  */
 struct map_piece {
 	uint64_t where, len; /* journal position; sectors */

@@ -199,6 +199,8 @@ void map_resolve_locked(struct map *m, enum map_layer top, uint64_t lba, uint64_
 	for (enum map_layer l = top; l < LAYER_TREE; l++) {
 		extmap_get(m->layer[l], lba, len, &e);
 		len = e.len;
+		for (size_t i = m->nclosed; l == LAYER_PENDING && e.kind == EM_NONE && i-- > 0; len = e.len)
+			extmap_get(m->closed[i], lba, len, &e);
 		if (e.kind == EM_NONE)
 			continue;
 		if (e.kind == EM_MOVED) {
