@@ -81,19 +81,14 @@ struct vol_stat {
 	enum vol_state state;
 	uint64_t size, allocated;		/* bytes */
 	uint64_t live, stored;			/* bytes in the log that the map points to; of all its objects */
-	uint64_t epoch, tail, committed, checkpoint;
-	uint64_t journal_used, journal_limit, dirty;	/* bytes; dirty: not yet in the bucket */
-	bool fsync_remote, released, stalled;
+	uint64_t epoch, tail, checkpoint;
+	uint64_t journal_used, journal_limit;	/* bytes */
+	bool fsync_remote, released;
 	char holder[128];
 	char why[256];				/* a reason, when fenced, failed, stalled */
 };
 void vol_stat(struct volume *v, struct vol_stat *ret);
 /* The size without waiting for anything. */
 uint64_t vol_size(struct volume *v);
-
-/* One pass of the cleaner, until its goals are reached or `stop` is set. Owner only. ret_freed: bytes. */
-int must_check vol_clean(struct volume *v, bool idle, uint64_t *ret_freed);
-/* A checkpoint now, with its mark. */
-int must_check vol_checkpoint(struct volume *v);
 
 #endif
