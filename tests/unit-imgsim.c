@@ -13,7 +13,7 @@
  *	unit-imgsim [SEED [COUNT]]	TRACE=1 tells what happens
  */
 #include "config.h"
-#include "fs/image/volume.h"
+#include "fs/image/volume-private.h"
 #include "objstore/base/clock.h"
 #include "objstore/base/lock.h"
 #include "objstore/base/pool.h"
@@ -48,6 +48,7 @@ static struct {
 	uint32_t issued, acked, flushed, in_bucket; /* counts of operations; issued may be one more than acked */
 	uint32_t base[SECTORS];			    /* the image before op[0] */
 	bool running, failed;
+	struct volume *v;
 	unsigned sessions;
 } S;
 
@@ -190,6 +191,7 @@ static void guest(void *arg)
 		r = vol_open(&env, prefix, uuid, &v, &err);
 	} while (r == -EAGAIN || r == -ETIMEDOUT);
 	check(r == 0, "open gives %d: %s", r, err.msg);
+	S.v = v;
 	vol_begin_write(v);
 	verify(v, true, g.promised);
 	for (unsigned n = 0; n < 150 && r == 0; n++) {
@@ -257,8 +259,21 @@ static void scenario(void *arg)
 		trace("-- session %d on node %d, promised %u", i, node, promised);
 		sim_spawn(node, "guest", guest, &g);
 		sim_die_at(sim_chance(3, 4) ? sim_steps() + 1 + sim_below(1500) : 0);
-		while (S.running && sim_incarnation(node) == crashes)
+		for (int ms = 0; S.running && sim_incarnation(node) == crashes; ms += 50) {
 			clock_sleep_ns(50 * NSEC_PER_MSEC);
+			if (ms == 4000000) {
+				struct vol_stat st = {0};
+
+				sim_dump();
+				if (S.v != NULL)
+					vol_stat(S.v, &st);
+				trace("state %d, journal %" PRIu64 " of %" PRIu64 ", tail %" PRIu64 ", %s", st.state, st.journal_used,
+				      st.journal_limit, st.tail, st.why);
+				if (S.v != NULL)
+					trace("closed %zu, dirty %d, jseq %" PRIu64 ", sealed %" PRIu64 ", trim %" PRIu64 "/%" PRIu64 ", mark %" PRIu64 ", committed %" PRIu64 ", puts %d, up %d", S.v->nclosed, S.v->dirty_since != 0, S.v->jseq, S.v->sealed_jseq, S.v->trim_jseq, S.v->trimmed_jseq, S.v->mark_wanted, log_committed(S.v->log), S.v->puts != NULL, S.v->up);
+			}
+			check(ms < 4000000, "the guest waits for ever");
+		}
 		sim_die_at(0);
 		check(!S.failed, "a session failed with nobody against it");
 		if (S.running) /* it died */

@@ -131,6 +131,7 @@ int journal_rotate_locked(struct journal *j)
 	s.generation = ++j->generation;
 	s.first = j->next;
 	s.last = j->next - 1;
+	s.needed = 0;
 	s.used = JHEADER;
 	j->seg[j->nseg++] = s;
 	jsegment_header(j, &s, header);
@@ -149,7 +150,7 @@ static void break_locked(struct journal *j)
 }
 
 /* A place for n bytes and a sequence number, waiting for a free segment if need be. */
-static int place(struct journal *j, uint64_t n, bool wait, uint64_t *ret_seq, int *ret_fd, uint64_t *ret_off, uint64_t *ret_gen)
+static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, int *ret_fd, uint64_t *ret_off, uint64_t *ret_gen)
 {
 	int r = 0;
 
@@ -163,7 +164,7 @@ static int place(struct journal *j, uint64_t n, bool wait, uint64_t *ret_seq, in
 		if (j->nseg > j->nfree && current(j)->used + n <= j->segment)
 			break;
 		r = journal_rotate_locked(j);
-		if (r == -ENOSPC && !wait)
+		if (r == -ENOSPC && note)
 			return r;
 		if (r == -ENOSPC) {
 			cond_wait(&j->changed, &j->lock);
@@ -178,6 +179,8 @@ static int place(struct journal *j, uint64_t n, bool wait, uint64_t *ret_seq, in
 	*ret_gen = current(j)->generation;
 	current(j)->used += n;
 	current(j)->last = *ret_seq;
+	if (!note)
+		current(j)->needed = *ret_seq;
 	return 0;
 }
 
@@ -189,7 +192,7 @@ static uint8_t *record_bytes(const struct journal *j, const struct jrecord *r, u
 	return buf;
 }
 
-static int append(struct journal *j, struct jrecord *rec, const struct iovec *iov, int iovcnt, bool wait,
+static int append(struct journal *j, struct jrecord *rec, const struct iovec *iov, int iovcnt,
 		  void (*on_append)(void *arg, uint64_t seq, uint64_t where), void *arg, uint64_t *ret_seq)
 {
 	size_t n = JHEADER + (rec->type == J_WRITE ? rec->len : 0), at = JHEADER;
@@ -204,7 +207,7 @@ static int append(struct journal *j, struct jrecord *rec, const struct iovec *io
 	assert(at == n);
 	mtx_lock(&j->lock);
 	rec->nonce = j->nonce;
-	r = place(j, n, wait, &rec->seq, &fd, &off, &gen);
+	r = place(j, n, rec->type == J_COMMITTED, &rec->seq, &fd, &off, &gen);
 	mtx_unlock(&j->lock);
 	if (r < 0) {
 		free(buf);
@@ -236,7 +239,7 @@ int journal_append(struct journal *j, enum jtype type, uint64_t off, uint64_t le
 {
 	struct jrecord rec = {.type = type, .off = off, .len = len};
 
-	return append(j, &rec, iov, iovcnt, true, on_append, arg, ret_seq);
+	return append(j, &rec, iov, iovcnt, on_append, arg, ret_seq);
 }
 
 /*
@@ -329,7 +332,8 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 	mtx_lock(&j->lock);
 	j->trimmed = MAX(j->trimmed, MIN(seq, j->done));
 	/* Not the one that is being written, and not one that somebody is still writing into. */
-	while (j->nfree + 1 < j->nseg && j->seg[j->nfree].last <= j->trimmed) {
+	while (j->nfree + 1 < j->nseg && j->seg[j->nfree].needed <= j->trimmed &&
+	       j->seg[j->nfree].last <= j->done) {
 		j->nfree++;
 		freed = true;
 	}
@@ -340,7 +344,7 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 	mtx_unlock(&j->lock);
 	if (!freed && !force)
 		return 0;
-	r = append(j, &note, NULL, 0, false, NULL, NULL, &ignored);
+	r = append(j, &note, NULL, 0, NULL, NULL, &ignored);
 	return r == -ENOSPC ? 0 : r; /* only a note */
 }
 

@@ -253,7 +253,8 @@ static int replay_journal(struct volume *v, uint64_t jseq, struct objerr *err)
 	r = journal_make(v, true, jseq, err);
 	if (r == 0)
 		r = journal_begin(v->journal, jseq);
-	return r;
+	/* What the log has needs no room here: a journal that was full when the daemon died has some again. */
+	return r < 0 ? r : journal_trim(v->journal, 0, jseq, false);
 }
 
 static int claim_once(struct volume *v, struct objerr *err)
