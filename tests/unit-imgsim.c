@@ -25,7 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SECTORS = 192, NODES = 3, OPS = 4000 };
+enum { SECTORS = 192, NODES = 3, OPS = 8000 };
 
 static const char prefix[] = ".lsvd/img/30313233343536373839616263646566/";
 static const uint8_t uuid[16] = "0123456789abcdef";
@@ -33,6 +33,7 @@ static const uint8_t uuid[16] = "0123456789abcdef";
 struct op {
 	enum { OP_WRITE, OP_ZERO, OP_DISCARD } kind;
 	uint64_t lba, len;
+	uint32_t stamp;
 };
 
 static struct {
@@ -45,8 +46,8 @@ static struct {
 	bool remote;
 	/* the guest */
 	struct op op[OPS];
-	uint32_t issued, acked, flushed, in_bucket; /* counts of operations; issued may be one more than acked */
-	uint32_t base[SECTORS];			    /* the image before op[0] */
+	uint32_t issued, acked, flushed, in_bucket; /* counts of operations since the beginning; issued may be one more than acked */
+	uint32_t stamps;
 	bool running, failed;
 	struct volume *v;
 	unsigned sessions;
@@ -86,7 +87,7 @@ static void check(bool ok, const char *fmt, ...)
 static void apply(uint32_t *img, uint32_t i)
 {
 	for (uint64_t s = S.op[i].lba; s < S.op[i].lba + S.op[i].len; s++)
-		img[s] = S.op[i].kind == OP_WRITE ? i + 1 + (S.sessions << 16) : 0;
+		img[s] = S.op[i].kind == OP_WRITE ? S.op[i].stamp : 0;
 }
 
 static void fill(uint8_t *p, uint64_t n, uint32_t stamp)
@@ -100,14 +101,6 @@ static void env_of(int node, struct pool *pool, struct vol_env *env)
 	*env = (struct vol_env){.store = S.node[node].store, .pool = pool, .disk = &S.node[node].jd, .host = "node",
 				.journal_bytes = 512 * KiB, .segment_bytes = 32 * KiB, .map_bytes = 8 * KiB, .batch_bytes = 12 * KiB,
 				.dirty_age_ns = NSEC_PER_SEC, .takeover = VOL_TAKEOVER_ALWAYS};
-}
-
-/* The state after k operations of this session. */
-static void state_at(uint32_t k, uint32_t *img)
-{
-	memcpy(img, S.base, sizeof(S.base));
-	for (uint32_t i = 0; i < k; i++)
-		apply(img, i);
 }
 
 /* What is read must be the state after some prefix of at least `least` operations; from there the next session goes on. */
@@ -126,24 +119,25 @@ static void verify(struct volume *v, bool writer, uint32_t least)
 		for (unsigned i = 0; i < SECTOR; i += 4)
 			check(memcmp(buf + s * SECTOR, buf + s * SECTOR + i, 4) == 0, "sector %d is torn", s);
 	}
+	memset(img, 0, sizeof(img));
 	for (uint32_t k = 0; k <= S.issued; k++) {
-		state_at(k, img);
 		if (memcmp(img, got, sizeof(img)) == 0)
 			best = k;
+		if (k < S.issued)
+			apply(img, k);
 	}
-	if (best == UINT32_MAX) {
-		state_at(S.acked, img);
-		for (int s = 0; s < SECTORS; s++)
-			if (img[s] != got[s])
-				trace("sector %d: %x, after everything %x", s, got[s], img[s]);
-	}
+	for (int s = 0; best == UINT32_MAX && s < SECTORS; s++)
+		if (img[s] != got[s])
+			trace("sector %d: %u, after everything %u", s, got[s], img[s]);
 	check(best != UINT32_MAX, "session %u: no prefix of the writes (%u acknowledged)", S.sessions, S.acked);
 	check(best >= least, "session %u: the state after %u operations, %u were promised (%u acknowledged)", S.sessions, best, least, S.acked);
 	trace("read: the state after %u of %u, promised %u", best, S.acked, least);
 	if (!writer)
 		return;
-	memcpy(S.base, got, sizeof(got));
-	S.issued = S.acked = S.flushed = S.in_bucket = 0;
+	/* What is not in it never happened. */
+	S.issued = S.acked = best;
+	S.flushed = MIN(S.flushed, best);
+	S.in_bucket = MIN(S.in_bucket, best);
 	S.sessions++;
 }
 
@@ -157,7 +151,8 @@ static int one_op(struct volume *v)
 	o->lba = sim_below(SECTORS);
 	o->len = 1 + sim_below(MIN((uint64_t)24, SECTORS - o->lba));
 	o->kind = sim_chance(1, 10) ? OP_ZERO : sim_chance(1, 8) ? OP_DISCARD : OP_WRITE;
-	fill(buf, o->len, S.issued + 1 + (S.sessions << 16));
+	o->stamp = ++S.stamps;
+	fill(buf, o->len, o->stamp);
 	iov = (struct iovec){buf, o->len * SECTOR};
 	S.issued++;
 	if (o->kind == OP_WRITE)
@@ -250,6 +245,8 @@ static void scenario(void *arg)
 	sim_preempt((unsigned)sim_below(100));
 	for (int i = 0; i < 8; i++) {
 		int fate, was = node;
+		unsigned reads = S.sessions;
+		uint32_t before = promised;
 		unsigned crashes = sim_incarnation(node);
 		static struct guest g;
 
@@ -280,12 +277,9 @@ static void scenario(void *arg)
 			trace("node %d died", node);
 		else
 			sim_crash(node);
-		/* A crash before the first read took place leaves the older promise standing. */
-		if (S.sessions == 0)
-			continue;
 		fate = (int)sim_below(4);
 		if (fate == 0) { /* killed */
-			promised = MAX(promised * (S.acked == 0 && S.issued == 0), S.acked);
+			promised = S.acked;
 		} else if (fate == 1) {
 			simdisk_power_cut(S.node[node].disk);
 			promised = S.flushed;
@@ -296,6 +290,9 @@ static void scenario(void *arg)
 			node = 1 + (int)sim_below(NODES);
 			promised = node == was ? S.acked : S.in_bucket;
 		}
+		/* Nobody read since the last blow: what that one took is not promised again. */
+		if (S.sessions == reads)
+			promised = MIN(promised, before);
 		trace("fate %d: node %d next, promised %u (%u acknowledged, %u flushed, %u in the bucket)", fate, node, promised, S.acked, S.flushed,
 		      S.in_bucket);
 	}
