@@ -27,7 +27,7 @@ struct extmap {
 };
 
 struct pos {
-	size_t c;   /* == nchunks: behind the end */
+	size_t c; /* == nchunks: behind the end */
 	unsigned i;
 };
 
@@ -60,11 +60,23 @@ void extmap_free(struct extmap *m)
 	free(m);
 }
 
-size_t extmap_count(const struct extmap *m) { return m->count; }
-size_t extmap_bytes(const struct extmap *m) { return m->nchunks * sizeof(struct chunk) + m->cap * sizeof(void *); }
-uint64_t extmap_sectors(const struct extmap *m, enum em_kind kind) { return m->sectors[kind]; }
+size_t extmap_count(const struct extmap *m)
+{
+	return m->count;
+}
+size_t extmap_bytes(const struct extmap *m)
+{
+	return m->nchunks * sizeof(struct chunk) + m->cap * sizeof(void *);
+}
+uint64_t extmap_sectors(const struct extmap *m, enum em_kind kind)
+{
+	return m->sectors[kind];
+}
 
-static uint64_t end_of(const struct em_ext *e) { return e->lba + e->len; }
+static uint64_t end_of(const struct em_ext *e)
+{
+	return e->lba + e->len;
+}
 
 /* The first extent that ends behind lba. */
 static struct pos locate(const struct extmap *m, uint64_t lba)
@@ -220,7 +232,7 @@ static void insert(struct extmap *m, struct pos p, const struct em_ext *e)
 	m->count++;
 }
 
-static void delete(struct extmap *m, struct pos p)
+static void delete (struct extmap *m, struct pos p)
 {
 	struct chunk *c = m->chunk[p.c];
 
@@ -231,7 +243,8 @@ static void delete(struct extmap *m, struct pos p)
 		chunk_remove(m, p.c);
 }
 
-static void clear_range(struct extmap *m, uint64_t lba, uint64_t end, void (*gone)(void *arg, const struct em_ext *piece), void *arg)
+static void clear_range(struct extmap *m, uint64_t lba, uint64_t end,
+			void (*gone)(void *arg, const struct em_ext *piece), void *arg)
 {
 	struct pos p = locate(m, lba);
 	struct em_ext *e;
@@ -258,7 +271,7 @@ static void clear_range(struct extmap *m, uint64_t lba, uint64_t end, void (*gon
 			/* The chunk may vanish and the next take its index; an index behind a chunk's end means the next one. */
 			size_t c = p.c, before = m->nchunks;
 
-			delete(m, p);
+			delete (m, p);
 			if (m->nchunks == before && p.i == m->chunk[c]->n)
 				p = (struct pos){c + 1, 0};
 			else if (m->nchunks != before)
@@ -267,7 +280,8 @@ static void clear_range(struct extmap *m, uint64_t lba, uint64_t end, void (*gon
 	}
 }
 
-int extmap_clear(struct extmap *m, uint64_t lba, uint64_t len, void (*gone)(void *arg, const struct em_ext *piece), void *arg)
+int extmap_clear(struct extmap *m, uint64_t lba, uint64_t len, void (*gone)(void *arg, const struct em_ext *piece),
+		 void *arg)
 {
 	int r = reserve(m);
 
@@ -297,7 +311,7 @@ int extmap_set(struct extmap *m, const struct em_ext *e, void (*gone)(void *arg,
 		prev->len += e->len;
 		if (next != NULL && continues(prev, next)) {
 			prev->len += next->len;
-			delete(m, p);
+			delete (m, p);
 		}
 	} else if (next != NULL && continues(e, next)) {
 		uint64_t end = end_of(next);

@@ -17,10 +17,10 @@
 /* The system calls it needs; tests give it a disk that loses, reorders and tears what was not synced. NULL members are the real ones. */
 struct jdisk {
 	void *ctx;
-	int (*open)(void *ctx, int dirfd, const char *name, bool create);	/* descriptor or -errno */
-	int (*pwrite)(void *ctx, int fd, const void *p, size_t n, uint64_t off);/* all of it: 0 or -errno */
-	int (*pread)(void *ctx, int fd, void *p, size_t n, uint64_t off);	/* all of it: 0, -ENODATA short, -errno */
-	int (*allocate)(void *ctx, int fd, uint64_t len);			/* makes it len zeros, on the disk */
+	int (*open)(void *ctx, int dirfd, const char *name, bool create);        /* descriptor or -errno */
+	int (*pwrite)(void *ctx, int fd, const void *p, size_t n, uint64_t off); /* all of it: 0 or -errno */
+	int (*pread)(void *ctx, int fd, void *p, size_t n, uint64_t off); /* all of it: 0, -ENODATA short, -errno */
+	int (*allocate)(void *ctx, int fd, uint64_t len);                 /* makes it len zeros, on the disk */
 	int (*datasync)(void *ctx, int fd);
 	int (*dirsync)(void *ctx, int dirfd);
 	int (*unlink)(void *ctx, int dirfd, const char *name);
@@ -32,9 +32,9 @@ struct jdisk {
 enum jtype { J_WRITE = 1, J_ZERO, J_DISCARD, J_RESIZE, J_COMMITTED };
 struct jrecord {
 	enum jtype type;
-	uint64_t seq, off, len;	/* bytes; see FORMAT.md for J_RESIZE and J_COMMITTED */
+	uint64_t seq, off, len; /* bytes; see FORMAT.md for J_RESIZE and J_COMMITTED */
 	struct log_nonce nonce;
-	uint64_t where;		/* J_WRITE: position of the data, for journal_read() */
+	uint64_t where; /* J_WRITE: position of the data, for journal_read() */
 };
 
 struct journal;
@@ -43,8 +43,9 @@ struct journal;
  * opening with that code. fn must not call the journal. limit: bytes of all segments, at least 4 x segment; segment: bytes of each (a multiple of 4096).
  * -EUCLEAN: of another image. A torn tail is no error.
  */
-int must_check journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t segment, const struct jdisk *disk,
-			    int (*fn)(void *arg, const struct jrecord *r), void *arg, struct journal **ret, struct objerr *err);
+int must_check journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t segment,
+			    const struct jdisk *disk, int (*fn)(void *arg, const struct jrecord *r), void *arg,
+			    struct journal **ret, struct objerr *err);
 /* Closes; what is in it stays. No call may be under way. NULL is fine. */
 void journal_close(struct journal *j);
 
@@ -60,8 +61,9 @@ bool journal_knows_nonce(struct journal *j, const struct log_nonce *nonce);
  * on_append (may be NULL) runs in sequence order, when the record's bytes are in the file and before any append with a higher sequence
  * returns: whoever keeps a map in sequence order updates it there. It must not wait on the network, nor call the journal.
  */
-int must_check journal_append(struct journal *j, enum jtype type, uint64_t off, uint64_t len, const struct iovec *iov, int iovcnt,
-			      void (*on_append)(void *arg, uint64_t seq, uint64_t where), void *arg, uint64_t *ret_seq);
+int must_check journal_append(struct journal *j, enum jtype type, uint64_t off, uint64_t len, const struct iovec *iov,
+			      int iovcnt, void (*on_append)(void *arg, uint64_t seq, uint64_t where), void *arg,
+			      uint64_t *ret_seq);
 /* Returns when everything up to seq is on the disk (0: everything appended before the call). -EIO. */
 int must_check journal_commit(struct journal *j, uint64_t seq);
 /* Reads data of a J_WRITE. `where` grows for ever (generation x segment size + offset), so that a segment that was recycled meanwhile
@@ -81,7 +83,7 @@ int must_check journal_begin(struct journal *j, uint64_t seq);
 uint64_t journal_committed(struct journal *j);
 
 struct journal_stat {
-	uint64_t limit, used, appended, synced, trimmed;	/* bytes; sequences */
+	uint64_t limit, used, appended, synced, trimmed; /* bytes; sequences */
 	uint64_t appends, datasyncs;
 	bool broken;
 };

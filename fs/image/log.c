@@ -245,7 +245,7 @@ int log_release(struct log *l, uint64_t jseq, uint64_t size)
 
 int log_delete(struct log *l, const uint64_t *numbers, size_t n, size_t *ret_deleted)
 {
-	char (*key)[OBJ_KEY_MAX + 1] = NULL;
+	char(*key)[OBJ_KEY_MAX + 1] = NULL;
 	const char **ptr = NULL;
 	size_t step = (obj_caps(l->store) & OBJ_CAP_DELETE_MANY) != 0 ? 1000 : 1;
 	int r = 0;

@@ -22,8 +22,8 @@ struct log;
 struct log_walker {
 	/* c: NULL for a log without checkpoint yet (o is its create record). o: the object that carries c. */
 	int (*begin)(void *arg, const struct logobj *o, const struct log_checkpoint *c);
-	int (*digest)(void *arg, const struct log_digest *d);	/* only between begin and the first object; in order */
-	int (*object)(void *arg, const struct logobj *o);	/* every object of the walk, claims as well */
+	int (*digest)(void *arg, const struct log_digest *d); /* only between begin and the first object; in order */
+	int (*object)(void *arg, const struct logobj *o);     /* every object of the walk, claims as well */
 	void *arg;
 };
 
@@ -32,8 +32,8 @@ struct log_at {
 	struct objstore *store;
 	const char *prefix;
 	uint8_t uuid[16];
-	const char *host;	/* for people, into claims */
-	struct pool *pool;	/* sends again what failed; NULL for readers */
+	const char *host;  /* for people, into claims */
+	struct pool *pool; /* sends again what failed; NULL for readers */
 };
 int must_check log_open(const struct log_at *at, struct log **ret);
 void log_close(struct log *l); /* waits for what is under way (not for what must be sent again). NULL is fine */
@@ -49,16 +49,16 @@ int must_check log_follow(struct log *l, const struct log_walker *w, struct obje
 
 /* After attach: */
 struct log_view {
-	uint64_t tail;			/* N: the first number never used, as far as we know; OWNER: next number */
-	uint64_t mark, mark_before;	/* the two newest marks, 0: none */
-	uint64_t checkpoint;		/* where the walk began */
-	uint64_t claim, epoch;		/* newest claim, 0: none */
-	struct log_nonce nonce;		/* of it, or of the create record */
-	bool released;			/* a release follows the newest claim, or nothing ever claimed */
-	uint64_t jseq, size;		/* of the last object */
+	uint64_t tail;              /* N: the first number never used, as far as we know; OWNER: next number */
+	uint64_t mark, mark_before; /* the two newest marks, 0: none */
+	uint64_t checkpoint;        /* where the walk began */
+	uint64_t claim, epoch;      /* newest claim, 0: none */
+	struct log_nonce nonce;     /* of it, or of the create record */
+	bool released;              /* a release follows the newest claim, or nothing ever claimed */
+	uint64_t jseq, size;        /* of the last object */
 	uint32_t window, object_bytes;
 	bool fsync_remote;
-	char host[128];			/* of the newest claim, for people */
+	char host[128]; /* of the newest claim, for people */
 	int64_t claim_time;
 };
 void log_view(struct log *l, struct log_view *ret);
@@ -67,14 +67,19 @@ void log_view(struct log *l, struct log_view *ret);
  * Step 3.4. nonce: durable in the journal already. jseq, size: for the claim's header. Walks again where the protocol says so (w as in attach). -EBUSY: another one's
  * claim came between: attach again, think about policy again. 0: OWNER.
  */
-int must_check log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_walker *w, struct objerr *err);
-int must_check log_release(struct log *l, uint64_t jseq, uint64_t size); /* all committed first; then the record. Step 3.8 */
+int must_check log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_walker *w,
+			 struct objerr *err);
+int must_check log_release(struct log *l, uint64_t jseq,
+			   uint64_t size); /* all committed first; then the record. Step 3.8 */
 
 /* ---- OWNER ---- */
 struct log_put {
 	uint64_t number;
-	void *bytes; size_t len; uint32_t crc;	/* set by the caller before log_send(); owned by it until done */
-	void (*done)(struct log_put *p, int status); /* on a store thread: 0 durable, -EIO fenced, -ESHUTDOWN. Must not wait */
+	void *bytes;
+	size_t len;
+	uint32_t crc; /* set by the caller before log_send(); owned by it until done */
+	void (*done)(struct log_put *p,
+		     int status); /* on a store thread: 0 durable, -EIO fenced, -ESHUTDOWN. Must not wait */
 	/* private */
 	struct objreq req;
 	struct iovec iov;
@@ -108,7 +113,8 @@ int log_delete_marks(struct log *l); /* all but the two newest */
 int must_check log_read(struct log *l, const struct log_place *at, uint32_t n, void *out, struct objerr *err);
 /* Ancestors, from the create record; set by attach. For check. */
 const char *log_prefix_of(struct log *l, uint64_t number, uint8_t ret_uuid[16]);
-int must_check log_head(struct log *l, uint64_t number, struct logobj *ret, struct objerr *err); /* GET and decode one header */
+int must_check log_head(struct log *l, uint64_t number, struct logobj *ret,
+			struct objerr *err); /* GET and decode one header */
 /* One line: fenced by whom, or what is damaged. */
 void log_why(struct log *l, char *out, size_t n);
 

@@ -19,8 +19,8 @@
 
 enum { RACES = 3 };
 
-static int encode_claim(struct log *l, uint64_t number, uint64_t next, const struct log_nonce *nonce, uint64_t jseq, struct logobj *o,
-			void **ret, size_t *ret_len, uint32_t *ret_crc)
+static int encode_claim(struct log *l, uint64_t number, uint64_t next, const struct log_nonce *nonce, uint64_t jseq,
+			struct logobj *o, void **ret, size_t *ret_len, uint32_t *ret_crc)
 {
 	struct str text = {0};
 	int r;
@@ -45,7 +45,8 @@ static int encode_claim(struct log *l, uint64_t number, uint64_t next, const str
 }
 
 /* One claim; its bytes do not change from try to try. */
-static int put_claim(struct log *l, uint64_t number, uint64_t next, const struct log_nonce *nonce, uint64_t jseq, struct logobj *o)
+static int put_claim(struct log *l, uint64_t number, uint64_t next, const struct log_nonce *nonce, uint64_t jseq,
+		     struct logobj *o)
 {
 	void *bytes = NULL;
 	size_t len;
@@ -81,7 +82,8 @@ static int own(struct log *l, const struct log_nonce *nonce)
 }
 
 /* Walk again; the newest claim is ours, or somebody else's (-EBUSY), or neither: no claim since the one we built on (-EAGAIN). */
-static int walk_again(struct log *l, const struct log_nonce *nonce, uint64_t built_on, const struct log_walker *w, struct objerr *err)
+static int walk_again(struct log *l, const struct log_nonce *nonce, uint64_t built_on, const struct log_walker *w,
+		      struct objerr *err)
 {
 	int r = log_attach(l, w, false, err);
 
@@ -96,12 +98,13 @@ static int walk_again(struct log *l, const struct log_nonce *nonce, uint64_t bui
 }
 
 /* All at once, never further than the former owner can have numbers under way. */
-static int burst(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_view *v, const struct log_walker *w,
-		 struct objerr *err)
+static int burst(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_view *v,
+		 const struct log_walker *w, struct objerr *err)
 {
 	struct logobj o;
 
-	for (uint64_t n = v->tail; n < v->tail + v->window; n++) { /* one after the other is as good: none is above N+W-1 */
+	for (uint64_t n = v->tail; n < v->tail + v->window;
+	     n++) { /* one after the other is as good: none is above N+W-1 */
 		int r = put_claim(l, n, v->tail + 2 * v->window - 1, nonce, jseq, &o);
 
 		logobj_free(&o);
@@ -111,7 +114,8 @@ static int burst(struct log *l, const struct log_nonce *nonce, uint64_t jseq, co
 	return walk_again(l, nonce, v->claim, w, err);
 }
 
-int log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_walker *w, struct objerr *err)
+int log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_walker *w,
+	      struct objerr *err)
 {
 	struct log_view v;
 	uint64_t now, before;

@@ -23,9 +23,9 @@ struct walk {
 	struct log *l;
 	const struct log_walker *w;
 	struct objerr *err;
-	uint64_t at;	    /* the next number */
-	uint64_t check;	    /* from here on nonces count */
-	struct log_view v;  /* what it finds */
+	uint64_t at;       /* the next number */
+	uint64_t check;    /* from here on nonces count */
+	struct log_view v; /* what it finds */
 };
 
 /* ---- headers, several at a time ---- */
@@ -183,7 +183,10 @@ static void see(struct log_view *v, const struct logobj *o)
 	}
 }
 
-void log_see_locked(struct log *l, const struct logobj *o) { see(&l->view, o); }
+void log_see_locked(struct log *l, const struct logobj *o)
+{
+	see(&l->view, o);
+}
 
 /* -ESTALE: not of this log, or worthless: the caller looks whether the mark moved. */
 static int step(struct walk *k, const struct logobj *o)
@@ -297,8 +300,10 @@ static int digests(struct walk *k, const struct logobj *own, const struct log_ch
 
 			r = hs->v[i].status;
 			if (r == 0 && (o->digest == NULL || o->digest->first < end || o->digest->end > own->number)) {
-				objerr_set(k->err, "log object %016" PRIx64 " has not the digest that checkpoint %016" PRIx64 " names", o->number,
-					   own->number);
+				objerr_set(k->err,
+					   "log object %016" PRIx64 " has not the digest that checkpoint %016" PRIx64
+					   " names",
+					   o->number, own->number);
 				r = -EUCLEAN;
 			}
 			if (r == 0)
@@ -414,7 +419,10 @@ static int walk(struct walk *k)
 	return r;
 }
 
-static bool worth_another_look(int r) { return r == -ENOENT || r == -EUCLEAN || r == -ESTALE; }
+static bool worth_another_look(int r)
+{
+	return r == -ENOENT || r == -EUCLEAN || r == -ESTALE;
+}
 
 int log_attach(struct log *l, const struct log_walker *w, bool follower, struct objerr *err)
 {

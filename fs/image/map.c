@@ -70,7 +70,10 @@ void map_reset(struct map *m, const struct log_checkpoint *c, uint64_t size)
 	mtx_unlock(&m->lock);
 }
 
-static bool is_allocated(enum em_kind k) { return k == EM_LOG || k == EM_ZERO || k == EM_JOURNAL; }
+static bool is_allocated(enum em_kind k)
+{
+	return k == EM_LOG || k == EM_ZERO || k == EM_JOURNAL;
+}
 
 /* Counts what a change of the active layer in [lba, +len) to a kind that is allocated or not will hide. */
 static void hide_locked(struct map *m, uint64_t lba, uint64_t len, bool allocated)
@@ -113,8 +116,12 @@ static int move_locked(struct map *m, uint64_t number, const struct log_extent *
 
 		map_resolve_locked(m, LAYER_ACTIVE, x->lba + off, x->len - off, &now, &need);
 		extmap_get(m->layer[LAYER_ACTIVE], x->lba + off, now.len, &over);
-		e = (struct em_ext){.lba = x->lba + off, .len = over.len, .kind = EM_LOG, .number = number,
-				    .sector = x->at + (uint32_t)off, .from = from};
+		e = (struct em_ext){.lba = x->lba + off,
+				    .len = over.len,
+				    .kind = EM_LOG,
+				    .number = number,
+				    .sector = x->at + (uint32_t)off,
+				    .from = from};
 		held = now.kind == EM_LOG && now.number == from.number && now.sector == from.sector;
 		if (now.kind == EM_NONE) {
 			e.kind = EM_MOVED;
@@ -266,7 +273,9 @@ static void collect(const struct extmap *batch, struct map_sealed *s)
 
 static int assign_locked(struct map *m, uint64_t number, struct map_sealed *s)
 {
-	struct page_object o = {.number = number, .type = LOG_DATA, .sectors = s->first + (uint32_t)s->data_sectors,
+	struct page_object o = {.number = number,
+				.type = LOG_DATA,
+				.sectors = s->first + (uint32_t)s->data_sectors,
 				.live = (uint32_t)s->data_sectors};
 	struct log_effect e = {.number = number, .type = LOG_DATA};
 	uint32_t at = s->first;
@@ -282,7 +291,8 @@ static int assign_locked(struct map *m, uint64_t number, struct map_sealed *s)
 	return r;
 }
 
-int map_seal(struct map *m, uint64_t number, uint32_t (*first)(void *arg, size_t nextents), void *arg, struct map_sealed *ret)
+int map_seal(struct map *m, uint64_t number, uint32_t (*first)(void *arg, size_t nextents), void *arg,
+	     struct map_sealed *ret)
 {
 	struct map_sealed s = {0};
 	struct extmap *batch;
@@ -331,7 +341,8 @@ void map_stat(struct map *m, struct map_stat *ret)
 		ret->allocated += m->allocated[l];
 	if (ret->allocated > IMG_SECTORS_MAX) /* over unread leaves the differences are estimates */
 		ret->allocated = 0;
-	ret->allocated += extmap_sectors(m->layer[LAYER_PENDING], EM_JOURNAL) + extmap_sectors(m->layer[LAYER_PENDING], EM_ZERO);
+	ret->allocated +=
+	    extmap_sectors(m->layer[LAYER_PENDING], EM_JOURNAL) + extmap_sectors(m->layer[LAYER_PENDING], EM_ZERO);
 	for (size_t i = 0; i < m->nclosed; i++)
 		ret->allocated += extmap_sectors(m->closed[i], EM_JOURNAL) + extmap_sectors(m->closed[i], EM_ZERO);
 	ret->allocated = MIN(ret->allocated, (m->size + SECTOR - 1) / SECTOR);

@@ -36,7 +36,7 @@ int must_check map_note_object(struct map *m, const struct page_object *o);
 int must_check map_pending(struct map *m, uint64_t lba, uint64_t len, enum em_kind kind, uint64_t where);
 /* What the open batch holds now, and how many are closed. */
 struct map_batch {
-	size_t extents;		/* at most: neighbours are merged at the seal */
+	size_t extents; /* at most: neighbours are merged at the seal */
 	uint64_t data_sectors;
 	size_t closed;
 };
@@ -59,7 +59,8 @@ struct map_sealed {
 	uint64_t data_sectors;
 	uint32_t first;
 };
-int must_check map_seal(struct map *m, uint64_t number, uint32_t (*first)(void *arg, size_t nextents), void *arg, struct map_sealed *ret);
+int must_check map_seal(struct map *m, uint64_t number, uint32_t (*first)(void *arg, size_t nextents), void *arg,
+			struct map_sealed *ret);
 
 /* ---- questions ---- */
 /*
@@ -69,15 +70,17 @@ int must_check map_seal(struct map *m, uint64_t number, uint32_t (*first)(void *
 int must_check map_lookup(struct map *m, uint64_t lba, uint64_t len, bool assigned, struct em_ext *out, int max,
 			  struct log_pageref *ret_need);
 /* The bytes of a page, fetched for -EAGAIN. -EUCLEAN: does not decode. Another thread may have been first: fine. */
-int must_check map_add_page(struct map *m, const struct log_pageref *ref, const void *p, size_t len, struct objerr *err);
+int must_check map_add_page(struct map *m, const struct log_pageref *ref, const void *p, size_t len,
+			    struct objerr *err);
 
 struct map_stat {
-	uint64_t size;		  /* bytes */
-	uint64_t live, stored;	  /* sectors: pointed to, as far as known (never too low); content of all objects with data */
-	uint64_t allocated;	  /* sectors that read as data or "zero" */
-	size_t memory;		  /* bytes, all layers */
-	size_t overlay;		  /* extents in active and frozen */
-	size_t pages;		  /* bytes of loaded pages */
+	uint64_t size; /* bytes */
+	uint64_t live,
+	    stored;         /* sectors: pointed to, as far as known (never too low); content of all objects with data */
+	uint64_t allocated; /* sectors that read as data or "zero" */
+	size_t memory;      /* bytes, all layers */
+	size_t overlay;     /* extents in active and frozen */
+	size_t pages;       /* bytes of loaded pages */
 	bool frozen;
 };
 void map_stat(struct map *m, struct map_stat *ret);
@@ -87,7 +90,7 @@ void map_stat(struct map *m, struct map_stat *ret);
 size_t map_objects(struct map *m, uint64_t from, struct page_object *out, size_t max);
 bool map_object(struct map *m, uint64_t number, struct page_object *ret);
 void map_set_death(struct map *m, uint64_t number, uint64_t death); /* 0 clears: rollback */
-void map_forget_object(struct map *m, uint64_t number);		    /* it was deleted */
+void map_forget_object(struct map *m, uint64_t number);             /* it was deleted */
 
 /* ---- a new tree ---- */
 /* Active becomes frozen. -EBUSY while one is. Every number given so far is in it; pending stays where it is. */

@@ -249,7 +249,10 @@ static bool mark_due_locked(struct volume *v)
 	return v->mark_wanted != 0 && log_committed(v->log) >= v->mark_wanted;
 }
 
-static int64_t age(const struct volume *v) { return v->env.dirty_age_ns != 0 ? v->env.dirty_age_ns : DIRTY_AGE_NS; }
+static int64_t age(const struct volume *v)
+{
+	return v->env.dirty_age_ns != 0 ? v->env.dirty_age_ns : DIRTY_AGE_NS;
+}
 
 /* Waits for work. What is to be done is decided anew each time; returns false when the uploader shall end. */
 static bool wait_locked(struct volume *v)

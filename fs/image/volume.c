@@ -63,7 +63,8 @@ static void destroy(struct volume *v)
 	free(v);
 }
 
-int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret, struct objerr *err)
+int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
+	     struct objerr *err)
 {
 	struct volume *v = calloc(1, sizeof(*v));
 	struct log_at at = {.store = env->store, .prefix = prefix, .host = env->host, .pool = env->pool};

@@ -20,26 +20,26 @@ enum { SIM_NODES = 8 };
 
 void sim_begin(uint64_t seed);
 uint32_t sim_rand(void);
-uint64_t sim_below(uint64_t n);		  /* 0 .. n-1 */
+uint64_t sim_below(uint64_t n);           /* 0 .. n-1 */
 bool sim_chance(unsigned n, unsigned of); /* n in `of` */
 uint64_t sim_seed(void);
 
 /* Runs fn(arg) as node 0 and whatever it starts, until it returns. false: nobody can run and no event is left (all printed). */
 bool sim_run(void (*fn)(void *arg), void *arg);
 void sim_spawn(int node, const char *name, void (*fn)(void *arg), void *arg);
-void sim_yield(void);			  /* another one may run now */
-void sim_preempt(unsigned permille);	  /* how often lock and unlock are interrupted; 0: never */
+void sim_yield(void);                /* another one may run now */
+void sim_preempt(unsigned permille); /* how often lock and unlock are interrupted; 0: never */
 /* No interruption between these: the world's own steps. May nest. */
 void sim_atomic_begin(void);
 void sim_atomic_end(void);
 
 /* fn(arg) runs after delay_ns as an event: it must not wait. Dropped when its node crashes, put off while it is frozen. */
 void sim_after(int node, int64_t delay_ns, void (*fn)(void *arg), void *arg);
-int sim_node(void); /* of the caller */
+int sim_node(void);       /* of the caller */
 void sim_crash(int node); /* does not return to a caller that belongs to it */
 void sim_freeze(int node, bool frozen);
 unsigned sim_incarnation(int node); /* crashes so far */
-void sim_dump(void);	  /* who waits where, to stderr */
+void sim_dump(void);                /* who waits where, to stderr */
 
 /*
  * A step at which a node may die (a store call, a disk call). Counted over the run; dies when the count is the one that sim_die_at() chose.

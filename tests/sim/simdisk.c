@@ -183,9 +183,17 @@ static void d_close(void *ctx, int fd)
 
 void simdisk_jdisk(struct simdisk *d, struct jdisk *ret)
 {
-	*ret = (struct jdisk){.ctx = d, .open = d_open, .pwrite = d_pwrite, .pread = d_pread, .allocate = d_allocate,
-			      .datasync = d_datasync, .dirsync = d_dirsync, .unlink = d_unlink, .rename = d_rename,
-			      .list = d_list, .close = d_close};
+	*ret = (struct jdisk){.ctx = d,
+			      .open = d_open,
+			      .pwrite = d_pwrite,
+			      .pread = d_pread,
+			      .allocate = d_allocate,
+			      .datasync = d_datasync,
+			      .dirsync = d_dirsync,
+			      .unlink = d_unlink,
+			      .rename = d_rename,
+			      .list = d_list,
+			      .close = d_close};
 }
 
 void simdisk_power_cut(struct simdisk *d)
@@ -216,7 +224,10 @@ void simdisk_wipe(struct simdisk *d)
 	memset(d->f, 0, sizeof(d->f));
 }
 
-void simdisk_fail_sync(struct simdisk *d, unsigned n) { d->fail_in = n; }
+void simdisk_fail_sync(struct simdisk *d, unsigned n)
+{
+	d->fail_in = n;
+}
 
 void simdisk_free(struct simdisk *d)
 {

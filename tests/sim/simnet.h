@@ -10,13 +10,13 @@
 
 /* Of 1,000 requests that change something ... */
 struct simnet_faults {
-	unsigned lost_reply;	/* the effect is there, the answer is not: -ETIMEDOUT after the time-out */
-	unsigned lost;		/* never arrive */
-	unsigned late;		/* take effect up to late_ns later; the node heard -ETIMEDOUT long before */
-	unsigned twice;		/* take effect a second time, later */
-	unsigned busy;		/* 503, 409: -EAGAIN before any effect */
-	unsigned broken;	/* 500 after the effect */
-	unsigned read_fails;	/* of 1,000 reads: -EAGAIN or -ETIMEDOUT */
+	unsigned lost_reply; /* the effect is there, the answer is not: -ETIMEDOUT after the time-out */
+	unsigned lost;       /* never arrive */
+	unsigned late;       /* take effect up to late_ns later; the node heard -ETIMEDOUT long before */
+	unsigned twice;      /* take effect a second time, later */
+	unsigned busy;       /* 503, 409: -EAGAIN before any effect */
+	unsigned broken;     /* 500 after the effect */
+	unsigned read_fails; /* of 1,000 reads: -EAGAIN or -ETIMEDOUT */
 	int64_t late_ns, timeout_ns, latency_ns;
 };
 extern struct simnet_faults simnet;
