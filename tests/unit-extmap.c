@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-extmap.c - the extent map against an array with one entry a sector: random sets and clears, small and dense, then large and in order.
+ * unit-extmap.c - the extent map against an array with one entry a sector: random sets and clears, small and dense,
+ * then large and in order.
  */
 #include "config.h"
 #include "fs/image/extmap.h"

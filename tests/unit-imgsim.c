@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-imgsim.c - volumes in the simulated world: one image, up to three nodes, one of which writes at a time; a store that loses, repeats and delays; nodes
- * that are killed, lose their power, lose their disks, freeze and thaw.
+ * unit-imgsim.c - volumes in the simulated world: one image, up to three nodes, one of which writes at a time; a
+ * store that loses, repeats and delays; nodes that are killed, lose their power, lose their disks, freeze and thaw.
  *
- * Oracle: the guest's operations in order, each with a stamp in every sector it writes. Whoever opens the image next must read the state after some prefix of them, and
- * that prefix holds
+ * Oracle: the guest's operations in order, each with a stamp in every sector it writes. Whoever opens the image next
+ * must read the state after some prefix of them, and that prefix holds
  *	the same node, killed				everything acknowledged
  *	the same node after a power cut			everything that a flush covered
- *	another node, or one that lost its disk		everything that reached the bucket (a flush with fsync=remote; a clean close)
+ *	another node, or one that lost its disk		everything that reached the bucket (a flush with fsync=remote;
+ *	a clean close)
  * A writer that was overtaken gets errors and no byte of it shows up later.
  *
  *	unit-imgsim [SEED [COUNT]]	TRACE=1 tells what happens
@@ -111,7 +112,10 @@ static void env_of(int node, struct pool *pool, struct vol_env *env)
 				.takeover = VOL_TAKEOVER_ALWAYS};
 }
 
-/* What is read must be the state after some prefix of at least `least` operations; from there the next session goes on. */
+/*
+ * What is read must be the state after some prefix of at least `least` operations; from there the next session goes
+ * on.
+ */
 static void verify(struct volume *v, bool writer, uint32_t least)
 {
 	static uint8_t buf[SECTORS * SECTOR];

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-journal.c - a journal in the simulated world (tests/sim): appends by several writers, commits, trims, a full journal; then kill -9 or a power cut at
- * any disk call, and a new opening, many times over.
+ * unit-journal.c - a journal in the simulated world (tests/sim): appends by several writers, commits, trims, a full
+ * journal; then kill -9 or a power cut at any disk call, and a new opening, many times over.
  *
- * Expected after each crash: replay gives an unbroken row of sequences; everything whose append returned before a kill is in it, everything whose commit
- * returned before a power cut; bytes are those that were written; nothing that was trimmed is needed.
+ * Expected after each crash: replay gives an unbroken row of sequences; everything whose append returned before a
+ * kill is in it, everything whose commit returned before a power cut; bytes are those that were written; nothing that
+ * was trimmed is needed.
  */
 #include "config.h"
 #include "sim/simnet.h"

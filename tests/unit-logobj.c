@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-logobj.c - log objects, pages and names as bytes: what is written is read back the same, and what was damaged is not read at all.
+ * unit-logobj.c - log objects, pages and names as bytes: what is written is read back the same, and what was damaged
+ * is not read at all.
  *
- * Random objects of every type with every section; every bit flip and every cut of a small one; another object's bytes in its place.
+ * Random objects of every type with every section; every bit flip and every cut of a small one; another object's
+ * bytes in its place.
  */
 #include "config.h"
 #include "fs/image/logobj.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-map.c - the map against an array with one entry a sector: batches, objects, moves by a cleaner (also stale ones), new trees that
- * succeed and fail half-way, little memory for pages, and starting again from a checkpoint and the objects after it.
+ * unit-map.c - the map against an array with one entry a sector: batches, objects, moves by a cleaner (also stale
+ * ones), new trees that succeed and fail half-way, little memory for pages, and starting again from a checkpoint and
+ * the objects after it.
  */
 #include "config.h"
 #include "fs/image/map.h"
@@ -226,7 +227,9 @@ static void do_clean(struct world *w)
 				len++;
 			v[e.n] = (struct log_extent){
 			    .lba = lba, .len = len, .at = (uint32_t)at, .from = {s.a, (uint32_t)s.b}};
-			/* Stale: seen at once where the pages are in memory. No writer puts such places into the log. */
+			/*
+			 * Stale: seen at once where the pages are in memory. No writer puts such places into the log.
+			 */
 			if (w->roomy && rnd(4) == 0)
 				v[e.n].from.sector += 1, stale[e.n] = true;
 			else

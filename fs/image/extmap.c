@@ -2,9 +2,9 @@
 /*
  * extmap.c - sorted extents in chunks of at most CHUNK (extmap.h).
  *
- * Invariants (extmap_check): no chunk is empty; extents ascend without overlap, within and across chunks; counters are the sums.
- * A change first reserves what it can need at most (a split and the new extent may each split a chunk: two chunks), so that it
- * cannot fail half-way.
+ * Invariants (extmap_check): no chunk is empty; extents ascend without overlap, within and across chunks; counters
+ * are the sums. A change first reserves what it can need at most (a split and the new extent may each split a chunk:
+ * two chunks), so that it cannot fail half-way.
  */
 #include "config.h"
 #include "extmap.h"
@@ -268,10 +268,13 @@ static void clear_range(struct extmap *m, uint64_t lba, uint64_t end,
 			cut_front(e, end - e->lba);
 			return;
 		} else {
-			/* The chunk may vanish and the next take its index; an index behind a chunk's end means the next one. */
+			/*
+			 * The chunk may vanish and the next take its index; an index behind a chunk's end means the
+			 * next one.
+			 */
 			size_t c = p.c, before = m->nchunks;
 
-			delete (m, p);
+			delete(m, p);
 			if (m->nchunks == before && p.i == m->chunk[c]->n)
 				p = (struct pos){c + 1, 0};
 			else if (m->nchunks != before)
@@ -311,7 +314,7 @@ int extmap_set(struct extmap *m, const struct em_ext *e, void (*gone)(void *arg,
 		prev->len += e->len;
 		if (next != NULL && continues(prev, next)) {
 			prev->len += next->len;
-			delete (m, p);
+			delete(m, p);
 		}
 	} else if (next != NULL && continues(e, next)) {
 		uint64_t end = end_of(next);

@@ -2,8 +2,8 @@
 /*
  * extmap.h - sorted extents without overlap in memory: what each sector of a range points to.
  *
- * A sequence of small sorted arrays (chunks) under one array of pointers: 64 bytes an extent, an insert moves at most one
- * chunk. No lock: the owner has one. Neighbours that continue each other are merged.
+ * A sequence of small sorted arrays (chunks) under one array of pointers: 64 bytes an extent, an insert moves at most
+ * one chunk. No lock: the owner has one. Neighbours that continue each other are merged.
  */
 #ifndef LSVD_IMAGE_EXTMAP_H
 #define LSVD_IMAGE_EXTMAP_H
@@ -16,7 +16,7 @@ enum em_kind {
 	EM_ZERO,
 	EM_HOLE,    /* an explicit hole, which hides what lies below */
 	EM_JOURNAL, /* where: bytes */
-	EM_MOVED, /* number, sector if what lies below says from, else what lies below (a cleaner's move over an unread leaf) */
+	EM_MOVED, /* a cleaner's move over an unread leaf: number, sector if that says from, else what it says */
 };
 struct em_ext {
 	uint64_t lba, len; /* sectors */
@@ -30,7 +30,10 @@ struct em_ext {
 struct extmap;
 int must_check extmap_new(struct extmap **ret);
 void extmap_free(struct extmap *m); /* NULL is fine */
-/* Makes [e->lba, +len) be e, in place of what was there. gone(arg, piece) is told of each piece that it hides, before. -ENOMEM: nothing changed. */
+/*
+ * Makes [e->lba, +len) be e, in place of what was there. gone(arg, piece) is told of each piece that it hides,
+ * before. -ENOMEM: nothing changed.
+ */
 int must_check extmap_set(struct extmap *m, const struct em_ext *e, void (*gone)(void *arg, const struct em_ext *piece),
 			  void *arg);
 /* Removes every extent in the range (EM_NONE). */

@@ -2,9 +2,10 @@
 /*
  * journal.c - appending, group commit, trimming (journal.h).
  *
- * A record's sequence and place are given under the lock, its bytes are written without it, and its append ends in sequence order again: `done` is
- * never behind a hole. One thread syncs for everybody who waits: all that was done when it began.
- * Segments stand in the order of their generations; free ones are the oldest, so they are at the front and are reused from there.
+ * A record's sequence and place are given under the lock, its bytes are written without it, and its append ends in
+ * sequence order again: `done` is never behind a hole. One thread syncs for everybody who waits: all that was done
+ * when it began. Segments stand in the order of their generations; free ones are the oldest, so they are at the front
+ * and are reused from there.
  */
 #include "config.h"
 #include "journal-private.h"
@@ -146,8 +147,8 @@ int journal_rotate_locked(struct journal *j)
 	jsegment_header(j, &s, header);
 	r = j->disk.pwrite(j->disk.ctx, s.fd, header, sizeof(header), 0);
 	/*
-	 * On the disk before its first record: else a power cut could leave the old header over new records, and replay would
-	 * start with a segment that connects to nothing. Once a segment, under the lock.
+	 * On the disk before its first record: else a power cut could leave the old header over new records, and
+	 * replay would start with a segment that connects to nothing. Once a segment, under the lock.
 	 */
 	return r < 0 ? r : j->disk.datasync(j->disk.ctx, s.fd);
 }
@@ -254,8 +255,8 @@ int journal_append(struct journal *j, enum jtype type, uint64_t off, uint64_t le
 }
 
 /*
- * Syncs every segment that holds something newer than `from`, without the lock. Free ones as well, as long as they are not reused: one that a
- * power cut emptied would part those behind it from replay.
+ * Syncs every segment that holds something newer than `from`, without the lock. Free ones as well, as long as they
+ * are not reused: one that a power cut emptied would part those behind it from replay.
  */
 static int sync_from(struct journal *j, uint64_t from)
 {

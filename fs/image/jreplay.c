@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * jreplay.c - opening a journal: which segments are there, which records check, whose nonces they are; and the real disk.
+ * jreplay.c - opening a journal: which segments are there, which records check, whose nonces they are; and the real
+ * disk.
  *
- * Replay takes segments by generation and stops for good at the first record that does not check, unless the next segment goes on with the
- * very next sequence: then that was only the end of a segment.
+ * Replay takes segments by generation and stops for good at the first record that does not check, unless the next
+ * segment goes on with the very next sequence: then that was only the end of a segment.
  */
 #include "config.h"
 #include "journal-private.h"

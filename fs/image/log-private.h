@@ -45,8 +45,8 @@ bool log_transient(int status);
 int must_check log_look(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct objerr *err);
 void log_fence_locked(struct log *l, const struct logobj *winner);
 /*
- * Creates an object under its number, whatever it takes: 0 it is there with exactly these bytes; -EEXIST somebody else's is (winner, may be NULL,
- * is its peeked header); -ESHUTDOWN. Step 3.1.
+ * Creates an object under its number, whatever it takes: 0 it is there with exactly these bytes; -EEXIST somebody
+ * else's is (winner, may be NULL, is its peeked header); -ESHUTDOWN. Step 3.1.
  */
 int must_check log_create_object(struct log *l, uint64_t number, void *bytes, size_t len, uint32_t crc,
 				 const struct log_nonce *nonce, struct logobj *winner);

@@ -3,12 +3,14 @@
  * logclaim.c - becoming the owner: step 3.4 of the protocol.
  *
  *	READER	--our claim at the tail is there, and no newer mark since the walk-->	OWNER
- *		--... but there is a newer mark--> walk from that: our claim is the newest --> OWNER, else it was made at a number
+ *		--... but there is a newer mark--> walk from that: our claim is the newest --> OWNER, else it was made
+ *		at a number
  *		  that had been deleted and means nothing: claim anew
- *		--somebody else's object is at the tail--> -EBUSY: the caller attaches again and thinks about policy again
+ *		--somebody else's object is at the tail--> -EBUSY: the caller attaches again and thinks about policy
+ *		again
  *
- * A writer that keeps the tail moving would win for ever: after RACES losses the claim is put at all W numbers that it can have in flight at once. The
- * lowest of ours that a walk meets counts; the others are void then.
+ * A writer that keeps the tail moving would win for ever: after RACES losses the claim is put at all W numbers that
+ * it can have in flight at once. The lowest of ours that a walk meets counts; the others are void then.
  */
 #include "config.h"
 #include "log-private.h"
@@ -81,7 +83,10 @@ static int own(struct log *l, const struct log_nonce *nonce)
 	return r;
 }
 
-/* Walk again; the newest claim is ours, or somebody else's (-EBUSY), or neither: no claim since the one we built on (-EAGAIN). */
+/*
+ * Walk again; the newest claim is ours, or somebody else's (-EBUSY), or neither: no claim since the one we built on
+ * (-EAGAIN).
+ */
 static int walk_again(struct log *l, const struct log_nonce *nonce, uint64_t built_on, const struct log_walker *w,
 		      struct objerr *err)
 {

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * logobj-private.h - reading and writing little-endian fields with a bound, and what logobj.c, logsect.c and logpage.c share.
+ * logobj-private.h - reading and writing little-endian fields with a bound, and what logobj.c, logsect.c and
+ * logpage.c share.
  *
- * A cursor never passes its end: a read behind it gives 0 and sets `bad`, a write behind it only counts (so that one pass over a
- * NULL buffer measures). Decoders read freely and look at `bad` before they use what they read as a length or an index.
+ * A cursor never passes its end: a read behind it gives 0 and sets `bad`, a write behind it only counts (so that one
+ * pass over a NULL buffer measures). Decoders read freely and look at `bad` before they use what they read as a
+ * length or an index.
  */
 #ifndef LSVD_IMAGE_LOGOBJ_PRIVATE_H
 #define LSVD_IMAGE_LOGOBJ_PRIVATE_H

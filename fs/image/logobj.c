@@ -5,8 +5,8 @@
  *	content	 = header (128 bytes, sections, zeros up to 4096) + data
  *	stored	 = content cut into groups of 64 KiB, each followed by its trailer
  *
- * Each CRC starts with the identity of its bytes (image, number, sector), so that a ranged GET of one group proves by itself that it is what the
- * map meant.
+ * Each CRC starts with the identity of its bytes (image, number, sector), so that a ranged GET of one group proves by
+ * itself that it is what the map meant.
  */
 #include "config.h"
 #include "logobj-private.h"
@@ -86,8 +86,8 @@ static int group_fault(struct objerr *err, uint64_t number, uint64_t sector, con
 }
 
 /*
- * Verifies blocks [first, last] of the group that starts at p. avail: stored bytes from there on. ret_n: bytes of content.
- * Only codec 0 here: packed objects are unpacked by whoever reads them.
+ * Verifies blocks [first, last] of the group that starts at p. avail: stored bytes from there on. ret_n: bytes of
+ * content. Only codec 0 here: packed objects are unpacked by whoever reads them.
  */
 static int group_verify(const uint8_t *p, size_t avail, const uint8_t uuid[16], uint64_t number, uint64_t sector,
 			size_t first, size_t last, size_t *ret_n, struct objerr *err)

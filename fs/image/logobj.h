@@ -2,9 +2,9 @@
 /*
  * logobj.h - the bytes of a log object (FORMAT.md, 3): structs <-> bytes, and nothing else.
  *
- * Pure: no store, no locks, no time. Every decoder treats its input as hostile: it checks each length, order and range before
- * it believes it, and answers -EUCLEAN with words that say what is wrong. What it accepts, the encoder writes back
- * byte for byte (but for GROUPS of packed objects).
+ * Pure: no store, no locks, no time. Every decoder treats its input as hostile: it checks each length, order and
+ * range before it believes it, and answers -EUCLEAN with words that say what is wrong. What it accepts, the encoder
+ * writes back byte for byte (but for GROUPS of packed objects).
  */
 #ifndef LSVD_IMAGE_LOGOBJ_H
 #define LSVD_IMAGE_LOGOBJ_H
@@ -133,35 +133,46 @@ struct logobj {
 };
 void logobj_free(struct logobj *o); /* frees the contents; o itself is the caller's. NULL is fine */
 
-/* Bytes of the header that encode would write (a multiple of LOG_BLOCK): where its data start. 0: over LOG_HEADER_MAX. */
+/*
+ * Bytes of the header that encode would write (a multiple of LOG_BLOCK): where its data start. 0: over
+ * LOG_HEADER_MAX.
+ */
 size_t logobj_header_size(const struct logobj *o);
 
 /*
- * Encodes a whole object: header, then the data of its EXT_DATA extents (or the pages of a map object), cut into groups with codec 0.
- * data: the content behind the header, data_iovcnt pieces, a multiple of SECTOR in all; for data and cleaner objects exactly
- * the sum of the data extents. ret is a malloc'd buffer of stored bytes; ret_crc (may be NULL) the object's CRC.
+ * Encodes a whole object: header, then the data of its EXT_DATA extents (or the pages of a map object), cut into
+ * groups with codec 0. data: the content behind the header, data_iovcnt pieces, a multiple of SECTOR in all; for data
+ * and cleaner objects exactly the sum of the data extents. ret is a malloc'd buffer of stored bytes; ret_crc (may be
+ * NULL) the object's CRC.
  * -EINVAL: not encodable (a caller's bug: unsorted, too long), -EFBIG over LOG_OBJECT_MAX, -ENOMEM.
  */
 int must_check logobj_encode(const struct logobj *o, const struct iovec *data, int data_iovcnt, void **ret,
 			     size_t *ret_len, uint32_t *ret_crc);
 
 /*
- * Decodes the header from the first bytes of a stored object (p, len). ret_need: when len is too short, how many stored bytes
- * from the start would do (-EAGAIN). Verifies groups, header CRC and, if uuid and number are given (uuid not NULL, number not 0), that it is that
- * object. -EUCLEAN with words.
+ * Decodes the header from the first bytes of a stored object (p, len). ret_need: when len is too short, how many
+ * stored bytes from the start would do (-EAGAIN). Verifies groups, header CRC and, if uuid and number are given (uuid
+ * not NULL, number not 0), that it is that object. -EUCLEAN with words.
  */
 int must_check logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t number, struct logobj *ret,
 			     size_t *ret_need, struct objerr *err);
-/* Who wrote an object: the fixed header alone, its CRC not checked (it need not be all there). For comparing identity: uuid, number, nonce, crc. */
+/*
+ * Who wrote an object: the fixed header alone, its CRC not checked (it need not be all there). For comparing
+ * identity: uuid, number, nonce, crc.
+ */
 int must_check logobj_peek(const void *p, size_t len, struct logobj *ret, struct objerr *err);
 /* The whole object: decode, and every group and body_crc as well. For check --data. */
 int must_check logobj_verify(const void *p, size_t len, const uint8_t *uuid, uint64_t number, struct objerr *err);
 
-/* Stored byte range that holds sectors [sector, sector + n) of the content of an object that is not packed, whole groups. */
+/*
+ * Stored byte range that holds sectors [sector, sector + n) of the content of an object that is not packed, whole
+ * groups.
+ */
 void logobj_range(uint32_t sector, uint32_t n, uint64_t *ret_off, uint64_t *ret_len);
 /*
- * Verifies stored groups that start with the group of content sector `sector` (p: what a GET of logobj_range() gave; the object may end in it) and
- * copies sectors [sector, sector + n) to out. -EUCLEAN: they do not verify as (uuid, number) or are cut short.
+ * Verifies stored groups that start with the group of content sector `sector` (p: what a GET of logobj_range() gave;
+ * the object may end in it) and copies sectors [sector, sector + n) to out. -EUCLEAN: they do not verify as (uuid,
+ * number) or are cut short.
  */
 int must_check logobj_extract(const void *p, size_t len, const uint8_t uuid[16], uint64_t number, uint32_t sector,
 			      uint32_t n, void *out, struct objerr *err);
@@ -192,8 +203,8 @@ struct page {
 };
 void page_free(struct page *p);
 /*
- * Encodes as many of the page's entries as fit LOG_GROUP bytes; ret_n says how many (at least 1 unless p->n is 0), and the page written
- * ends (its `end`) at the first entry that did not fit, or at p->end. buf has LOG_GROUP bytes.
+ * Encodes as many of the page's entries as fit LOG_GROUP bytes; ret_n says how many (at least 1 unless p->n is 0),
+ * and the page written ends (its `end`) at the first entry that did not fit, or at p->end. buf has LOG_GROUP bytes.
  */
 int must_check page_encode(const struct page *p, void *buf, size_t *ret_len, size_t *ret_n);
 /* ref gives level, bytes and CRC, which must agree. */

@@ -2,8 +2,8 @@
 /*
  * logpage.c - pages of the map tree and of the object table (FORMAT.md 3.9), and numbers and uuids as text.
  *
- * Leaves and object tables are sequences of LEB128 numbers, so that a run of 4 KiB costs about seven bytes. A page ends where its 64 KiB
- * do: page_encode() says how many entries it took.
+ * Leaves and object tables are sequences of LEB128 numbers, so that a run of 4 KiB costs about seven bytes. A page
+ * ends where its 64 KiB do: page_encode() says how many entries it took.
  */
 #include "config.h"
 #include "logobj-private.h"

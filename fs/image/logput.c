@@ -7,8 +7,8 @@
  *	412			read who is there:  exactly our nonce and CRC -> durable (a reply was lost)
  *						    404 -> send B again	   anything else -> FENCED
  *	anything else		unknown: send B again, the same number, for as long as it takes
- * committed is the number before the lowest one that is not known durable. At most W numbers beyond it are under way, so that a
- * claim that jumps W numbers ahead is behind everything that a former owner can still have in flight.
+ * committed is the number before the lowest one that is not known durable. At most W numbers beyond it are under way,
+ * so that a claim that jumps W numbers ahead is behind everything that a former owner can still have in flight.
  */
 #include "config.h"
 #include "log-private.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * logread.c - verified bytes of log objects: ranges for readers, headers for the walk, of this log and of its ancestors'.
+ * logread.c - verified bytes of log objects: ranges for readers, headers for the walk, of this log and of its
+ * ancestors'.
  */
 #include "config.h"
 #include "log-private.h"

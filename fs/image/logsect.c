@@ -2,8 +2,9 @@
 /*
  * logsect.c - the sections of a header (FORMAT.md 3.2 to 3.8).
  *
- * One table says for each section when it is written and how it is read. A decoder allocates by counts that the section's own length bounds,
- * so that a hostile count cannot ask for more memory than the object has bytes (times a small constant).
+ * One table says for each section when it is written and how it is read. A decoder allocates by counts that the
+ * section's own length bounds, so that a hostile count cannot ask for more memory than the object has bytes (times a
+ * small constant).
  */
 #include "config.h"
 #include "logobj-private.h"

@@ -5,11 +5,13 @@
  *	look	newest mark m (and the one before)
  *	begin	the object of m and its checkpoint; without marks the create record, the first key of the log
  *	digests	of the checkpoint, in order
- *	walk	from the end of the last digest to the first number that a GET does not find; a claim jumps to its `next`
+ *	walk	from the end of the last digest to the first number that a GET does not find; a claim jumps to its
+ *	`next`
  *	look	a newer mark than m? Then nothing of this is worth anything: from the start
  *
- * Headers are read READ_AHEAD at a time; which numbers exist says a listing first, but only a GET's 404 ends the walk. What does not verify is damage only
- * if the newest mark has not moved meanwhile: otherwise it was deleted under our feet, or is somebody's stray.
+ * Headers are read READ_AHEAD at a time; which numbers exist says a listing first, but only a GET's 404 ends the
+ * walk. What does not verify is damage only if the newest mark has not moved meanwhile: otherwise it was deleted
+ * under our feet, or is somebody's stray.
  */
 #include "config.h"
 #include "log-private.h"
@@ -110,7 +112,10 @@ static void heads_wait(struct heads *hs)
 	mtx_unlock(&hs->lock);
 }
 
-/* Reads the headers of numbers[0..n), n <= READ_AHEAD; each has its own status. The rare second look (long headers, failures) goes one by one. */
+/*
+ * Reads the headers of numbers[0..n), n <= READ_AHEAD; each has its own status. The rare second look (long headers,
+ * failures) goes one by one.
+ */
 static int heads_get(struct log *l, const uint64_t *numbers, size_t n, struct heads *hs, struct objerr *err)
 {
 	int r = 0;
@@ -357,7 +362,10 @@ static int begin(struct walk *k, uint64_t mark)
 
 /* ---- the walk ---- */
 
-/* Which of the numbers from `at` on a listing shows, at most READ_AHEAD, as far as they follow each other. Only a guess. */
+/*
+ * Which of the numbers from `at` on a listing shows, at most READ_AHEAD, as far as they follow each other. Only a
+ * guess.
+ */
 static int guess(struct walk *k, uint64_t *numbers, size_t *ret_n)
 {
 	char after[OBJ_KEY_MAX + 1];
@@ -438,7 +446,9 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 		if (r < 0)
 			return r;
 		r = begin(&k, m);
-		/* The newest checkpoint cannot be read: the one before must do, unless it only was deleted meanwhile. */
+		/*
+		 * The newest checkpoint cannot be read: the one before must do, unless it only was deleted meanwhile.
+		 */
 		if (worth_another_look(r) && m != 0) {
 			if (log_look(l, &now, &now_before, NULL) == 0 && now != m)
 				continue;

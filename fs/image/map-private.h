@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* map-private.h - the layers of a map, shared by map.c (changes), mapleaf.c (pages, resolving) and mapwalk.c (objects, a new tree). */
+/*
+ * map-private.h - the layers of a map, shared by map.c (changes), mapleaf.c (pages, resolving) and mapwalk.c
+ * (objects, a new tree).
+ */
 #ifndef LSVD_IMAGE_MAP_PRIVATE_H
 #define LSVD_IMAGE_MAP_PRIVATE_H
 
@@ -43,8 +46,8 @@ struct map {
 #define TREE_END IMG_SECTORS_MAX
 
 /*
- * The piece at lba as the layers from `top` downwards see it. EM_NONE: page *ret_need must be read first; the piece is then as long as
- * that page's range lets it be known.
+ * The piece at lba as the layers from `top` downwards see it. EM_NONE: page *ret_need must be read first; the piece
+ * is then as long as that page's range lets it be known.
  */
 void map_resolve_locked(struct map *m, enum map_layer top, uint64_t lba, uint64_t len, struct em_ext *ret,
 			struct log_pageref *ret_need);

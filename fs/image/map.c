@@ -2,8 +2,9 @@
 /*
  * map.c - changes of the map (map.h): acknowledged writes, the effects of numbers, the seal of a batch.
  *
- * Two kinds of counts follow each change of the active layer: live sectors of each object, and allocated sectors (st_blocks). Both look at what the new
- * extent hides; what it hides of a leaf that is not in memory is settled when that leaf is read.
+ * Two kinds of counts follow each change of the active layer: live sectors of each object, and allocated sectors
+ * (st_blocks). Both look at what the new extent hides; what it hides of a leaf that is not in memory is settled when
+ * that leaf is read.
  */
 #include "config.h"
 #include "map-private.h"
@@ -100,8 +101,8 @@ static int active_set_locked(struct map *m, const struct em_ext *e)
 }
 
 /*
- * A cleaner's sectors: in place only where the map still points to where they came from. Over a leaf that is not in memory the answer waits
- * for it (EM_MOVED); a second move of the same sectors keeps the first one's condition.
+ * A cleaner's sectors: in place only where the map still points to where they came from. Over a leaf that is not in
+ * memory the answer waits for it (EM_MOVED); a second move of the same sectors keeps the first one's condition.
  */
 static int move_locked(struct map *m, uint64_t number, const struct log_extent *x)
 {

@@ -2,8 +2,8 @@
 /*
  * mapleaf.c - pages of the tree in memory, and what a sector resolves to through all layers.
  *
- * A page is known by its place (number, sector); its bytes never change. Pages are evicted least recently used first, indices like leaves;
- * an evicted leaf leaves a stub behind that remembers that its counts were settled.
+ * A page is known by its place (number, sector); its bytes never change. Pages are evicted least recently used first,
+ * indices like leaves; an evicted leaf leaves a stub behind that remembers that its counts were settled.
  */
 #include "config.h"
 #include "map-private.h"

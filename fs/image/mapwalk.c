@@ -2,8 +2,8 @@
 /*
  * mapwalk.c - the object table, and the map as one sorted sequence of runs for a new tree.
  *
- * A walk sees frozen and the old tree, nothing newer, and counts exactly how many sectors of each object it passes. Numbers given after the
- * freeze are not in it: their counts go on as they are.
+ * A walk sees frozen and the old tree, nothing newer, and counts exactly how many sectors of each object it passes.
+ * Numbers given after the freeze are not in it: their counts go on as they are.
  */
 #include "config.h"
 #include "map-private.h"

@@ -2,8 +2,8 @@
 /*
  * treewr.c - see treewr.h.
  *
- * Every level keeps more entries than one page can hold (an entry has at least three bytes, so that CAP never fit), and writes a page when it has CAP:
- * then the first entry that did not fit says where the page ends.
+ * Every level keeps more entries than one page can hold (an entry has at least three bytes, so that CAP never fit),
+ * and writes a page when it has CAP: then the first entry that did not fit says where the page ends.
  */
 #include "config.h"
 #include "treewr.h"

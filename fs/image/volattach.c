@@ -3,7 +3,8 @@
  * volattach.c - from log and journal to a map, and from follower to owner.
  *
  *	open	attach: the walk fills the map. Nothing is claimed
- *	own	follow to the tail; who owns it? our journal's nonces -> replay what the log does not have yet; else set the journal aside
+ *	own	follow to the tail; who owns it? our journal's nonces -> replay what the log does not have yet; else
+ *	set the journal aside
  *		nonce to the journal (durable), claim, then writes go on
  * The journal replays iff the newest claim of the walk is one of its nonces (PROTOCOL.md 3.5).
  */

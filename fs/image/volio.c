@@ -2,8 +2,8 @@
 /*
  * volio.c - reads and writes of bytes: down to whole sectors, into the journal, out of wherever the map says.
  *
- * A write of whole sectors within the image shares the volume with others; one that touches parts of sectors, or grows the image, is alone, since it
- * reads before it writes. Record order in the journal is the order of writes.
+ * A write of whole sectors within the image shares the volume with others; one that touches parts of sectors, or
+ * grows the image, is alone, since it reads before it writes. Record order in the journal is the order of writes.
  */
 #include "config.h"
 #include "volume-private.h"
@@ -174,7 +174,10 @@ static int read_piece(struct volume *v, const struct em_ext *p, void *out)
 	}
 }
 
-/* Whole sectors. What moves meanwhile (a batch gets its number, a segment is reused, a follower's object is deleted) is looked up again. */
+/*
+ * Whole sectors. What moves meanwhile (a batch gets its number, a segment is reused, a follower's object is deleted)
+ * is looked up again.
+ */
 static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out)
 {
 	int stale = 0;

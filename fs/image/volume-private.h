@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volume-private.h - the state of a volume, shared by volume.c (life), volattach.c (from log and journal to a map), volio.c (reads and writes),
- * volput.c (batches to objects, checkpoints).
+ * volume-private.h - the state of a volume, shared by volume.c (life), volattach.c (from log and journal to a map),
+ * volio.c (reads and writes), volput.c (batches to objects, checkpoints).
  *
- * Locks, in order: lock (life, who is in) -> the journal's -> batch -> the map's -> the log's. A batch is closed, and an object sealed, under `batch`,
- * in the order of the journal: so an object's journal sequence says exactly which writes it and those before it hold.
+ * Locks, in order: lock (life, who is in) -> the journal's -> batch -> the map's -> the log's. A batch is closed, and
+ * an object sealed, under `batch`, in the order of the journal: so an object's journal sequence says exactly which
+ * writes it and those before it hold.
  */
 #ifndef LSVD_IMAGE_VOLUME_PRIVATE_H
 #define LSVD_IMAGE_VOLUME_PRIVATE_H
@@ -64,7 +65,7 @@ struct volume {
 	struct job uploader;
 	/* what checkpoints need, under batch */
 	struct log_checkpoint
-	    ck; /* of the current tree: tree_covers, root, objects, first, allocated; digests, claims, snaps are owned here */
+	    ck; /* of the current tree; its lists are owned here */
 	size_t capdigests, capclaims, capsnaps;
 	struct log_effect *effect; /* of the numbers since digest_end, copied */
 	size_t neffects, capeffects;

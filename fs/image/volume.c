@@ -2,7 +2,8 @@
 /*
  * volume.c - life of a volume: making, opening, states, closing (volume.h has the table of states).
  *
- * A volume that failed or was fenced answers -EIO to writes for ever; its journal stays where it is, untrimmed, so that nothing acknowledged is thrown away.
+ * A volume that failed or was fenced answers -EIO to writes for ever; its journal stays where it is, untrimmed, so
+ * that nothing acknowledged is thrown away.
  */
 #include "config.h"
 #include "volume-private.h"

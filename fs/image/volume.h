@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. The only header of this room that the
- * rest of fs/ includes; no FUSE, no paths, no metadata here.
+ * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. The only header of this room that
+ * the rest of fs/ includes; no FUSE, no paths, no metadata here.
  *
- * The promise: whatever dies - daemon, host, disk, network - the image that comes back is the state after some prefix of the
- * acknowledged writes, and that prefix holds everything that a completed vol_flush() covered (fsync local: while the journal's directory survives;
- * remote: always). No write of a node that lost the image reaches it after the other node's claim.
+ * The promise: whatever dies - daemon, host, disk, network - the image that comes back is the state after some prefix
+ * of the acknowledged writes, and that prefix holds everything that a completed vol_flush() covered (fsync local:
+ * while the journal's directory survives; remote: always). No write of a node that lost the image reaches it after
+ * the other node's claim.
  *
  * States
  *	CLOSED	 --first open-->	FOLLOWER: reads a view of the log; nothing claimed
@@ -55,19 +56,29 @@ struct vol_create {
 int must_check vol_create(const struct vol_env *env, const char *prefix, const struct vol_create *c,
 			  struct objerr *err);
 
-/* Reads the log (no claim). -ENOENT: no log there; -EUCLEAN: damaged, words in err. One volume per image and process: the caller keeps a table. */
+/*
+ * Reads the log (no claim). -ENOENT: no log there; -EUCLEAN: damaged, words in err. One volume per image and process:
+ * the caller keeps a table.
+ */
 int must_check vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
 			struct objerr *err);
-/* Drains and releases what is owned; -EIO when something acknowledged did not reach the bucket (it stays in the journal). v is gone in any case. */
+/*
+ * Drains and releases what is owned; -EIO when something acknowledged did not reach the bucket (it stays in the
+ * journal). v is gone in any case.
+ */
 int vol_close(struct volume *v);
 
-/* One more or fewer writable handle. The last one drains and releases in the background; a vol_begin_write() meanwhile cancels nothing: it claims anew. */
+/*
+ * One more or fewer writable handle. The last one drains and releases in the background; a vol_begin_write()
+ * meanwhile cancels nothing: it claims anew.
+ */
 void vol_begin_write(struct volume *v);
 int vol_end_write(struct volume *v);
 
 /*
- * I/O in bytes, any alignment; may block (store, journal full); any thread. `writer`: through a writable handle: claims at first use; -EBUSY: held elsewhere.
- * Overlapping writes under way at the same time are ordered somehow, each whole. Past the end: a write grows the image, a read is short (returns bytes).
+ * I/O in bytes, any alignment; may block (store, journal full); any thread. `writer`: through a writable handle:
+ * claims at first use; -EBUSY: held elsewhere. Overlapping writes under way at the same time are ordered somehow,
+ * each whole. Past the end: a write grows the image, a read is short (returns bytes).
  */
 ssize_t must_check vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n);
 int must_check vol_write(struct volume *v, uint64_t off, const struct iovec *iov, int iovcnt, size_t n);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * simdisk.c - a directory of files that a power cut thins out: what was synced is there, of the rest any 512 bytes may be.
+ * simdisk.c - a directory of files that a power cut thins out: what was synced is there, of the rest any 512 bytes
+ * may be.
  *
- * Each file has what a reader sees and what is on the platter; names as well (a name that no dirsync covered may be gone
- * or, after unlink, back). Descriptors are indices and die with nothing: a crashed node's are simply never used again.
+ * Each file has what a reader sees and what is on the platter; names as well (a name that no dirsync covered may be
+ * gone or, after unlink, back). Descriptors are indices and die with nothing: a crashed node's are simply never used
+ * again.
  */
 #include "config.h"
 #include "simnet.h"

@@ -2,8 +2,8 @@
 /*
  * simnet.c - the network between a node and the store (simnet.h).
  *
- * A request becomes a message of its own, copied: what was sent may take effect when its sender is dead, or has heard something else. The
- * effect and the answer are two events. Effects belong to node 0, the world; answers to the node.
+ * A request becomes a message of its own, copied: what was sent may take effect when its sender is dead, or has heard
+ * something else. The effect and the answer are two events. Effects belong to node 0, the world; answers to the node.
  */
 #include "config.h"
 #include "simnet.h"

@@ -21,7 +21,10 @@ struct simnet_faults {
 };
 extern struct simnet_faults simnet;
 
-/* The way of one node to the shared store (borrowed, all of it, for ever). A node's requests end when it crashes; their effects need not. */
+/*
+ * The way of one node to the shared store (borrowed, all of it, for ever). A node's requests end when it crashes;
+ * their effects need not.
+ */
 int must_check simnet_store_new(struct objstore *shared, int node, struct objstore **ret);
 /* Requests of this kind so far, over all nodes. */
 uint64_t simnet_count(enum obj_op op);
@@ -33,7 +36,10 @@ void simnet_settle(void);
 struct simdisk;
 struct simdisk *simdisk_new(void);
 void simdisk_jdisk(struct simdisk *d, struct jdisk *ret);
-/* A power cut: of what was not synced, each 512 bytes stay or not, as the seed says. Without it (kill -9) nothing is lost. */
+/*
+ * A power cut: of what was not synced, each 512 bytes stay or not, as the seed says. Without it (kill -9) nothing is
+ * lost.
+ */
 void simdisk_power_cut(struct simdisk *d);
 void simdisk_wipe(struct simdisk *d);
 /* The n-th sync from now fails with -EIO; 0: none. */
