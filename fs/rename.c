@@ -265,22 +265,25 @@ static int move_clean(struct move *m, struct objerr *err)
 	struct entry e = { 0 };
 	struct spfile *sp = NULL;
 	struct version v;
-	bool replace = false;
+	bool replace = false, foreign = false;
 	int r = tree_lookup(f->o.tree, m->sdir, m->sname, TREE_ATTRS, &e, err);
 
 	if (r == 0)
 		r = move_headers(m, &e, &h, &replace);
 	if (r == 0)
 		r = tree_move(f->o.tree, m->sdir, m->sname, &e.v, m->ddir, m->dname, replace ? &h : NULL, m->noreplace,
-			      m->i->ino, &v, err);
+			      m->i->ino, &v, &foreign, err);
 	if (r == 0) {
 		mtx_lock(&m->i->lock);
-		if (!version_equal(&m->i->base, &e.v) && m->i->nopen > 0) {
+		foreign = foreign || !version_equal(&m->i->base, &e.v);
+		if (foreign && m->i->nopen > 0) {
 			/* a foreign version moved under our open handles: they stay with theirs */
 			m->i->superseded = true;
 		} else {
-			if (strcmp(m->i->pages, m->i->base.etag) == 0)
+			if (!foreign && strcmp(m->i->pages, m->i->base.etag) == 0)
 				memcpy(m->i->pages, v.etag, sizeof m->i->pages);
+			if (foreign) /* the pages are another version's, and so are the attributes */
+				m->i->asked_ns = INT64_MIN;
 			m->i->base = v;
 			m->i->base_gen++;
 			m->i->base_ns = clock_now_ns();
