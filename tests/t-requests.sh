@@ -6,7 +6,8 @@ store_start
 N=${N:-600}
 rnd 65536 f >"$T/64k"
 s3 put there "$T/64k" >/dev/null
-s3 fill many/ $((N * 2)) 8192 20
+DIRS=$((N / 20)) # of 40 files
+s3 fill many/ $((DIRS * 40)) 8192 $DIRS
 mount_lsvdfs a attr_timeout=60
 # settled: everything that the mount had to ask is asked, what waits is sent
 quiet() { [ "$(status a metadata.waiting)" = 0 ] && [ "$(status a spool.dirty_bytes)" = 0 ]; }
@@ -69,9 +70,9 @@ costs "ls -l of what was just written" $((N / 1000 + 1))
 eq "$(front_count HEAD)" 0 HEADs
 # first look at what another client put
 front_reset
-eq "$(find "$T/a/many" -type f | wc -l)" $((N * 2))
+eq "$(find "$T/a/many" -type f | wc -l)" $((DIRS * 40))
 eq "$(front_count HEAD)" 0 "HEADs of a find"
-costs "find over 20 directories of another client" 23
+costs "find over $DIRS directories of another client" $((DIRS + 3))
 # nobody does anything
 front_reset
 sleep 3
