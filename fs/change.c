@@ -304,17 +304,19 @@ static bool same_version(struct inode *i, const struct entry *e)
 
 /*
  * All headers that the node's object has or will have, waiting changes included. sp_headers: they belong to a file with
- * a spool file (kept at the node); else *ret_v is the version that they are of.
+ * a spool file (kept at the node); else *ret_v is the version that they are of. FSD_AGAIN: they changed meanwhile.
  */
-static int node_headers(struct fsd *f, struct inode *i, const char *dir, const char *name, struct obj_headers *ret,
+static int node_headers_once(struct fsd *f, struct inode *i, const char *dir, const char *name, struct obj_headers *ret,
 			struct version *ret_v, struct objerr *err)
 {
 	struct entry e = { 0 };
 	struct attr a;
-	bool own;
+	unsigned gen;
+	bool own, sent;
 	int r;
 
 	mtx_lock(&i->lock);
+	gen = i->base_gen;
 	own = i->sp != NULL || i->unlinked;
 	a = i->attr;
 	*ret_v = i->base;
@@ -335,12 +337,30 @@ static int node_headers(struct fsd *f, struct inode *i, const char *dir, const c
 	}
 	*ret_v = e.v;
 	if (metaq_peek(f->o.metaq, dir, name, i->is_dir, ret) < 0) {
+		mtx_lock(&i->lock);
+		sent = i->base_gen != gen; /* what waited has reached the bucket since: e may be older */
+		mtx_unlock(&i->lock);
+		if (sent) {
+			entry_done(&e);
+			return FSD_AGAIN;
+		}
 		*ret = e.headers;
 		memset(&e.headers, 0, sizeof e.headers);
 	}
 	if (ret->n == 0)
 		r = tree_headers(&e.attr, name, i->is_dir, ret);
 	entry_done(&e);
+	return r;
+}
+
+static int node_headers(struct fsd *f, struct inode *i, const char *dir, const char *name, struct obj_headers *ret,
+			struct version *ret_v, struct objerr *err)
+{
+	int r;
+
+	do
+		r = node_headers_once(f, i, dir, name, ret, ret_v, err);
+	while (r == FSD_AGAIN);
 	return r;
 }
 

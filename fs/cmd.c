@@ -34,8 +34,11 @@ const struct cmd_help cmd_helps[] = {
      "  retry DIR|SOURCE ID        upload if the object is still the one they were based on; --force: anyway\n"
      "  drop DIR|SOURCE ID         throw them away",
      false},
-    {"recover", "SOURCE [-o OPTIONS] [--json]",
-     "Lists renames under way in the bucket and finishes what mounts of this node left behind.", false},
+    {"recover", "SOURCE [--abort-uploads] [-o OPTIONS] [--json]",
+     "Lists renames under way in the bucket and finishes what mounts of this node left behind. Lists copies of\n"
+     "removed files that other nodes have or had open, and multipart uploads that are older than a day.\n"
+     "  --abort-uploads   abort those uploads, whoever began them",
+     false},
 };
 const size_t cmd_nhelps = ARRAY_SIZE(cmd_helps);
 
@@ -93,13 +96,14 @@ static const char *args_of(const char *name)
 	return "...";
 }
 
-enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE };
+enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE, OPT_ABORT };
 
 bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos, int *ret_npos, int *ret_status)
 {
 	static const struct option longs[] = {{"help", no_argument, NULL, OPT_HELP},
 					      {"json", no_argument, NULL, OPT_JSON},
 					      {"force", no_argument, NULL, OPT_FORCE},
+					      {"abort-uploads", no_argument, NULL, OPT_ABORT},
 					      {0}};
 	struct objerr err = {0};
 	struct str letters = {0};
@@ -129,7 +133,7 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 		} else if (c == OPT_JSON && a->json) {
 			ok = *a->json = true;
 		} else if (c != '?' && a->fn) {
-			ok = a->fn(c == OPT_FORCE ? 'F' : c, optarg, a->ctx);
+			ok = a->fn(c == OPT_FORCE ? 'F' : c == OPT_ABORT ? 'A' : c, optarg, a->ctx);
 		}
 		if (!ok) {
 			cmd_usage("%s: unknown option %s (lsvdfs %s --help)", a->name, argv[optind - 1], a->name);
@@ -201,8 +205,6 @@ const char *cmd_size(uint64_t n, char *buf)
 
 const char *cmd_printable(char *s)
 {
-	for (char *p = s; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 127)
-			*p = '?';
+	str_make_printable(s);
 	return s;
 }

@@ -111,8 +111,10 @@ static int try_throughput(struct probe *p, struct objerr *err)
 	r = timed(p, OBJ_GET, buf, BIG_BYTES, &ns, err);
 	if (!r)
 		p->down_mib_s = 8e9 / (double)MAX(ns, 1);
-	if (obj_delete(p->store, p->key, NULL, NULL) && !r)
-		r = -EACCES;
+	if (r)
+		ignore(obj_delete(p->store, p->key, NULL, NULL)); /* the first error counts */
+	else
+		r = obj_delete(p->store, p->key, NULL, err);
 	return r;
 }
 
@@ -150,6 +152,10 @@ static int print_json(const struct probe *p, bool asked)
 		json_object_set_new(doc, "get_mib_s", json_real(p->down_mib_s));
 	if (doc && asked) {
 		json_object_set_new(doc, "capabilities", caps_json(obj_caps(p->store)));
+		const char *note = explain_quirks(obj_quirks(p->store));
+
+		if (note)
+			json_object_set_new(doc, "note", json_string(note));
 		json_object_set_new(doc, "equal_parts", json_boolean(obj_caps(p->store) & OBJ_CAP_EQUAL_PARTS));
 	}
 	return cmd_print_json(doc);
@@ -175,6 +181,8 @@ static void print_words(const struct probe *p, bool asked)
 		if (!(caps & x->cap) && (x->narrowed || x->costs))
 			printf("    %-22s so: %s\n", "", x->narrowed ? x->narrowed : x->costs);
 	}
+	if (asked && explain_quirks(obj_quirks(p->store)))
+		printf("note: %s\n", explain_quirks(obj_quirks(p->store)));
 	if (asked && (caps & OBJ_CAP_EQUAL_PARTS))
 		printf("note: parts of an upload must be of one size there\n");
 }
@@ -202,7 +210,7 @@ static int run(struct probe *p, bool json)
 		return cmd_fail("out of memory");
 	if (!p->o->read_only) {
 		try_rights(p);
-		if (!p->why[R_PUT].msg[0] && !p->why[R_GET].msg[0]) {
+		if (!p->why[R_PUT].msg[0] && !p->why[R_GET].msg[0] && !p->why[R_DELETE].msg[0]) {
 			r = try_throughput(p, &err);
 			if (!r)
 				r = obj_probe(p->store, p->url.prefix, &err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * cmd_recover.c - what was left half way: directory renames in the bucket (intents), unfinished uploads on this node.
+ * cmd_recover.c - what was left half way: directory renames in the bucket (intents), unfinished uploads on this node, and
+ * what no journal names (leftover.c).
  *
  * Intents of all nodes are listed; only what this node left behind is acted on (intent.c): another may just be slow.
  * Slots that a mount holds are its own business. A mount does the same for its own identity when it starts.
@@ -9,12 +10,16 @@
 #include "cmd.h"
 #include "explain.h"
 #include "intent.h"
+#include "leftover.h"
 #include "mount.h"
+#include "objstore/base/clock.h"
 #include "objstore/base/str.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#define OLD_UPLOAD_S (24 * 3600)
 
 struct recover {
 	struct options *o;
@@ -22,7 +27,8 @@ struct recover {
 	char *identity;
 	struct objstore *store;
 	struct budget *budget;
-	json_t *intents, *slots, *files; /* arrays */
+	json_t *intents, *slots, *files, *copies, *uploads; /* arrays */
+	bool abort_uploads;
 	bool failed;
 };
 
@@ -46,6 +52,35 @@ static int finish_renames(struct recover *c, struct objerr *err)
 {
 	int r = intent_resume_all(c->store, c->url.prefix, c->o->state_dir, c->identity, NULL, note_intent, c, err);
 
+	if (r)
+		explain_error(c->o->source, r, err, err);
+	return r;
+}
+
+static void note_leftover(void *arg, const struct leftover *l)
+{
+	struct recover *c = arg;
+	json_t *e = json_pack("{s:s, s:s, s:I}", "key", l->key, "state", leftover_fate_name[l->fate], "time",
+			      (json_int_t)l->time_s);
+
+	if (l->upload_id)
+		json_object_set_new(e, "upload", json_string(l->upload_id));
+	else
+		json_object_set_new(e, "size", json_integer((json_int_t)l->size));
+	if (l->why)
+		json_object_set_new(e, "error", json_string(l->why));
+	json_array_append_new(l->upload_id ? c->uploads : c->copies, e);
+	c->failed |= l->fate == LEFTOVER_FAILED;
+}
+
+/* What no journal names. */
+static int find_leftovers(struct recover *c, struct objerr *err)
+{
+	int64_t before = clock_real_ns() / NSEC_PER_SEC - OLD_UPLOAD_S;
+	int r = leftover_copies(c->store, c->url.prefix, c->o->state_dir, c->identity, NULL, note_leftover, c, err);
+
+	if (!r)
+		r = leftover_uploads(c->store, c->url.prefix, before, c->abort_uploads, note_leftover, c, err);
 	if (r)
 		explain_error(c->o->source, r, err, err);
 	return r;
@@ -169,6 +204,28 @@ static void print_intent(const json_t *v)
 		printf("%s\n", error ? error : state);
 }
 
+static void print_leftover(const json_t *v)
+{
+	const char *error = json_string_value(json_object_get(v, "error"));
+	const char *state = json_string_value(json_object_get(v, "state"));
+	bool upload = json_object_get(v, "upload") != NULL;
+	_cleanup_free_ char *key = strdup(json_string_value(json_object_get(v, "key")));
+	char size[24];
+
+	printf("%s %s: ", upload ? "upload of" : "removed file", key ? cmd_printable(key) : "?");
+	if (error)
+		printf("%s\n", error);
+	else if (!strcmp(state, "removed"))
+		printf("%s\n", upload ? "aborted" : "nobody has it open any more, gone");
+	else if (!strcmp(state, "running"))
+		printf("open in a mount of this machine\n");
+	else if (upload)
+		printf("older than a day (--abort-uploads ends it)\n");
+	else
+		printf("%s, of another machine, which removes it when it mounts\n",
+		       cmd_size((uint64_t)json_integer_value(json_object_get(v, "size")), size));
+}
+
 static void print_words(const struct recover *c)
 {
 	json_t *v;
@@ -177,6 +234,8 @@ static void print_words(const struct recover *c)
 	json_array_foreach(c->intents, i, v) print_intent(v);
 	json_array_foreach(c->files, i, v) printf("%s: %s\n", json_string_value(json_object_get(v, "path")),
 						  json_string_value(json_object_get(v, "what")));
+	json_array_foreach(c->copies, i, v) print_leftover(v);
+	json_array_foreach(c->uploads, i, v) print_leftover(v);
 	json_array_foreach(c->slots, i, v)
 	{
 		const char *error = json_string_value(json_object_get(v, "error"));
@@ -193,7 +252,8 @@ static void print_words(const struct recover *c)
 			       (int)json_integer_value(json_object_get(v, "parked")),
 			       (int)json_integer_value(json_object_get(v, "failed")));
 	}
-	if (!json_array_size(c->intents) && !json_array_size(c->slots))
+	if (!json_array_size(c->intents) && !json_array_size(c->slots) && !json_array_size(c->copies) &&
+	    !json_array_size(c->uploads))
 		printf("nothing was left half way\n");
 }
 
@@ -216,9 +276,18 @@ static int open_all(struct recover *c, const char *source, struct objerr *err)
 	c->intents = json_array();
 	c->slots = json_array();
 	c->files = json_array();
-	if (!r && (!c->intents || !c->slots || !c->files))
+	c->copies = json_array();
+	c->uploads = json_array();
+	if (!r && (!c->intents || !c->slots || !c->files || !c->copies || !c->uploads))
 		r = -ENOMEM;
 	return r;
+}
+
+static bool letter(int ch, const char *arg, void *ctx)
+{
+	(void)arg;
+	*(bool *)ctx |= ch == 'A';
+	return ch == 'A';
 }
 
 int cmd_recover(int argc, char **argv)
@@ -226,7 +295,14 @@ int cmd_recover(int argc, char **argv)
 	struct options o;
 	struct recover c = {.o = &o};
 	bool json = false;
-	struct cmd_args a = {.name = "recover", .short_opts = "", .o = &o, .json = &json, .min = 1, .max = 1};
+	struct cmd_args a = {.name = "recover",
+			     .short_opts = "",
+			     .fn = letter,
+			     .ctx = &c.abort_uploads,
+			     .o = &o,
+			     .json = &json,
+			     .min = 1,
+			     .max = 1};
 	struct objerr err = {0};
 	char **pos;
 	int npos, status, r;
@@ -241,13 +317,16 @@ int cmd_recover(int argc, char **argv)
 		r = finish_slots(&c); /* first: what goes to old names moves along */
 	if (!r)
 		r = finish_renames(&c, &err);
+	if (!r)
+		r = find_leftovers(&c, &err);
 	if (r) {
 		cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(r));
 		status = r == -EINVAL ? CMD_USAGE : CMD_FAILED;
 	} else {
 		if (json)
 			(void)cmd_print_json(
-			    json_pack("{s:O, s:O, s:O}", "intents", c.intents, "files", c.files, "slots", c.slots));
+			    json_pack("{s:O, s:O, s:O, s:O, s:O}", "intents", c.intents, "files", c.files, "slots",
+				      c.slots, "copies", c.copies, "uploads", c.uploads));
 		else
 			print_words(&c);
 		status = c.failed ? CMD_FAILED : CMD_OK;
@@ -255,6 +334,8 @@ int cmd_recover(int argc, char **argv)
 	json_decref(c.intents);
 	json_decref(c.slots);
 	json_decref(c.files);
+	json_decref(c.copies);
+	json_decref(c.uploads);
 	obj_close(c.store);
 	obj_url_free(&c.url);
 	budget_free(c.budget);

@@ -187,17 +187,6 @@ static json_t *do_drain(struct mount *m)
 	return r ? refused(r, &err) : json_pack("{s:b}", "ok", 1);
 }
 
-static json_t *do_log(json_t *req)
-{
-	const char *name = json_string_value(json_object_get(req, "level"));
-	enum log_level level;
-
-	if (!name || log_parse_level(name, &level))
-		return refused(-EINVAL, NULL);
-	log_set_level(level);
-	return json_pack("{s:b}", "ok", 1);
-}
-
 /* After a retry the name's attributes are others. path is a key; the tree knows names below the mount's prefix. */
 static void forget_path(struct mount *m, const char *path)
 {
@@ -211,49 +200,108 @@ static void forget_path(struct mount *m, const char *path)
 	tree_forget(m->tree, dir);
 }
 
-static json_t *do_retry(struct mount *m, json_t *req)
+static json_t *do_retry(struct mount *m, const struct control_request *req)
 {
-	json_int_t slot = json_integer_value(json_object_get(req, "slot"));
-	json_int_t id = json_integer_value(json_object_get(req, "id"));
-	const char *path = json_string_value(json_object_get(req, "path"));
-	bool force = json_is_true(json_object_get(req, "force"));
 	struct objerr err = {0};
 	struct spcommit done;
 	int r;
 
-	if (slot != (json_int_t)m->state.number) {
-		objerr_set(&err, "slot %lld belongs to another mount", (long long)slot);
+	if (req->slot != m->state.number) {
+		objerr_set(&err, "slot %u belongs to another mount", req->slot);
 		return refused(-EBUSY, &err);
 	}
 	if (m->opt.read_only)
 		return refused(-EROFS, NULL);
-	r = parked_retry(m->spool, (uint64_t)id, force, &done, &err);
+	r = parked_retry(m->spool, req->id, req->force, &done, &err);
 	if (r)
 		return refused(r, &err);
-	if (path)
-		forget_path(m, path);
+	if (req->path)
+		forget_path(m, req->path);
 	return json_pack("{s:b, s:s}", "ok", 1, "etag", done.v.etag);
 }
 
-static json_t *answer(struct mount *m, json_t *req, bool *ret_hold)
+static json_t *answer(struct mount *m, const struct control_request *req, bool *ret_hold)
 {
-	const char *cmd = json_string_value(json_object_get(req, "cmd"));
+	switch (req->cmd) {
+	case CONTROL_STATUS:
+		return control_status(m);
+	case CONTROL_DRAIN:
+		return do_drain(m);
+	case CONTROL_RETRY:
+		return do_retry(m, req);
+	case CONTROL_LOG:
+		log_set_level(req->level);
+		break;
+	case CONTROL_HOLD:
+		*ret_hold = true;
+		break;
+	}
+	return json_pack("{s:b}", "ok", 1);
+}
+
+/* --- what it is asked ------------------------------------------------------------------------------------------- */
+
+/* A whole number from 0 to max. */
+static int take_number(const json_t *doc, const char *name, json_int_t max, json_int_t *ret)
+{
+	const json_t *v = json_object_get(doc, name);
+
+	if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > max)
+		return -EINVAL;
+	*ret = json_integer_value(v);
+	return 0;
+}
+
+static int read_retry(struct control_request *q)
+{
+	json_int_t slot, id;
+	int r = take_number(q->doc, "slot", SLOT_MAX - 1, &slot);
+
+	if (!r)
+		r = take_number(q->doc, "id", INT64_MAX, &id);
+	if (r)
+		return r;
+	q->slot = (unsigned)slot;
+	q->id = (uint64_t)id;
+	q->force = json_is_true(json_object_get(q->doc, "force"));
+	q->path = json_string_value(json_object_get(q->doc, "path"));
+	return 0;
+}
+
+static int read_request(struct control_request *q)
+{
+	static const char *const name[] = {
+	    [CONTROL_STATUS] = "status", [CONTROL_DRAIN] = "drain", [CONTROL_RETRY] = "retry",
+	    [CONTROL_LOG] = "log",	 [CONTROL_HOLD] = "hold"};
+	const char *cmd = json_string_value(json_object_get(q->doc, "cmd")), *level;
+	size_t i = 0;
 
 	if (!cmd)
-		return refused(-EINVAL, NULL);
-	if (!strcmp(cmd, "status"))
-		return control_status(m);
-	if (!strcmp(cmd, "drain"))
-		return do_drain(m);
-	if (!strcmp(cmd, "retry"))
-		return do_retry(m, req);
-	if (!strcmp(cmd, "log"))
-		return do_log(req);
-	if (!strcmp(cmd, "hold")) {
-		*ret_hold = true;
-		return json_pack("{s:b}", "ok", 1);
+		return -EINVAL;
+	while (i < ARRAY_SIZE(name) && strcmp(cmd, name[i]))
+		i++;
+	if (i == ARRAY_SIZE(name))
+		return -EOPNOTSUPP;
+	q->cmd = (enum control_cmd)i;
+	if (q->cmd == CONTROL_RETRY)
+		return read_retry(q);
+	if (q->cmd != CONTROL_LOG)
+		return 0;
+	level = json_string_value(json_object_get(q->doc, "level"));
+	return level ? log_parse_level(level, &q->level) : -EINVAL;
+}
+
+int control_parse(const char *line, size_t n, struct control_request *ret)
+{
+	struct control_request q = {.doc = json_loadb(line, n, 0, NULL)};
+	int r = q.doc ? read_request(&q) : -EINVAL;
+
+	if (r) {
+		json_decref(q.doc);
+		return r;
 	}
-	return refused(-EOPNOTSUPP, NULL);
+	*ret = q;
+	return 0;
 }
 
 /* --- lines over a socket ---------------------------------------------------------------------------------------- */
@@ -348,12 +396,12 @@ static void conn_serve(struct job *job)
 	bool hold = false;
 
 	while (!recv_line(k->fd, &line, LINE_MAX_IN, hold ? 0 : clock_now_ns() + 60 * NSEC_PER_SEC, NULL, NULL)) {
-		json_error_t je;
-		json_t *req = json_loadb(line.p, line.len, 0, &je);
-		json_t *ans = req ? answer(k->c->m, req, &hold) : refused(-EINVAL, NULL);
-		int r = send_line(k->fd, ans);
+		struct control_request req = {0};
+		int r = control_parse(line.p, line.len, &req);
+		json_t *ans = r ? refused(r, NULL) : answer(k->c->m, &req, &hold);
 
-		json_decref(req);
+		r = send_line(k->fd, ans);
+		json_decref(req.doc);
 		json_decref(ans);
 		str_reset(&line);
 		if (r)

@@ -14,6 +14,7 @@
 #define LSVD_CONTROL_H
 
 #include "mount.h"
+#include "objstore/base/log.h"
 #include <jansson.h>
 
 /* Server. The mount must be complete and outlive it. Words in err. */
@@ -22,6 +23,19 @@ void control_stop(struct control *c); /* ends connections, removes the socket; N
 
 /* The document of `status`. NULL: out of memory. */
 json_t *control_status(struct mount *m);
+
+/* What one line asks for. Strings point into doc, which the caller drops. */
+struct control_request {
+	enum control_cmd { CONTROL_STATUS, CONTROL_DRAIN, CONTROL_RETRY, CONTROL_LOG, CONTROL_HOLD } cmd;
+	enum log_level level; /* log */
+	unsigned slot;	      /* retry, with all that follows */
+	uint64_t id;
+	bool force;
+	const char *path; /* may be NULL */
+	json_t *doc;
+};
+/* -EINVAL: no request; -EOPNOTSUPP: no command that we know. *ret is untouched then. */
+int must_check control_parse(const char *line, size_t n, struct control_request *ret);
 
 /* Client: the socket of the mount at point. -ENOENT, -ECONNREFUSED: no daemon; -EACCES: not ours. */
 int must_check control_connect(const struct mntpoint *point, int *ret_fd);

@@ -166,40 +166,33 @@ int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)
 	}
 	if (r < 0)
 		return r;
-	if (i->is_dir && i == f->root) {
-		mtx_lock(&i->lock);
-		i->attr = e.attr;
-		i->base = e.v;
-		i->asked_ns = e.asked_ns;
-		mtx_unlock(&i->lock);
-	} else {
-		if (i->is_dir && dir[0]) { /* metaq names a directory by its parent and its name */
-			size_t n = strlen(dir) - 1;
-			char *slash;
+	if (i->is_dir && dir[0]) { /* metaq names a directory by its parent and its name */
+		size_t n = strlen(dir) - 1;
+		char *slash;
 
-			dir[n] = 0;
-			slash = memrchr(dir, '/', n);
-			ignore(str_copy(e.name, sizeof e.name, slash ? slash + 1 : dir)); /* a name of ours fits */
-			if (slash)
-				slash[1] = 0;
-			else
-				dir[0] = 0;
-		}
-		overlay_metaq(f, dir, &e);
-		mtx_lock(&i->lock);
-		if (!i->is_dir && !version_equal(&i->base, &e.v) && i->nopen == 0 && e.asked_ns >= i->base_ns &&
-		    (S_ISLNK(i->attr.mode) || (i->attr.mode & S_IFMT) != (e.attr.mode & S_IFMT)))
-			r = -ESTALE; /* another target or type needs another nodeid */
-		if (!i->sealing && !i->acked && !(i->sp && spfile_dirty(i->sp)) && e.asked_ns >= i->asked_ns &&
-		    e.asked_ns >= i->base_ns && r == 0) {
-			if (i->is_dir || version_equal(&i->base, &e.v) || (i->nopen == 0 && !i->sp)) {
-				i->base = e.v;
-				i->attr = e.attr;
-			}
-			i->asked_ns = e.asked_ns; /* an open node keeps its version: only OPEN may find another one */
-		}
-		mtx_unlock(&i->lock);
+		dir[n] = 0;
+		slash = memrchr(dir, '/', n);
+		ignore(str_copy(e.name, sizeof e.name, slash ? slash + 1 : dir)); /* a name of ours fits */
+		if (slash)
+			slash[1] = 0;
+		else
+			dir[0] = 0;
 	}
+	overlay_metaq(f, dir, &e);
+	mtx_lock(&i->lock);
+	if (!i->is_dir && !version_equal(&i->base, &e.v) && i->nopen == 0 && e.asked_ns >= i->base_ns &&
+	    (S_ISLNK(i->attr.mode) || (i->attr.mode & S_IFMT) != (e.attr.mode & S_IFMT)))
+		r = -ESTALE; /* another target or type needs another nodeid */
+	if (!i->sealing && !i->acked && !(i->sp && spfile_dirty(i->sp)) && e.asked_ns >= i->asked_ns &&
+	    e.asked_ns >= i->base_ns && r == 0) {
+		if (i->is_dir || version_equal(&i->base, &e.v) || (i->nopen == 0 && !i->sp)) {
+			if (!inode_set_since_locked(i, &e.v, e.asked_ns))
+				i->attr = e.attr;
+			i->base = e.v;
+		}
+		i->asked_ns = e.asked_ns; /* an open node keeps its version: only OPEN may find another one */
+	}
+	mtx_unlock(&i->lock);
 	entry_done(&e);
 	return r;
 }
@@ -262,7 +255,7 @@ static int cmp_local(const void *a, const void *b)
 	return strcmp(((const struct local_name *)a)->name, ((const struct local_name *)b)->name);
 }
 
-/* Names of files in dir that only this node knows, in byte order. */
+/* Names of files in dir that this node knows better than the bucket, in byte order. */
 static int local_names(struct fsd *f, struct inode *dir, struct local_name **ret, size_t *ret_n)
 {
 	struct local_name *v = NULL;
@@ -273,8 +266,8 @@ static int local_names(struct fsd *f, struct inode *dir, struct local_name **ret
 	list_for_each(l, &f->local) {
 		struct inode *i = list_entry(l, struct inode, local);
 
-		if (i->parent != dir || !i->linked)
-			continue;
+		if (i->parent != dir || !i->linked || !own_truth(i))
+			continue; /* what is clean is the bucket's to tell: another client may have removed it */
 		if (n == cap) {
 			struct local_name *w = realloc(v, (cap + 64) * sizeof *v);
 
@@ -291,7 +284,9 @@ static int local_names(struct fsd *f, struct inode *dir, struct local_name **ret
 			break;
 		}
 		v[n].ino = i->ino;
+		mtx_lock(&i->lock);
 		v[n++].type = i->attr.mode & S_IFMT;
+		mtx_unlock(&i->lock);
 	}
 	mtx_unlock(&f->inodes);
 	if (r < 0) {

@@ -42,7 +42,8 @@ void explain_error(const char *source, int r, const struct objerr *e, struct obj
 		hint = table[i].hint;
 	}
 	words = words ? words : explain_errno(r);
-	if (hint && strncmp(source, "file:", 5) && !strstr(words, "endpoint=") && !strstr(words, "https?"))
+	if (hint && strncmp(source, "file:", 5) && !strstr(words, "endpoint=") && !strstr(words, "ca_file=") &&
+	    !strstr(words, "https?"))
 		objerr_set(&out, "%s: %s (%s)", source, words, hint);
 	else
 		objerr_set(&out, "%s: %s", source, words);
@@ -55,6 +56,14 @@ const char *explain_errno(int r)
 	const char *words = strerrordesc_np(-r);
 
 	return words ? words : "unknown error";
+}
+
+const char *explain_quirks(unsigned quirks)
+{
+	if (quirks & OBJ_QUIRK_UNQUOTED_IF_MATCH)
+		return "Ceph RGW: a write without conditions of another client (not of another lsvdfs), in the same moment as "
+		       "ours, may win although ours was answered with success";
+	return NULL;
 }
 
 bool explain_waitable(int r)

@@ -19,6 +19,9 @@ bool explain_waitable(int r);
 /* Words for a negative errno; never NULL. */
 const char *explain_errno(int r);
 
+/* What a store's manners say about it and no probe can see: one line of promises that it narrows; NULL for none. */
+const char *explain_quirks(unsigned quirks);
+
 struct explain_cap {
 	unsigned cap;		/* OBJ_CAP_* */
 	const char *name;	/* "put-if-match": in status --json */

@@ -251,7 +251,7 @@ void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, i
 	}
 	free(copy);
 	if (p)
-		i = inode_child(f, p, name);
+		i = dir[0] || name[0] ? inode_child(f, p, name) : inode_ref(f, p); /* the root's name is empty */
 	if (i && i->is_dir == is_dir) {
 		mtx_lock(&i->lock);
 		if (!i->superseded && !i->unlinked && strcmp(i->base.etag, base->etag) == 0) {

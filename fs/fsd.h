@@ -48,10 +48,11 @@ int must_check fsd_drain(struct fsd *f, struct objerr *err);
 /* Ends the threads that use metaq and spool; what they waited for stays in the spool. Before metaq_close. */
 void fsd_stop(struct fsd *f);
 void fsd_free(struct fsd *f);
-/* Intents of directory renames: the text of one, and going on with it (store and prefix of the mount). */
+/* Intents of directory renames: the text of one, and going on with it (store and prefix of the mount; begun_s: its
+ * LastModified, what is younger below from stays). */
 int must_check rename_intent_parse(const char *p, size_t n, char **ret_from, char **ret_to, char **ret_node);
 int must_check rename_resume(struct objstore *store, const char *prefix, const char *from, const char *to,
-			     struct objerr *err);
+			     int64_t begun_s, struct objerr *err);
 /* Adds "nodes", "handles", "dirty_files", ... to obj. */
 void fsd_status(struct fsd *f, json_t *obj);
 

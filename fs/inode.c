@@ -251,13 +251,19 @@ void inode_forget(struct fsd *f, uint64_t nodeid, uint64_t n)
 	free_chain(f, chain);
 }
 
+bool inode_set_since_locked(const struct inode *i, const struct version *v, int64_t asked_ns)
+{
+	return i->touched_ns && asked_ns < i->touched_ns && (i->is_dir || version_equal(&i->base, v));
+}
+
 /* Takes what the store said; the caller holds both locks. */
 static void take_entry_locked(struct fsd *f, struct inode *i, const struct entry *e)
 {
 	if (e->asked_ns < i->asked_ns)
 		return;
+	if (!inode_set_since_locked(i, &e->v, e->asked_ns))
+		i->attr = e->attr;
 	i->base = e->v;
-	i->attr = e->attr;
 	i->asked_ns = e->asked_ns;
 	nodetab_set_version(f->nodetab, i->id, &i->base);
 }
@@ -294,8 +300,8 @@ int inode_for_entry(struct fsd *f, struct inode *parent, const struct entry *e, 
 			mtx_unlock(&i->lock);
 			i = NULL;
 		} else {
-			if (i->is_dir || (!i->sp && e->asked_ns >= i->base_ns &&
-					  (version_equal(&i->base, &e->v) || i->nopen == 0)))
+			if (e->asked_ns >= i->base_ns &&
+			    (i->is_dir || (!i->sp && (version_equal(&i->base, &e->v) || i->nopen == 0))))
 				take_entry_locked(f, i, e);
 			mtx_unlock(&i->lock);
 			i->refs++;

@@ -42,7 +42,7 @@ struct inode {
 	bool op_busy;		 /* a commit, rename, unlink or truncate is under way; pool threads only wait for it */
 	bool sealing;		 /* an upload has sealed the bytes: writers wait (ops_idle), inline writers go to the pool */
 	bool acked;		 /* async_close has answered; base is still the one before that upload */
-	int64_t touched_ns;	 /* this node set metadata of it then; 0 = never */
+	int64_t touched_ns;	 /* this node set metadata of it then: older answers know less; 0 = never */
 	bool tried;		 /* an upload was begun: the object may be there although base says no */
 	bool lost;		 /* bytes written here were parked: every writer of them is told */
 	unsigned sp_users;	 /* reads that use sp without the operation; who takes sp out waits for them */
@@ -114,6 +114,8 @@ void inode_stat_locked(struct fsd *f, struct inode *i, struct stat *st);
 /* Seconds for which the kernel may believe the attributes; 0 when nothing vouches for them. */
 double inode_valid_locked(struct fsd *f, const struct inode *i);
 bool inode_fresh_locked(struct fsd *f, const struct inode *i);
+/* Were attributes of this version set here after that question was asked? Then the answer's are not to be taken. */
+bool inode_set_since_locked(const struct inode *i, const struct version *v, int64_t asked_ns);
 bool version_equal(const struct version *a, const struct version *b);
 void inode_touch_dir(struct inode *dir); /* a child changed: mtime and ctime, on this node only */
 

@@ -89,12 +89,12 @@ struct resume {
 };
 
 /* Number of the slot with this id. -ENOENT: none of ours. */
-static int find_slot(const struct resume *c, const char *node, unsigned *ret)
+static int find_slot(const char *state_dir, const char *identity, const char *node, unsigned *ret)
 {
 	_cleanup_free_ unsigned *v = NULL;
 	_cleanup_free_ char *idir = NULL;
 	size_t n = 0;
-	int r = slot_identity_dir(c->state_dir, c->identity, &idir);
+	int r = slot_identity_dir(state_dir, identity, &idir);
 
 	if (!r)
 		r = slot_list_in(idir, &v, &n);
@@ -113,29 +113,35 @@ static int find_slot(const struct resume *c, const char *node, unsigned *ret)
 	return r ? r : -ENOENT;
 }
 
-static int finish(const struct resume *c, const char *key, const char *from, const char *to, struct objerr *err)
+int intent_owner(const char *state_dir, const char *identity, const struct slot *mine, const char *node,
+		 struct slot *ret)
 {
-	int r = rename_resume(c->store, c->prefix, from, to, err);
+	unsigned number = 0;
+	int r = find_slot(state_dir, identity, node, &number);
 
-	return r ? r : obj_delete(c->store, key, NULL, err);
+	if (r || (mine && mine->number == number))
+		return r;
+	return slot_lock(state_dir, identity, number, ret);
 }
 
-static enum intent_fate settle(const struct resume *c, const char *key, const char *from, const char *to,
-			       const char *node, struct objerr *err)
+static int finish(const struct resume *c, const struct intent *in, struct objerr *err)
+{
+	int r = rename_resume(c->store, c->prefix, in->from, in->to, in->time_s, err);
+
+	return r ? r : obj_delete(c->store, in->key, NULL, err);
+}
+
+static enum intent_fate settle(const struct resume *c, const struct intent *in, const char *node, struct objerr *err)
 {
 	struct slot s = {.lock_fd = -1};
-	unsigned number = 0;
-	int r = find_slot(c, node, &number);
+	int r = intent_owner(c->state_dir, c->identity, c->mine, node, &s);
 
 	if (r == -ENOENT)
 		return INTENT_FOREIGN;
-	if (!r && !(c->mine && c->mine->number == number)) {
-		r = slot_lock(c->state_dir, c->identity, number, &s);
-		if (r == -EBUSY)
-			return INTENT_RUNNING;
-	}
+	if (r == -EBUSY)
+		return INTENT_RUNNING;
 	if (!r)
-		r = finish(c, key, from, to, err);
+		r = finish(c, in, err);
 	slot_release(&s);
 	if (r && !err->msg[0])
 		objerr_set(err, "%s", strerrordesc_np(-r));
@@ -177,10 +183,10 @@ static int one(const struct resume *c, const char *key, int64_t time_s)
 		r = rename_intent_parse(buf, n, &from, &to, &node);
 		if (r == -ENOMEM)
 			return r;
-		in.fate = r ? INTENT_DAMAGED : settle(c, key, from, to, node, &err);
+		in.from = from;
+		in.to = to;
+		in.fate = r ? INTENT_DAMAGED : settle(c, &in, node, &err);
 	}
-	in.from = from;
-	in.to = to;
 	in.why = err.msg;
 	c->fn(c->arg, &in);
 	return 0;

@@ -13,6 +13,14 @@
 /* The id of a slot that the caller has locked: made at the first call, the same ever after. To be freed. */
 int must_check intent_node_id(const struct slot *s, char **ret);
 
+/*
+ * Whose is an id? -ENOENT: no slot of ours, another machine's. -EBUSY: of a mount of this machine that runs. 0: of one that
+ * is dead: mine (the caller holds that slot and has just started), or nobody's, then locked in *ret until slot_release.
+ * *ret is set up by the caller with lock_fd -1.
+ */
+int must_check intent_owner(const char *state_dir, const char *identity, const struct slot *mine, const char *node,
+			    struct slot *ret);
+
 enum intent_fate {
 	INTENT_RESUMED, /* the rename is done, the intent gone */
 	INTENT_FAILED,	/* ours, and it could not be done: words in why */

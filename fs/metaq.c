@@ -696,6 +696,7 @@ static void hurry_locked(struct metaq *q, struct mqentry *e)
 
 /* Waits for the outcome of what stands in the entry now. The caller holds a reference. */
 static int await_locked(struct metaq *q, struct mqentry *e, uint64_t seq, uint64_t tries, struct objerr *err)
+	REQUIRES(q->lock)
 {
 	while (!e->gone && !q->stopping &&
 	       !(e->attempt_seq >= seq && (e->last_status == 0 || e->tries > tries)))

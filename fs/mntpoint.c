@@ -60,7 +60,7 @@ static char *word(char **p)
 }
 
 /* One line: "36 35 98:0 /root /mount/point opts [tags] - type source super" */
-static int parse_line(char *line, const char *dir, struct mntpoint *ret)
+int mntpoint_parse(char *line, const char *dir, struct mntpoint *ret)
 {
 	unsigned major, minor;
 	char *w = NULL, *point, *type, *source, *super;
@@ -106,7 +106,7 @@ int mntpoint_find(const char *dir, struct mntpoint *ret)
 	if (!f)
 		return -errno;
 	while (r != -ENOMEM && getline(&line, &cap, f) > 0)
-		r = parse_line(line, dir, &m); /* later lines lie on top */
+		r = mntpoint_parse(line, dir, &m); /* later lines lie on top */
 	fclose(f);
 	if (r == -ENOMEM || !m.dir) {
 		mntpoint_done(&m);

@@ -19,6 +19,8 @@ struct mntpoint {
 void mntpoint_done(struct mntpoint *m);
 /* The topmost mount at the absolute path dir. -ENOENT when nothing is mounted just there. */
 int must_check mntpoint_find(const char *dir, struct mntpoint *ret);
+/* A line of /proc/self/mountinfo (cut up): 0 and *ret (replaced) when it is of a mount at dir, -ENOENT, -ENOMEM. */
+int must_check mntpoint_parse(char *line, const char *dir, struct mntpoint *ret);
 /* dir made absolute, its parent resolved, its last component not touched unless it is no mount point. -errno. */
 int must_check mntpoint_resolve(const char *dir, char **ret);
 /*

@@ -8,9 +8,11 @@
 #include "config.h"
 #include "mount.h"
 
+#include "capsfile.h"
 #include "control.h"
 #include "explain.h"
 #include "intent.h"
+#include "leftover.h"
 #include "objstore/base/clock.h"
 #include "objstore/base/log.h"
 #include "objstore/base/str.h"
@@ -82,6 +84,7 @@ int mount_reach(struct objstore *store, const struct options *o, const char *pre
 		objreq_init(&q, OBJ_LIST, prefix);
 		q.max_keys = 1;
 		q.deadline_ns = clock_now_ns() + REACH_NS;
+		q.fail_fast = true; /* retry= waits here, and says so */
 		r = obj_do(store, &q);
 		if (r)
 			explain_error(o->source, r, &q.err, err);
@@ -98,36 +101,22 @@ int mount_reach(struct objstore *store, const struct options *o, const char *pre
 /* Capabilities found less than a day ago. The file is a cache: anything odd in it means "ask". */
 static bool caps_cached(struct mount *m)
 {
-	unsigned version, caps, quirks;
-	long long when;
-	bool ok;
-	FILE *f = fopen(m->caps_path, "re");
+	int64_t now = clock_real_ns() / NSEC_PER_SEC;
+	struct caps_found f;
 
-	if (!f)
+	if (capsfile_read(m->caps_path, &f) || f.time_s > now || f.time_s < now - CAPS_AGE_S)
 		return false;
-	ok = fscanf(f, "%u %u %u %lld", &version, &caps, &quirks, &when) == 4 && version == 2;
-	fclose(f);
-	when = clock_real_ns() / NSEC_PER_SEC - when;
-	if (!ok || when < 0 || when > CAPS_AGE_S)
-		return false;
-	obj_set_caps(m->store, caps, quirks);
+	obj_set_caps(m->store, f.caps, f.quirks);
 	return true;
 }
 
 static void caps_remember(struct mount *m)
 {
-	struct str tmp = {0};
-	FILE *f;
+	struct caps_found f = {obj_caps(m->store), obj_quirks(m->store), clock_real_ns() / NSEC_PER_SEC};
+	int r = capsfile_write(m->caps_path, &f);
 
-	str_addf(&tmp, "%s.%d", m->caps_path, (int)getpid());
-	f = tmp.err ? NULL : fopen(str_c(&tmp), "we");
-	if (f) {
-		fprintf(f, "2 %u %u %lld\n", obj_caps(m->store), obj_quirks(m->store),
-			(long long)(clock_real_ns() / NSEC_PER_SEC));
-		if (fclose(f) || rename(str_c(&tmp), m->caps_path))
-			log_debug("%s: %m", m->caps_path);
-	}
-	str_free(&tmp);
+	if (r)
+		log_debug("%s: %s", m->caps_path, explain_errno(r));
 }
 
 static int probe(struct mount *m, struct objerr *err)
@@ -140,10 +129,9 @@ static int probe(struct mount *m, struct objerr *err)
 	if (m->url.kind != OBJ_URL_S3 || !caps_cached(m)) {
 		r = obj_probe(m->store, m->url.prefix, err);
 		if (r == -EACCES) {
-			objerr_set(err,
-				   "%s: these credentials may read but not write: they need PutObject, GetObject and "
-				   "DeleteObject below %s.lsvd/, or mount with -o ro",
-				   m->opt.source, m->url.prefix);
+			struct objerr what = *err;
+
+			objerr_set(err, "%s: %.190s; or mount with -o ro", m->opt.source, what.msg);
 			return r;
 		}
 		if (r) {
@@ -157,6 +145,8 @@ static int probe(struct mount *m, struct objerr *err)
 	for (size_t i = 0; i < explain_ncaps; i++)
 		if (!(caps & explain_caps[i].cap) && explain_caps[i].narrowed)
 			log_info("%s: no %s: %s", m->opt.source, explain_caps[i].name, explain_caps[i].narrowed);
+	if (explain_quirks(obj_quirks(m->store)))
+		log_info("%s: %s", m->opt.source, explain_quirks(obj_quirks(m->store)));
 	if (m->opt.require_conditional && (~caps & (OBJ_CAP_PUT_NEW | OBJ_CAP_PUT_MATCH))) {
 		objerr_set(err, "%s: the store has no conditional writes, refused by conditional=require",
 			   m->opt.source);
@@ -363,6 +353,25 @@ static void recover_renames(struct mount *m)
 		log_warn("recovery: cannot look for unfinished renames: %s", err.msg[0] ? err.msg : explain_errno(r));
 }
 
+static void report_copy(void *arg, const struct leftover *l)
+{
+	(void)arg;
+	if (l->fate == LEFTOVER_REMOVED)
+		log_info("recovery: %s, a removed file that was open, is gone now", l->key);
+	else if (l->fate == LEFTOVER_FAILED)
+		log_warn("recovery: %s, a removed file that was open, could not be removed: %s", l->key, l->why);
+}
+
+/* Files that were open when they were removed: nobody has them open any more. */
+static void recover_copies(struct mount *m)
+{
+	struct objerr err = {0};
+	int r = leftover_copies(m->store, m->url.prefix, m->opt.state_dir, m->identity, &m->state, report_copy, m, &err);
+
+	if (r)
+		log_warn("recovery: cannot look for removed files: %s", err.msg[0] ? err.msg : explain_errno(r));
+}
+
 static void say_recovered(const struct mount_recovered *rec, const char *dir)
 {
 	if (rec->spool.uploaded || rec->spool.parked || rec->spool.failed)
@@ -396,6 +405,7 @@ static int recover(struct mount *m)
 		log_warn("recovery: %u files could not be sent and stay in %s", m->recovered.spool.failed,
 			 m->spool_dir);
 	recover_renames(m);
+	recover_copies(m);
 	r = slot_strangers(m->opt.state_dir, m->identity, report_stranger, m);
 	if (r)
 		log_warn("%s: %s", m->opt.state_dir, explain_errno(r));

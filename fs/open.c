@@ -3,6 +3,7 @@
  * Opening and creating plain files.
  *
  * OPEN asks the store once (GET of the first window, or HEAD for writing alone) unless this node's own bytes are newer.
+ * Bytes in a spool file that is clean are not: the bucket has them, and may have newer ones.
  * A foreign version moves an unopened node on (attributes invalidated, pages dropped at open); an open node stays what
  * it is and the open gets ESTALE, upon which the kernel looks the name up again and finds a new node.
  *
@@ -26,14 +27,29 @@ struct answer {
 	struct objreq req;
 };
 
+/* Has the node bytes that the bucket does not have yet? */
+static bool newer_here_locked(const struct inode *i)
+{
+	return i->unlinked || (i->sp && (spfile_dirty(i->sp) || i->base.etag[0] == 0 || i->sealing || i->acked));
+}
+
+/* The same bytes under a new etag: pages and spool file follow. The caller sets the base. */
+static int follow_locked(struct inode *i, const struct version *v)
+{
+	int r = i->sp ? spfile_rebase(i->sp, &i->base, v) : 0;
+
+	if (r == 0 && strcmp(i->pages, i->base.etag) == 0)
+		memcpy(i->pages, v->etag, sizeof i->pages);
+	return r;
+}
+
 /*
  * The one question of OPEN. A writer will send all headers again, so he needs those of now, which a 304 does not carry:
  * he is answered by a HEAD wherever the data are known or not wanted.
  */
-static void ask(struct fsd *f, struct inode *i, const char *dir, const char *name, int flags, struct answer *a,
+static void ask(struct fsd *f, struct inode *i, const char *dir, const char *name, bool writes, bool head, struct answer *a,
 		struct objerr *err)
 {
-	bool writes = (flags & O_ACCMODE) != O_RDONLY, head = (flags & O_ACCMODE) == O_WRONLY || (flags & O_TRUNC);
 	_cleanup_free_ char *key = NULL;
 	char known[OBJ_ETAG_MAX] = "";
 	uint64_t size;
@@ -101,23 +117,25 @@ static int settle(struct fsd *f, struct inode *i, struct handle *h, const struct
 
 	mtx_lock(&f->inodes); /* the node must not be found by name between the decision and its unlinking */
 	mtx_lock(&i->lock);
-	if (a && (i->base_gen != gen || i->sp)) {
+	if (a && (i->base_gen != gen || newer_here_locked(i))) {
 		r = FSD_AGAIN;
 	} else if (a && !a->same) {
 		bool equal = version_equal(&a->v, &i->base);
 
-		if (!equal && version_same_bytes(&i->base, &a->v, &a->req.ret_headers)) {
-			if (strcmp(i->pages, i->base.etag) == 0)
-				memcpy(i->pages, a->v.etag, sizeof i->pages);
-			equal = true;
-		}
-		if (!equal && i->nopen > 0) {
+		if (!equal && version_same_bytes(&i->base, &a->v, &a->req.ret_headers))
+			equal = follow_locked(i, &a->v) == 0;
+		if (!equal && (i->nopen > 0 || i->sp)) {
 			i->superseded = superseded = true;
 			r = -ESTALE;
 		} else {
+			/* else our own are the newer ones */
+			bool take = !i->sp && !(equal && inode_set_since_locked(i, &i->base, a->asked_ns));
+
 			i->base = a->v;
 			*ret_inval = !equal;
-			attr_from_headers(waiting ? waiting : &a->req.ret_headers, false, a->v.size, a->v.mtime_s, &f->o.def, &i->attr);
+			if (take)
+				attr_from_headers(waiting ? waiting : &a->req.ret_headers, false, a->v.size,
+						  a->v.mtime_s, &f->o.def, &i->attr);
 		}
 	}
 	if (r == 0 && (h->flags & O_APPEND) && (h->flags & O_ACCMODE) != O_RDONLY && !i->sp && i->base.size != i->told_size)
@@ -149,7 +167,7 @@ static int gone(struct fsd *f, struct inode *i, const char *dir, const char *nam
 	bool changed;
 
 	mtx_lock(&i->lock);
-	changed = i->base_gen != gen || i->sp;
+	changed = i->base_gen != gen || newer_here_locked(i);
 	mtx_unlock(&i->lock);
 	if (changed || inode_path(f, i, &now_dir, &now_name) < 0 || strcmp(dir, now_dir) != 0 || strcmp(name, now_name) != 0)
 		return changed || now_dir ? FSD_AGAIN : -ESTALE;
@@ -185,10 +203,12 @@ int file_check_late(struct fsd *f, struct handle *h, struct objerr *err)
 	struct inode *i = h->inode;
 	struct answer a = { 0 };
 	bool own, same = false;
+	unsigned gen;
 	int r;
 
 	mtx_lock(&i->lock);
-	own = i->sp || i->unlinked || i->superseded;
+	gen = i->base_gen;
+	own = newer_here_locked(i) || i->superseded;
 	mtx_unlock(&i->lock);
 	if (own) {
 		h->unchecked = false;
@@ -197,11 +217,13 @@ int file_check_late(struct fsd *f, struct handle *h, struct objerr *err)
 	r = inode_path(f, i, &dir, &name);
 	if (r < 0)
 		return -ESTALE;
-	ask(f, i, dir, name, O_RDONLY, &a, err);
+	ask(f, i, dir, name, false, false, &a, err);
 	r = a.status == -ENOENT ? -ESTALE : a.status;
 	if (r == 0) {
 		mtx_lock(&i->lock);
-		same = a.same || version_equal(&a.v, &i->base) || version_same_bytes(&i->base, &a.v, &a.req.ret_headers);
+		/* a change of our own meanwhile was conditional on the base: that is an answer, too */
+		same = a.same || i->base_gen != gen || newer_here_locked(i) || version_equal(&a.v, &i->base) ||
+		       version_same_bytes(&i->base, &a.v, &a.req.ret_headers);
 		i->superseded = i->superseded || !same;
 		mtx_unlock(&i->lock);
 	}
@@ -221,7 +243,7 @@ int file_check_late(struct fsd *f, struct handle *h, struct objerr *err)
 
 static int open_asking(struct fsd *f, struct inode *i, struct handle *h, bool *keep, struct objerr *err)
 {
-	bool own, touched, inval = false;
+	bool own, head, touched, inval = false;
 	unsigned gen;
 	int r;
 
@@ -232,7 +254,8 @@ static int open_asking(struct fsd *f, struct inode *i, struct handle *h, bool *k
 
 		mtx_lock(&i->lock);
 		gen = i->base_gen;
-		own = i->sp || i->unlinked || (f->o.open_trust_ns > 0 && i->asked_ns != INT64_MIN &&
+		head = i->sp || (h->flags & O_ACCMODE) == O_WRONLY || (h->flags & O_TRUNC);
+		own = newer_here_locked(i) || (f->o.open_trust_ns > 0 && i->asked_ns != INT64_MIN &&
 					       clock_now_ns() - i->asked_ns < f->o.open_trust_ns);
 		r = i->superseded ? -ESTALE : 0;
 		mtx_unlock(&i->lock);
@@ -250,7 +273,7 @@ static int open_asking(struct fsd *f, struct inode *i, struct handle *h, bool *k
 			obj_headers_free(&waiting);
 			return open_unchecked(f, i, h, gen, keep);
 		}
-		ask(f, i, dir, name, h->flags, &a, err);
+		ask(f, i, dir, name, (h->flags & O_ACCMODE) != O_RDONLY, head, &a, err);
 		if (a.status == -ENOENT) {
 			r = gone(f, i, dir, name, gen);
 		} else if (a.status < 0) {

@@ -304,11 +304,16 @@ static int set_uint(unsigned *field, const char *value)
 	return 0;
 }
 
+/* libfuse splits the list again: a comma inside a value (SELinux categories) must not end it. */
 static int add_kernel(struct str *k, const char *item)
 {
 	if (k->len)
 		str_addc(k, ',');
-	str_add(k, item);
+	for (; *item; item++) {
+		if (*item == ',' || *item == '\\')
+			str_addc(k, '\\');
+		str_addc(k, *item);
+	}
 	return k->err;
 }
 
@@ -484,6 +489,27 @@ static int check_passwd_file(const char *path, struct objerr *err)
 	return 0;
 }
 
+/* These go into headers and into the lines of an identity. */
+static int check_words(const struct options *o, struct objerr *err)
+{
+	const struct {
+		const char *name, *value;
+	} words[] = {{"endpoint", o->endpoint},
+		     {"region", o->region},
+		     {"storage_class", o->storage_class},
+		     {"sse", o->sse}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		for (const char *p = words[i].value; p && *p; p++) {
+			if (*p > ' ' && *p < 0x7f)
+				continue;
+			objerr_set(err, "option '%s': only printable ASCII without blanks is possible", words[i].name);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
 static int check_values(const struct options *o, struct objerr *err)
 {
 	if (o->part_size < 5 * MiB || o->part_size > 5 * GiB) {
@@ -517,8 +543,10 @@ static int check_values(const struct options *o, struct objerr *err)
 
 int options_finish(struct options *o, struct objerr *err)
 {
-	int r = check_values(o, err);
+	int r = check_words(o, err);
 
+	if (!r)
+		r = check_values(o, err);
 	if (!r && o->passwd_file)
 		r = check_passwd_file(o->passwd_file, err);
 	if (r)

@@ -61,10 +61,9 @@ static void chunk_remove_locked(struct chunk *ch)
 
 static void chunk_free(struct chunk *ch)
 {
-	budget_give(ch->f->o.budget, ch->len);
+	budget_buf_free(ch->f->o.budget, ch->buf, ch->len);
 	objreq_done(&ch->req);
 	free(ch->key);
-	free(ch->buf);
 	free(ch);
 }
 
@@ -137,6 +136,12 @@ static bool unpin_locked(struct fsd *f, struct chunk *ch)
 	return false;
 }
 
+/* Bytes that one request of a window fetches. */
+static uint64_t piece_of(uint64_t window)
+{
+	return window >= 16 * MiB ? 4 * MiB : MiB;
+}
+
 /* The window follows the reader: doubles while reads go on where the last ended, small again after a jump. */
 static void window_locked(struct fsd *f, struct handle *h, uint64_t off, size_t n)
 {
@@ -184,7 +189,7 @@ static struct chunk *chunk_new(struct fsd *f, const char *etag, char *take_key, 
 	struct chunk *ch = calloc(1, sizeof *ch);
 
 	if (ch)
-		ch->buf = malloc(len);
+		ch->buf = budget_buf(f->o.budget, len);
 	if (!ch || !ch->buf) {
 		free(ch);
 		free(take_key);
@@ -249,7 +254,7 @@ static void read_ahead(struct fsd *f, struct inode *i, struct handle *h, const s
 	mtx_lock(&f->chunks);
 	off = h->next_off;
 	end = MIN(v->size, h->window ? off + h->window : 0);
-	step = h->window >= 16 * MiB ? 4 * MiB : MiB;
+	step = piece_of(h->window);
 	mtx_unlock(&f->chunks);
 	while (off < end) {
 		struct chunk *ch;
@@ -300,11 +305,11 @@ static void ahead_run(struct job *job)
 	free(a);
 }
 
-/* True when less than half of the window ahead is there or on its way. */
+/* True when the window's last piece is neither there nor on its way: as many requests are in flight as the window has. */
 static bool wants_ahead_locked(struct inode *i, struct handle *h, const struct version *v)
 {
 	return h->window > 0 && h->next_off < v->size &&
-	       !find_locked(i, v->etag, MIN(v->size - 1, h->next_off + h->window / 2));
+	       !find_locked(i, v->etag, MIN(v->size - 1, h->next_off + h->window - piece_of(h->window)));
 }
 
 static bool sp_try(struct inode *i, size_t n, uint64_t off, struct readbuf *ret, bool *had_sp)

@@ -265,25 +265,22 @@ static int move_clean(struct move *m, struct objerr *err)
 	struct entry e = { 0 };
 	struct spfile *sp = NULL;
 	struct version v;
-	bool replace = false, foreign = false;
+	bool replace = false;
 	int r = tree_lookup(f->o.tree, m->sdir, m->sname, TREE_ATTRS, &e, err);
 
 	if (r == 0)
 		r = move_headers(m, &e, &h, &replace);
 	if (r == 0)
 		r = tree_move(f->o.tree, m->sdir, m->sname, &e.v, m->ddir, m->dname, replace ? &h : NULL, m->noreplace,
-			      m->i->ino, &v, &foreign, err);
+			      m->i->ino, &v, err);
 	if (r == 0) {
 		mtx_lock(&m->i->lock);
-		foreign = foreign || !version_equal(&m->i->base, &e.v);
-		if (foreign && m->i->nopen > 0) {
-			/* a foreign version moved under our open handles: they stay with theirs */
+		if (!version_equal(&m->i->base, &e.v)) {
+			/* a foreign version was moved: the node, its pages and its spool file stay with theirs */
 			m->i->superseded = true;
 		} else {
-			if (!foreign && strcmp(m->i->pages, m->i->base.etag) == 0)
+			if (strcmp(m->i->pages, m->i->base.etag) == 0)
 				memcpy(m->i->pages, v.etag, sizeof m->i->pages);
-			if (foreign) /* the pages are another version's, and so are the attributes */
-				m->i->asked_ns = INT64_MIN;
 			m->i->base = v;
 			m->i->base_gen++;
 			m->i->base_ns = clock_now_ns();
@@ -403,6 +400,10 @@ static int rename_names(struct fsd *f, struct inode *sp, const char *sname, stru
 	m.noreplace = flags & RENAME_NOREPLACE;
 	begin_two(i, dst);
 	r = settle_uploads(f, i, err);
+	if (r == 0 && dst) { /* a late upload of what we replace would meet our object: parked, or over it */
+		r = settle_uploads(f, dst, err);
+		r = r == -ESTALE ? 0 : r;
+	}
 	if (r == 0)
 		r = guard_enter_two(f, &gs, sp, &m.sdir, &gd, dp, &m.ddir);
 	if (r == 0 && (!inode_is(f, i, sp, sname) || (dst && !inode_is(f, dst, dp, dname)))) {

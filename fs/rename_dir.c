@@ -10,7 +10,8 @@
  *   6 done      the intent goes
  *
  * A failure before step 5 removes the copies and leaves the source untouched. From step 5 on the rename only goes
- * forward: a crash leaves the intent, and resuming is doing steps 3 to 6 again.
+ * forward: a crash leaves the intent, and resuming is doing steps 3 to 6 again, for the keys that were there when the
+ * intent was written. Where it cannot be told which of two contents is the newer one, both stay under their names.
  */
 #include "rename.h"
 #include "meta/path.h"
@@ -23,6 +24,7 @@ struct item {
 	char *suffix; /* key without the source's prefix */
 	struct version v, copy;
 	bool copied;  /* this version */
+	bool left;    /* resuming: this version stays where it is */
 	bool failed;
 	unsigned seen; /* round of the listing that showed it last */
 };
@@ -37,6 +39,7 @@ struct mover {
 	struct cond less;
 	unsigned under_way;
 	bool resuming;
+	int64_t begun_s; /* resuming: LastModified of the intent */
 	int first; /* first error that is not a change of the source */
 	struct objerr err;
 };
@@ -146,13 +149,15 @@ static int list_source(struct mover *m, unsigned round, size_t *ret_new, struct 
 				r = -EBUSY;
 				break;
 			}
+			if (m->resuming && le->mtime_s > m->begun_s)
+				continue; /* somebody has used the old name since: his */
 			if (!it)
 				r = add(m, suffix, &it);
 			if (r < 0)
 				break;
-			if (!it->copied || strcmp(it->v.etag, le->etag) != 0 || it->v.size != le->size ||
+			if (!(it->copied || it->left) || strcmp(it->v.etag, le->etag) != 0 || it->v.size != le->size ||
 			    it->v.mtime_s != le->mtime_s) {
-				it->copied = false;
+				it->copied = it->left = false;
 				memcpy(it->v.etag, le->etag, sizeof it->v.etag);
 				it->v.size = le->size;
 				it->v.mtime_s = le->mtime_s;
@@ -239,11 +244,30 @@ static int submit_copy(struct mover *m, struct item *it)
 	return 0;
 }
 
+/* Is that object, which is not older, a copy of the source? Its ETag may differ, its size and times do not. */
+static int is_copy(struct mover *m, const struct item *it, const struct objreq *dst, bool *ret, struct objerr *err)
+{
+	const char *a, *b = obj_headers_get(&dst->ret_headers, "x-amz-meta-mtime");
+	_cleanup_free_ char *src = NULL;
+	struct objreq req;
+	int r = key_of(m->from, it->suffix, &src);
+
+	if (r < 0)
+		return r;
+	r = obj_head(m->store, src, &req);
+	a = obj_headers_get(&req.ret_headers, "x-amz-meta-mtime");
+	*ret = r == 0 && strcmp(req.etag, it->v.etag) == 0 && req.size == dst->size && (a ? b && strcmp(a, b) == 0 : !b);
+	if (r < 0 && r != -ENOENT)
+		*err = req.err;
+	objreq_done(&req);
+	return r == -ENOENT ? 0 : r;
+}
+
 /*
- * Resuming: was the target written by others after the crash? Then it stays, and the source counts as copied. A target
- * that is not older than the source is either our copy or newer than it.
+ * Resuming: what is at the target? Nothing, or something older: the source is to be copied. Our copy: it counts. Else one
+ * of the two was written by others after the copy, and seconds do not tell which: left.
  */
-static int skip_if_newer(struct mover *m, struct item *it, struct objerr *err)
+static int look_at_target(struct mover *m, struct item *it, struct objerr *err)
 {
 	_cleanup_free_ char *dst = NULL;
 	struct objreq req;
@@ -252,10 +276,14 @@ static int skip_if_newer(struct mover *m, struct item *it, struct objerr *err)
 	if (r < 0)
 		return r;
 	r = obj_head(m->store, dst, &req);
-	if (r == 0 && req.mtime_s >= it->v.mtime_s)
-		it->copied = true;
-	else if (r < 0 && r != -ENOENT)
+	if (r < 0 && r != -ENOENT) {
 		*err = req.err;
+	} else if (r == 0 && strcmp(req.etag, it->v.etag) == 0 && req.size == it->v.size) {
+		it->copied = true;
+	} else if (r == 0 && req.mtime_s >= it->v.mtime_s) {
+		r = is_copy(m, it, &req, &it->copied, err);
+		it->left = r == 0 && !it->copied;
+	}
 	objreq_done(&req);
 	return r == -ENOENT ? 0 : r;
 }
@@ -270,8 +298,8 @@ static int copy_round(struct mover *m, unsigned round, struct objerr *err)
 		if (it->seen != round || it->copied)
 			continue;
 		if (m->resuming) {
-			r = skip_if_newer(m, it, err);
-			if (r < 0 || it->copied)
+			r = look_at_target(m, it, err);
+			if (r < 0 || it->copied || it->left)
 				continue;
 		}
 		if (it->v.size > m->store->put_max && m->store->put_max > 0) {
@@ -392,6 +420,18 @@ static int intent_put(struct fsd *f, const char *from, const char *to, char **re
 	return 0;
 }
 
+/* "a/b/": what a directory of the mount can be called. */
+static bool is_dir_path(const char *s)
+{
+	if (!*s)
+		return false;
+	for (; *s; s += strcspn(s, "/") + 1)
+		if (s[strcspn(s, "/")] != '/' || !path_component_ok(s, strcspn(s, "/")))
+			return false;
+	return true;
+}
+
+/* Anybody who may write to the bucket can have written it: a move into itself would end by deleting everything. */
 int rename_intent_parse(const char *p, size_t n, char **ret_from, char **ret_to, char **ret_node)
 {
 	const char *from, *to, *node;
@@ -399,7 +439,7 @@ int rename_intent_parse(const char *p, size_t n, char **ret_from, char **ret_to,
 	int version, r = -EBADMSG;
 
 	if (j && json_unpack(j, "{s:i, s:s, s:s, s:s}", "version", &version, "from", &from, "to", &to, "node", &node) == 0 &&
-	    version == 1 && str_has_suffix(from, "/") && str_has_suffix(to, "/")) {
+	    version == 1 && is_dir_path(from) && is_dir_path(to) && !str_has_prefix(to, from) && !str_has_prefix(from, to)) {
 		*ret_from = strdup(from);
 		*ret_to = strdup(to);
 		*ret_node = strdup(node);
@@ -409,7 +449,8 @@ int rename_intent_parse(const char *p, size_t n, char **ret_from, char **ret_to,
 	return r;
 }
 
-int rename_resume(struct objstore *store, const char *prefix, const char *from, const char *to, struct objerr *err)
+int rename_resume(struct objstore *store, const char *prefix, const char *from, const char *to, int64_t begun_s,
+		  struct objerr *err)
 {
 	_cleanup_free_ char *kf = NULL, *kt = NULL;
 	struct mover m;
@@ -422,6 +463,7 @@ int rename_resume(struct objstore *store, const char *prefix, const char *from, 
 	if (r < 0)
 		return r;
 	m.resuming = true;
+	m.begun_s = begun_s;
 	r = copy_until_quiet(&m, &round, err);
 	if (r == 0)
 		r = delete_items(&m, m.from, pick_seen, round, err);

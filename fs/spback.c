@@ -33,7 +33,7 @@ void sp_bg_wait_locked(struct spfile *f)
 
 static bool may_start_locked(struct spfile *f)
 {
-	return !f->uploading && !f->bg_stop && !f->bg_failed && f->state == SP_OPEN;
+	return !f->uploading && !f->bg_stop && !f->bg_failed && !f->nameless && f->state == SP_OPEN;
 }
 
 static void start_parts_locked(struct spfile *f);
@@ -137,8 +137,7 @@ static void part_job(struct job *job)
 	req.prio = OBJ_PRIO_BG;
 	FAILPOINT("spool.bg-before-part");
 	r = obj_do(f->s->o.store, &req);
-	free(bg->iov.iov_base);
-	budget_give(f->s->o.budget, bg->iov.iov_len);
+	budget_buf_free(f->s->o.budget, bg->iov.iov_base, bg->iov.iov_len);
 
 	mtx_lock(&f->lock);
 	p = spmpu_part(f->mpu, bg->number);
@@ -171,13 +170,11 @@ static bool start_part_locked(struct spfile *f, unsigned number, uint64_t off, u
 		return false;
 	bg = calloc(1, sizeof(*bg));
 	if (bg)
-		bg->iov.iov_base = malloc((size_t)len);
+		bg->iov.iov_base = budget_buf(b, (size_t)len);
 	if (bg == NULL || bg->iov.iov_base == NULL || base_pread_all(f->fd, bg->iov.iov_base, (size_t)len, off) < 0 ||
 	    spmpu_add_part(f->mpu, number, &p) < 0) {
-		if (bg)
-			free(bg->iov.iov_base);
+		budget_buf_free(b, bg ? bg->iov.iov_base : NULL, (size_t)len);
 		free(bg);
-		budget_give(b, len);
 		return false;
 	}
 	p->off = off;

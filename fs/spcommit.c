@@ -34,7 +34,7 @@ static void fill_clean_locked(struct spfile *f, struct spcommit *ret)
 }
 
 /* Waits for the upload under way; its result. */
-static int join_locked(struct spfile *f, struct spcommit *ret, struct objerr *err)
+static int join_locked(struct spfile *f, struct spcommit *ret, struct objerr *err) REQUIRES(f->lock)
 {
 	uint64_t gen = f->upload_gen;
 
@@ -47,7 +47,7 @@ static int join_locked(struct spfile *f, struct spcommit *ret, struct objerr *er
 	return f->last_status;
 }
 
-static int seal_locked(struct spfile *f, unsigned flags, struct spup *u)
+static int seal_locked(struct spfile *f, unsigned flags, struct spup *u) REQUIRES(f->lock)
 {
 	int r;
 
@@ -102,6 +102,12 @@ static void committed_locked(struct spfile *f, struct spup *u)
 	str_free(&recs);
 }
 
+/* Not CLOSING or ACKED any more. A journal that does not take it yet has to before the next change: see begin_change. */
+static void reopen_locked(struct spfile *f)
+{
+	f->state = sp_log_state_locked(f, SP_OPEN) < 0 ? SP_CLOSING : SP_OPEN;
+}
+
 static void unseal_locked(struct spfile *f, struct spup *u, int r)
 {
 	if (r == 0) {
@@ -109,8 +115,7 @@ static void unseal_locked(struct spfile *f, struct spup *u, int r)
 		committed_locked(f, u);
 	} else if (f->state == SP_CLOSING && !(u->flags & SPC_RECOVER)) {
 		/* the caller hears of it: from now on it is a file that somebody still has open */
-		f->state = SP_OPEN;
-		sp_best_effort(sp_log_state_locked(f, SP_OPEN));
+		reopen_locked(f);
 	}
 	f->last = u->out;
 	f->last_status = r;
@@ -124,6 +129,7 @@ static void unseal_locked(struct spfile *f, struct spup *u, int r)
 
 /* Called with the lock, sealed by nobody; returns with it. */
 static int upload_locked(struct spfile *f, unsigned flags, struct spcommit *ret, struct objerr *err)
+	REQUIRES(f->lock)
 {
 	struct spup u;
 	int r = seal_locked(f, flags, &u);
@@ -164,22 +170,7 @@ static int make_durable(struct spfile *f)
 	return r;
 }
 
-static void enqueue(struct spfile *f)
-{
-	struct spool *s = f->s;
-
-	mtx_lock(&s->lock);
-	if (f->acked == ACKED_NOT) {
-		f->acked = ACKED_QUEUED;
-		f->acked_due_ns = clock_now_ns();
-		f->acked_tries = 0;
-		list_add_tail(&s->queue, &f->acked_link);
-		cond_broadcast(&s->change);
-	}
-	mtx_unlock(&s->lock);
-}
-
-static int ack_locked(struct spfile *f, struct spcommit *ret)
+static int ack_locked(struct spfile *f, struct spcommit *ret) REQUIRES(f->lock)
 {
 	int r;
 
@@ -191,12 +182,10 @@ static int ack_locked(struct spfile *f, struct spcommit *ret)
 	mtx_unlock(&f->lock);
 	r = make_durable(f);
 	mtx_lock(&f->lock);
-	if (r == 0) {
+	if (r == 0)
 		f->state = SP_ACKED;
-	} else {
-		f->state = SP_OPEN;
-		sp_best_effort(sp_log_state_locked(f, SP_OPEN));
-	}
+	else
+		reopen_locked(f);
 	sp_unseal_locked(f);
 	if (r == 0)
 		*ret = (struct spcommit){ .v = f->base, .acked = true };
@@ -221,7 +210,7 @@ static int commit_async(struct spfile *f, struct spcommit *ret, struct objerr *e
 	}
 	mtx_unlock(&f->lock);
 	if (r == 0 && spfile_busy(f))
-		enqueue(f);
+		sp_enqueue(f);
 	FAILPOINT("spool.acked");
 	return r;
 }

@@ -159,7 +159,8 @@ static int store_locked(struct spfile *f, const char *buf, uint64_t start, uint6
 		r = spj_reserve(&f->j, 64);
 		if (r == 0)
 			r = base_pwrite_all(f->fd, buf + (pos - start), (size_t)(to - pos), pos);
-		if (r == 0)
+		/* the journal of an acknowledged file is synced without its data: it may not speak of these bytes */
+		if (r == 0 && !f->uploading && f->state != SP_ACKED)
 			r = spj_append(&f->j, &ev);
 		if (r == 0)
 			r = ranges_add(&f->have, pos, to);
@@ -203,7 +204,7 @@ static bool next_fetch_locked(struct spfile *f, uint64_t pos, uint64_t end, uint
 enum { FETCH_AGAIN = 1, FETCH_NO_DISK };
 
 /* Makes [off, end) local. FETCH_NO_DISK: the disk does not take it, read past it. Called and returns with the lock held. */
-static int fetch_locked(struct spfile *f, uint64_t off, uint64_t end, struct objerr *err)
+static int fetch_locked(struct spfile *f, uint64_t off, uint64_t end, struct objerr *err) REQUIRES(f->lock)
 {
 	struct spfetch me;
 	int r = 0;

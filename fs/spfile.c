@@ -189,6 +189,7 @@ int spfile_new(struct spool *s, const char *dir, const char *name, uint64_t ino,
 	}
 	f->id = sp_new_id(s);
 	r = make_files(f);
+	FAILPOINT("spool.made");
 	if (r == 0)
 		r = write_header(f, whole || base == NULL);
 	if (r < 0) {
@@ -316,7 +317,7 @@ int sp_log_state_locked(struct spfile *f, enum spstate st)
 }
 
 /* Common start of every change; see the top of this file. */
-static int begin_change_locked(struct spfile *f, size_t room)
+static int begin_change_locked(struct spfile *f, size_t room) REQUIRES(f->lock)
 {
 	int r;
 
@@ -478,19 +479,24 @@ int spfile_zero(struct spfile *f, uint64_t off, uint64_t n, bool grow)
 static int shrink_locked(struct spfile *f, uint64_t size)
 {
 	struct spj_event ev = { .type = SPJ_TRUNC, .off = size };
+	struct str rec = { 0 };
 	int r = sp_invalidate_parts_locked(f, size, f->size);
 
+	if (r == 0)
+		r = spj_encode(&ev, &rec); /* now: there is no way back from the cut */
+	if (r == 0) {
+		f->wseq++;
+		if (ftruncate(f->fd, (off_t)size) < 0)
+			r = -errno;
+	}
 	if (r < 0)
-		return r;
-	f->wseq++;
-	if (ftruncate(f->fd, (off_t)size) < 0)
-		return -errno;
+		goto out;
 	FAILPOINT("spool.after-cut");
 	f->size = size;
 	/* behind the cut: a record in front of it would make the old bytes count as written after a kill between the two.
 	 * Space is reserved; should the append fail all the same, the journal takes nothing more. */
 	if (size < f->base_limit) {
-		r = spj_append(&f->j, &ev);
+		r = spj_append_raw(&f->j, &rec);
 		if (r < 0)
 			f->j.broken = r;
 	}
@@ -498,6 +504,8 @@ static int shrink_locked(struct spfile *f, uint64_t size)
 	f->same_limit = MIN(f->same_limit, size);
 	ranges_cut(&f->have, size);
 	ranges_cut(&f->dirty, size);
+out:
+	str_free(&rec);
 	return r;
 }
 
@@ -611,12 +619,11 @@ void sp_quiesce(struct spfile *f)
 	struct spool *s = f->s;
 
 	mtx_lock(&s->lock);
-	if (f->acked == ACKED_QUEUED) {
-		list_del(&f->acked_link);
-		f->acked = ACKED_NOT;
-	}
-	while (f->acked == ACKED_RUNNING)
+	while (f->acked == ACKED_RUNNING) /* a run that fails puts it into the queue again */
 		cond_wait(&s->change, &s->lock);
+	if (f->acked == ACKED_QUEUED)
+		list_del(&f->acked_link);
+	f->acked = ACKED_NOT;
 	mtx_unlock(&s->lock);
 	mtx_lock(&f->lock);
 	while (f->uploading)

@@ -320,6 +320,7 @@ int spj_append_raw(struct spj *j, const struct str *recs)
 		/* half a record would hide later ones: cut it off, or add nothing any more */
 		if (ftruncate(j->fd, (off_t)j->len) < 0 || r != -ENOSPC)
 			j->broken = r;
+		j->alloc = j->len; /* what was reserved went with the cut */
 		return r;
 	}
 	j->len += recs->len;

@@ -344,10 +344,8 @@ static void landed(struct objreq *req)
 
 static void drop_flight(struct spfile *f, struct flight *fl)
 {
-	if (fl->iov.iov_base) {
-		free(fl->iov.iov_base);
-		budget_give(f->s->o.budget, fl->iov.iov_len);
-	}
+	if (fl->iov.iov_base)
+		budget_buf_free(f->s->o.budget, fl->iov.iov_base, fl->iov.iov_len);
 	objreq_done(&fl->req);
 	free(fl);
 }
@@ -398,8 +396,8 @@ static int reap(struct runner *run)
 			k = note_part(u->f, fl);
 		else if (r == 0)
 			u->err = fl->req.err;
-		if (k == -ENOENT && fl->p->copy)
-			k = -ESTALE; /* the source is gone, or the upload: the look at the target tells */
+		if (k == -ENOENT && fl->p->copy && strcmp(fl->req.err.code, "NoSuchUpload") != 0)
+			k = -ESTALE; /* the source is gone: the look at the target tells */
 		r = r < 0 ? r : k;
 		run->flying--;
 		drop_flight(u->f, fl);
@@ -424,7 +422,7 @@ static int take_buffer(struct runner *run, struct flight *fl, uint64_t n)
 		if (r < 0)
 			return r;
 	}
-	fl->iov.iov_base = malloc((size_t)n);
+	fl->iov.iov_base = budget_buf(b, (size_t)n);
 	fl->iov.iov_len = (size_t)n;
 	if (fl->iov.iov_base == NULL) {
 		budget_give(b, n);

@@ -85,6 +85,7 @@ struct spfile {
 	/* under s->lock: the queue of ACKED files */
 	struct list acked_link;
 	enum acked_place acked;
+	bool acked_again;   /* acknowledged anew while RUNNING */
 	int64_t acked_due_ns;
 	unsigned acked_tries;
 	bool detached;	    /* freed by its owner: the queue frees it */
@@ -180,6 +181,10 @@ int must_check sp_journal_name(uint64_t id, char *out);
 int must_check sp_scan(int dirfd, const char *suffix, uint64_t **ret, size_t *ret_n);
 /* Records an upload that could not be aborted, for the next mount. */
 void sp_note_orphan(struct spool *s, const char *dir, const char *name, const struct spmpu *m);
+/* Uploads an ACKED file behind everybody's back, as often as it takes. */
+void sp_enqueue(struct spfile *f);
+/* The same for a file that has no owner, after an upload that failed: the queue frees it. */
+void sp_hand_over(struct spfile *f);
 /* This boot of the host. */
 void sp_boot_id(char *out);
 
@@ -193,7 +198,7 @@ int must_check sp_set_names(struct spfile *f, const char *dir, const char *name)
 int must_check sp_log_state_locked(struct spfile *f, enum spstate st);
 /* Drops what must not travel from one object to the next: put nonces, "was" notes. */
 int must_check sp_clean_headers(struct obj_headers *h);
-void sp_seal_locked(struct spfile *f); /* waits for the seal and takes it */
+void sp_seal_locked(struct spfile *f) REQUIRES(f->lock); /* waits for the seal and takes it */
 void sp_unseal_locked(struct spfile *f);
 /* Takes the file from the writers for good: waits for uploads, background parts, the queue. */
 void sp_quiesce(struct spfile *f);
@@ -250,7 +255,7 @@ int must_check sp_invalidate_parts_locked(struct spfile *f, uint64_t start, uint
 
 /* --- spback.c --- */
 void sp_bg_kick_locked(struct spfile *f, uint64_t off, uint64_t n);
-void sp_bg_wait_locked(struct spfile *f); /* nothing is in the background any more; new parts wait for bg_stop to end */
+void sp_bg_wait_locked(struct spfile *f) REQUIRES(f->lock); /* nothing is in the background any more; new parts wait for bg_stop to end */
 
 /* --- spload.c --- */
 /* Applies records to an empty spfile; -EBADMSG as spj_decode. */

@@ -185,17 +185,51 @@ void sp_note_orphan(struct spool *s, const char *dir, const char *name, const st
 
 /* --- the queue ---------------------------------------------------------------------------------------------------- */
 
+static void queue_locked(struct spfile *f, int64_t due_ns)
+{
+	f->acked = ACKED_QUEUED;
+	f->acked_due_ns = due_ns;
+	list_add_tail(&f->s->queue, &f->acked_link);
+	cond_broadcast(&f->s->change);
+}
+
+void sp_enqueue(struct spfile *f)
+{
+	struct spool *s = f->s;
+
+	mtx_lock(&s->lock);
+	if (f->acked == ACKED_NOT) {
+		f->acked_tries = 0;
+		queue_locked(f, clock_now_ns());
+	} else if (f->acked == ACKED_RUNNING) { /* that run may have ended for the file already */
+		f->acked_again = true;
+	}
+	mtx_unlock(&s->lock);
+}
+
+void sp_hand_over(struct spfile *f)
+{
+	struct spool *s = f->s;
+
+	mtx_lock(&s->lock);
+	f->detached = true;
+	f->acked_tries = 1;
+	queue_locked(f, clock_now_ns() + ACKED_BACKOFF);
+	mtx_unlock(&s->lock);
+}
+
 static void acked_done(struct spfile *f, bool again)
 {
 	struct spool *s = f->s;
 	bool release = false;
 
 	mtx_lock(&s->lock);
-	if (again) {
-		f->acked = ACKED_QUEUED;
-		f->acked_due_ns = clock_now_ns() + clock_backoff_ns(++f->acked_tries, ACKED_BACKOFF, ACKED_BACKOFF_MAX,
-								    (uint32_t)hash_u64(s->seed++));
-		list_add_tail(&s->queue, &f->acked_link);
+	if (f->acked_again) {
+		f->acked_again = false;
+		queue_locked(f, clock_now_ns());
+	} else if (again) {
+		queue_locked(f, clock_now_ns() + clock_backoff_ns(++f->acked_tries, ACKED_BACKOFF, ACKED_BACKOFF_MAX,
+								  (uint32_t)hash_u64(s->seed++)));
 	} else {
 		f->acked = ACKED_NOT;
 		release = f->detached;

@@ -48,6 +48,8 @@ static int write_note(struct spool *s, uint64_t id, json_t *take_j)
 	if (fd < 0)
 		return -errno;
 	r = base_pwrite_all(fd, text, strlen(text), 0);
+	if (r == 0 && fsync(fd) < 0) /* a power cut may not leave bytes whose note is empty */
+		r = -errno;
 	if (r == 0 && renameat(s->parked_fd, tmp, s->parked_fd, name) < 0)
 		r = -errno;
 	if (r < 0)

@@ -9,7 +9,8 @@
  *   OPEN     somebody was in the middle of writing: parked, never published.
  *   GONE     only an upload to abort.
  * A foreign version at the target: parked. Our own (by nonce): already there. A store that does not answer: the file
- * stays for the next attempt. An upload under way goes on when its headers still are the file's, else it is aborted.
+ * stays for the next attempt, an acknowledged one in the queue of async_close. An upload under way goes on when its
+ * headers still are the file's, else it is aborted.
  */
 #include "config.h"
 #include "spool-private.h"
@@ -21,39 +22,52 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/*
+ * Files go to the pool of async_close, several at a time. This thread hands them out and takes them back; it alone counts,
+ * tells and frees.
+ */
+#define PARALLEL 16
+
 struct recovery {
 	struct spool *s;
 	struct spool_recovery *n;
 	void (*fn)(void *arg, const char *dir, const char *name, const char *what, const struct version *v,
 		   const struct obj_headers *h, uint64_t ino);
 	void *arg;
+	struct list flying; /* struct rescue, this thread only */
+	size_t nflying;
+	struct mtx lock; /* RANK_WAIT; done */
+	struct cond landed;
+	struct rescue *done;
 };
 
-static void tell(struct recovery *rc, struct spfile *f, const char *what, const struct version *v)
-{
-	log_info("recovery: %s%s: %s", f->dir, f->name, what);
-	if (rc->fn)
-		rc->fn(rc->arg, f->dir, f->name, what, v, &f->headers, f->ino);
-}
+enum outcome { RC_REMOVED, RC_UPLOADED, RC_ALREADY, RC_PARKED, RC_FAILED };
 
-static void park(struct recovery *rc, struct spfile *f, const char *reason)
+struct rescue { /* one file */
+	struct job job;
+	struct list link; /* flying */
+	struct rescue *next;
+	struct recovery *rc;
+	struct spfile *f;
+	char *key, *src_key; /* owned; as the file had them at the start */
+	enum outcome how;
+	struct version v;
+	char why[320]; /* parked or failed */
+};
+
+static void park(struct rescue *re, const char *reason)
 {
-	struct str what = { 0 };
+	struct spfile *f = re->f;
 	int r;
 
-	str_addf(&what, "parked: %s", reason);
 	sp_quiesce(f);
 	sp_abort_upload(f);
 	r = sp_park(f, reason);
-	if (r < 0) {
-		rc->n->failed++;
-		log_error("recovery: %s%s: could not be parked (%s), stays in the spool", f->dir, f->name, strerror(-r));
-	} else {
-		rc->n->parked++;
-		tell(rc, f, str_c(&what), NULL);
-	}
-	str_free(&what);
-	sp_release(f);
+	re->how = r < 0 ? RC_FAILED : RC_PARKED;
+	if (r < 0)
+		(void)snprintf(re->why, sizeof(re->why), "could not be parked (%s)", strerror(-r));
+	else
+		(void)snprintf(re->why, sizeof(re->why), "parked: %.290s", reason);
 }
 
 /* Errors that the same upload will meet again whenever it is tried. */
@@ -62,8 +76,9 @@ static bool is_final(int r)
 	return r == -EFBIG || r == -EINVAL || r == -ENAMETOOLONG || r == -EISDIR || r == -ENOTDIR || r == -ENOTSUP;
 }
 
-static void finish(struct recovery *rc, struct spfile *f)
+static void finish(struct rescue *re)
 {
+	struct spfile *f = re->f;
 	struct spcommit c = { 0 };
 	struct objerr err = { 0 };
 	int r;
@@ -71,41 +86,37 @@ static void finish(struct recovery *rc, struct spfile *f)
 	FAILPOINT("spool.recover");
 	r = spfile_commit(f, SPC_RECOVER, &c, &err);
 	if (r == 0) {
-		bool already = f->last_found;
-
-		rc->n->uploaded += !already;
-		rc->n->already += already;
-		tell(rc, f, already ? "already in the bucket" : "uploaded", &c.v);
+		re->how = f->last_found ? RC_ALREADY : RC_UPLOADED;
+		re->v = c.v;
 		sp_unlink_files(f);
-		sp_release(f);
 	} else if (r == -ESTALE) {
-		park(rc, f, "another version was stored meanwhile");
+		park(re, "another version was stored meanwhile");
 	} else if (is_final(r)) {
-		park(rc, f, err.msg[0] ? err.msg : strerror(-r));
-	} else { /* for a later mount */
-		rc->n->failed++;
-		log_warn("recovery: %s%s: %s; stays in the spool", f->dir, f->name, err.msg[0] ? err.msg : strerror(-r));
-		sp_release(f);
+		park(re, err.msg[0] ? err.msg : strerror(-r));
+	} else {
+		re->how = RC_FAILED;
+		(void)snprintf(re->why, sizeof(re->why), "%.300s", err.msg[0] ? err.msg : strerror(-r));
 	}
 }
 
-static void remove_gone(struct recovery *rc, struct spfile *f)
+static void remove_gone(struct rescue *re)
 {
-	struct spmpu *m = f->mpu;
+	struct spmpu *m = re->f->mpu;
 	struct objreq req;
 	int r = 0;
 
 	if (m) {
 		objreq_init(&req, OBJ_MPU_ABORT, m->key);
 		req.upload_id = m->id;
-		r = obj_do(rc->s->o.store, &req);
+		r = obj_do(re->rc->s->o.store, &req);
 		objreq_done(&req);
 	}
-	if (r == 0 || r == -ENOENT)
-		sp_unlink_files(f);
-	else
-		rc->n->failed++;
-	sp_release(f);
+	if (r == 0 || r == -ENOENT) {
+		sp_unlink_files(re->f);
+	} else {
+		re->how = RC_FAILED;
+		(void)snprintf(re->why, sizeof(re->why), "an upload of it could not be aborted: %s", strerror(-r));
+	}
 }
 
 static bool same_boot(const struct spfile *f)
@@ -113,32 +124,148 @@ static bool same_boot(const struct spfile *f)
 	return f->boot[0] && strcmp(f->boot, f->s->boot) == 0;
 }
 
-static void recover_loaded(struct recovery *rc, struct spfile *f)
+static void decide(struct rescue *re)
 {
-	sp_link(f);
+	struct spfile *f = re->f;
+
 	switch (f->state) {
 	case SP_GONE:
-		remove_gone(rc, f);
+		remove_gone(re);
 		break;
 	case SP_CLEAN:
 		sp_abort_upload(f);
 		sp_unlink_files(f);
-		sp_release(f);
 		break;
 	case SP_ACKED:
-		finish(rc, f);
+		finish(re);
 		break;
 	case SP_CLOSING:
 		if (same_boot(f))
-			finish(rc, f);
+			finish(re);
 		else
-			park(rc, f, "the host went down during close; the bytes may be incomplete");
+			park(re, "the host went down during close; the bytes may be incomplete");
 		break;
 	default:
-		park(rc, f, same_boot(f) ? "the file was still open when its mount ended" :
-					   "the file was still open when the host went down; the bytes may be incomplete");
+		park(re, same_boot(f) ? "the file was still open when its mount ended" :
+					"the file was still open when the host went down; the bytes may be incomplete");
 		break;
 	}
+}
+
+static void rescue_job(struct job *job)
+{
+	struct rescue *re = container_of(job, struct rescue, job);
+	struct recovery *rc = re->rc;
+
+	decide(re);
+	mtx_lock(&rc->lock);
+	re->next = rc->done;
+	rc->done = re;
+	cond_signal(&rc->landed);
+	mtx_unlock(&rc->lock);
+}
+
+static void tell(struct recovery *rc, struct spfile *f, const char *what, const struct version *v)
+{
+	log_info("recovery: %s%s: %s", f->dir, f->name, what);
+	if (rc->fn)
+		rc->fn(rc->arg, f->dir, f->name, what, v, &f->headers, f->ino);
+}
+
+/* Frees re and its file. */
+static void settle(struct recovery *rc, struct rescue *re)
+{
+	struct spfile *f = re->f;
+
+	switch (re->how) {
+	case RC_REMOVED:
+		break;
+	case RC_UPLOADED:
+		rc->n->uploaded++;
+		tell(rc, f, "uploaded", &re->v);
+		break;
+	case RC_ALREADY:
+		rc->n->already++;
+		tell(rc, f, "already in the bucket", &re->v);
+		break;
+	case RC_PARKED:
+		rc->n->parked++;
+		tell(rc, f, re->why, NULL);
+		break;
+	case RC_FAILED:
+		rc->n->failed++;
+		log_warn("recovery: %s%s: %s; stays in the spool", f->dir, f->name, re->why);
+		break;
+	}
+	if (re->how == RC_FAILED && f->state == SP_ACKED)
+		sp_hand_over(f); /* it was promised to arrive: goes on like any other acknowledged file */
+	else
+		sp_release(f);
+	free(re->key);
+	free(re->src_key);
+	free(re);
+}
+
+/* Waits for one file at least, and takes all that are done. */
+static void take_back(struct recovery *rc)
+{
+	struct rescue *list;
+
+	mtx_lock(&rc->lock);
+	while (rc->done == NULL)
+		cond_wait(&rc->landed, &rc->lock);
+	list = rc->done;
+	rc->done = NULL;
+	mtx_unlock(&rc->lock);
+	while (list) {
+		struct rescue *re = list;
+
+		list = re->next;
+		list_del(&re->link);
+		rc->nflying--;
+		settle(rc, re);
+	}
+}
+
+/* Two files that name one key keep their order: the later one is to find what the earlier one did. */
+static bool must_wait(struct recovery *rc, const struct rescue *re)
+{
+	list_for_each(it, &rc->flying) {
+		const struct rescue *o = list_entry(it, struct rescue, link);
+
+		if (strcmp(o->key, re->key) == 0 || strcmp(o->src_key, re->key) == 0 || strcmp(o->key, re->src_key) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void recover_loaded(struct recovery *rc, struct spfile *f)
+{
+	struct rescue *re = calloc(1, sizeof(*re));
+
+	if (re) {
+		re->key = strdup(f->key);
+		re->src_key = strdup(f->src_key ? f->src_key : "");
+	}
+	if (re == NULL || re->key == NULL || re->src_key == NULL) {
+		rc->n->failed++;
+		if (re) {
+			free(re->key);
+			free(re->src_key);
+		}
+		free(re);
+		sp_release(f);
+		return;
+	}
+	re->rc = rc;
+	re->f = f;
+	re->job.fn = rescue_job;
+	sp_link(f);
+	while (rc->nflying >= PARALLEL || must_wait(rc, re))
+		take_back(rc);
+	list_add_tail(&rc->flying, &re->link);
+	rc->nflying++;
+	pool_submit(rc->s->acked, &re->job);
 }
 
 /* Journal without data: nothing was written yet, or its data was moved already when a kill came. */
@@ -162,6 +289,30 @@ static void park_damaged(struct recovery *rc, uint64_t id, const char *reason)
 	}
 	rc->n->parked++;
 	log_warn("recovery: spool file %llx parked: %s", (unsigned long long)id, reason);
+}
+
+/* A kill between the making of both files and the first record: there is no byte in either. */
+static bool never_begun(struct spool *s, uint64_t id)
+{
+	char jname[SP_ID_MAX], dname[SP_ID_MAX];
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+
+	if (sp_journal_name(id, jname) < 0 || sp_data_name(id, dname) < 0)
+		return false;
+	if (fstatat(s->dirfd, jname, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size > 0)
+		return false;
+	fd = openat(s->dirfd, dname, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? errno == ENOENT : lseek(fd, 0, SEEK_DATA) < 0 && errno == ENXIO;
+}
+
+static void drop_both(struct spool *s, uint64_t id)
+{
+	char name[SP_ID_MAX];
+
+	if (sp_data_name(id, name) == 0)
+		(void)unlinkat(s->dirfd, name, 0);
+	drop_journal(s, id);
 }
 
 static bool in_use(struct spool *s, uint64_t id)
@@ -188,6 +339,8 @@ static void recover_one(struct recovery *rc, uint64_t id)
 		recover_loaded(rc, f);
 	else if (r == -ENODATA)
 		drop_journal(s, id);
+	else if (r == -EBADMSG && never_begun(s, id))
+		drop_both(s, id);
 	else if (r == -EBADMSG)
 		park_damaged(rc, id, "its journal is damaged");
 	else {
@@ -235,8 +388,15 @@ int spool_recover(struct spool *s, struct spool_recovery *ret,
 		return r;
 	if (nj > 0) /* oldest first: of two files of one name the later one wins */
 		qsort(journals, nj, sizeof(*journals), cmp_id);
+	list_init(&rc.flying);
+	mtx_init(&rc.lock, RANK_WAIT);
+	cond_init(&rc.landed);
 	for (size_t i = 0; i < nj; i++)
 		recover_one(&rc, journals[i]);
+	while (rc.nflying > 0)
+		take_back(&rc);
+	cond_destroy(&rc.landed);
+	mtx_destroy(&rc.lock);
 	r = sp_scan(s->dirfd, ".data", &data, &nd);
 	if (r < 0)
 		return r;

@@ -256,7 +256,7 @@ static int put_whole(struct spup *u)
 	int r;
 
 	budget_take(f->s->o.budget, n);
-	iov.iov_base = malloc(n ? (size_t)n : 1);
+	iov.iov_base = budget_buf(f->s->o.budget, (size_t)n);
 	r = iov.iov_base ? -EAGAIN : -ENOMEM;
 	for (int i = 0; iov.iov_base && i < RESOLVE_MAX; i++) {
 		r = filled ? 0 : sp_fill(f, iov.iov_base, 0, (size_t)n, &u->err);
@@ -272,8 +272,7 @@ static int put_whole(struct spup *u)
 			break;
 		r = -ESTALE;
 	}
-	free(iov.iov_base);
-	budget_give(f->s->o.budget, n);
+	budget_buf_free(f->s->o.budget, iov.iov_base, (size_t)n);
 	return r;
 }
 

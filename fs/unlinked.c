@@ -2,9 +2,10 @@
 /*
  * Files that lose their name while somebody has them open: the object goes at once, so the bytes that readers may still
  * ask for are fetched first when they are few, else copied on the server to .lsvd/unlinked/ and removed with the last
- * handle.
+ * handle. The copy's key says whose it is: what a crash leaves, the next mount of this node removes (leftover.c).
  */
 #include "inode.h"
+#include "leftover.h"
 
 #define KEEP_FETCH_MAX (8 * MiB)
 
@@ -60,9 +61,7 @@ static int copy_aside(struct fsd *f, const char *src, const struct version *v, c
 
 int file_keep_bytes(struct fsd *f, struct inode *i, struct objerr *err)
 {
-	_cleanup_free_ char *dir = NULL, *name = NULL, *key = NULL;
-	char hex[33];
-	struct str alt = { 0 };
+	_cleanup_free_ char *dir = NULL, *name = NULL, *key = NULL, *alt = NULL;
 	struct version v, copy;
 	bool open, sp;
 	int r;
@@ -85,19 +84,17 @@ int file_keep_bytes(struct fsd *f, struct inode *i, struct objerr *err)
 		r = tree_key(f->o.tree, dir, name, false, &key);
 	if (r < 0)
 		return r;
-	base_random_hex(hex, 16);
-	str_addf(&alt, "%s" PATH_RESERVED "/unlinked/%s", f->o.prefix, hex);
-	if (alt.err)
-		return alt.err;
-	r = copy_aside(f, key, &v, alt.p, &copy, err);
+	r = leftover_key(f->o.prefix, f->o.node_id, &alt);
+	if (r < 0)
+		return r;
+	r = copy_aside(f, key, &v, alt, &copy, err);
 	if (r == 0) {
 		mtx_lock(&i->lock);
 		i->alt_v = copy;
-		i->alt_key = alt.p;
-		alt.p = NULL;
+		i->alt_key = alt;
+		alt = NULL;
 		mtx_unlock(&i->lock);
 	}
-	str_free(&alt);
 	return r == -ESTALE || r == -ENOENT ? 0 : r;
 }
 

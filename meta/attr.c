@@ -225,11 +225,11 @@ ssize_t attr_xattr_list(const struct obj_headers *h, char *buf, size_t cap)
 
 	if (r < 0)
 		return r == -EIO ? 0 : r;
-	/* Only names that getxattr can answer: a string value, and a name the kernel takes. */
+	/* Only names that getxattr can answer: a string value, a name the kernel takes, and the one namespace of ours. */
 	json_object_foreach(j, key, value) {
 		size_t n = strlen(key) + 1;
 
-		if (!json_is_string(value) || n == 1 || n > XATTR_NAME_LEN + 1)
+		if (!json_is_string(value) || n > XATTR_NAME_LEN + 1 || !str_has_prefix(key, "user.") || n == sizeof("user."))
 			continue;
 		if (cap && need + n <= cap)
 			memcpy(buf + need, key, n);

@@ -8,14 +8,17 @@
  *
  * State	what it means					left by
  * open		file or memory, statements prepared		any error of a step -> rebuild
- * rebuild	closed, file removed, opened empty, epoch + 1	success -> open; failure -> open in memory
+ * rebuild	closed, file removed, opened empty, epoch + 1	success -> open; failure, or again before a row could
+ *								be written -> open in memory
  *
  * Inode numbers are handed out from a block that is reserved in the file beforehand, so that a crash skips numbers and
  * never repeats one. A new file starts at a random place: numbers given out before a wipe do not come back soon.
  */
 #include "config.h"
 #include "attrdb.h"
+#include "path.h"
 
+#include "objstore/base/clock.h"
 #include "objstore/base/crc32c.h"
 #include "objstore/base/lock.h"
 #include "objstore/base/log.h"
@@ -29,6 +32,7 @@
 
 #define SCHEMA_VERSION 1
 #define INO_BLOCK 4096
+#define DIR_MAX 4096 /* bytes of a directory's name, NUL included: more than any key has */
 
 enum stmt {
 	ST_GET,
@@ -39,6 +43,8 @@ enum stmt {
 	ST_DEL,
 	ST_MOVE,
 	ST_DEL_BELOW,
+	ST_NEXT_DIR,
+	ST_DEL_DIR,
 	ST_COUNT,
 	ST_INO_GET,
 	ST_INO_SET,
@@ -62,6 +68,8 @@ static const char *const stmt_sql[NSTMT] = {
 	[ST_MOVE] = "UPDATE OR REPLACE row SET dir = CAST(?2 || substr(dir, length(?1) + 1) AS BLOB) "
 		    "WHERE dir >= ?1 AND dir < ?3",
 	[ST_DEL_BELOW] = "DELETE FROM row WHERE dir >= ?1 AND dir < ?3",
+	[ST_NEXT_DIR] = "SELECT dir FROM row WHERE dir > ?1 ORDER BY dir LIMIT 1",
+	[ST_DEL_DIR] = "DELETE FROM row WHERE dir = ?1",
 	[ST_COUNT] = "SELECT count(*) FROM row",
 	[ST_INO_GET] = "SELECT value FROM meta WHERE name = 'ino'",
 	[ST_INO_SET] = "INSERT OR REPLACE INTO meta (name, value) VALUES ('ino', ?1)",
@@ -77,6 +85,7 @@ struct attrdb {
 	sqlite3_stmt *st[NSTMT];
 	uint64_t ino_next, ino_end;
 	int64_t gen; /* of this run: a row's asked_ns counts only when it was written by it */
+	bool hopeless; /* the file was begun again and has taken no row since */
 	/* set at open, then read-only */
 	char *path; /* NULL: in memory */
 	_Atomic uint64_t epoch;
@@ -246,8 +255,10 @@ static int rebuild_locked(struct attrdb *db, const char *why)
 	db->epoch++;
 	if (db->path) {
 		remove_files(db->path);
-		if (connect_locked(db, db->path) == SQLITE_OK)
+		if (!db->hopeless && connect_locked(db, db->path) == SQLITE_OK) {
+			db->hopeless = true;
 			return 0;
+		}
 	}
 	return connect_locked(db, NULL) == SQLITE_OK ? 0 : -ENOMEM;
 }
@@ -535,6 +546,8 @@ int attrdb_apply(struct attrdb *db, const char *dir, const struct row *const *pu
 		(void)run_locked(db, ST_ROLLBACK); /* gone already when SQLite did it by itself */
 	if (rc != SQLITE_OK)
 		r = fail_locked(db, rc);
+	else if (nput)
+		db->hopeless = false;
 out:
 	mtx_unlock(&db->lock);
 	return r;
@@ -563,6 +576,78 @@ int attrdb_del_below(struct attrdb *db, const char *dir)
 		rc = bind_subtree(db->st[ST_DEL_BELOW], dir);
 		if (rc == SQLITE_OK)
 			rc = run_locked(db, ST_DEL_BELOW);
+		if (rc != SQLITE_OK)
+			r = fail_locked(db, rc);
+	}
+	mtx_unlock(&db->lock);
+	return r;
+}
+
+/* Is the row of directory dir ("a/b/", never "") itself there? */
+static int dir_known_locked(struct attrdb *db, const char *dir, bool *ret)
+{
+	const char *name = dir + strlen(dir) - 1;
+	sqlite3_stmt *st = db->st[ST_GET];
+	int rc;
+
+	while (name > dir && name[-1] != '/')
+		name--;
+	(void)sqlite3_bind_blob(st, 1, dir, (int)(name - dir), SQLITE_STATIC);
+	bind_bytes(st, 2, name);
+	rc = sqlite3_step(st);
+	sqlite3_reset(st);
+	*ret = rc == SQLITE_ROW;
+	return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* dir, whose size is DIR_MAX, becomes the next one that has rows; SQLITE_DONE behind the last. */
+static int next_dir_locked(struct attrdb *db, char *dir)
+{
+	sqlite3_stmt *st = db->st[ST_NEXT_DIR];
+	int rc;
+
+	(void)sqlite3_bind_blob(st, 1, dir, (int)strlen(dir), SQLITE_TRANSIENT);
+	rc = sqlite3_step(st);
+	if (rc == SQLITE_ROW)
+		rc = column_str(st, 0, dir, DIR_MAX) && *dir ? SQLITE_OK : SQLITE_CORRUPT;
+	sqlite3_reset(st);
+	return rc;
+}
+
+/* A directory comes before those below it, so what hangs from a deleted one goes in the same pass. */
+static int prune_locked(struct attrdb *db, char *dir, int64_t until_ns)
+{
+	int rc = run_locked(db, ST_BEGIN);
+
+	while (rc == SQLITE_OK && clock_now_ns() < until_ns) {
+		bool known = true;
+
+		rc = next_dir_locked(db, dir);
+		if (rc == SQLITE_OK && !str_has_prefix(dir, PATH_RESERVED "/"))
+			rc = dir_known_locked(db, dir, &known);
+		if (rc == SQLITE_OK && !known) {
+			bind_bytes(db->st[ST_DEL_DIR], 1, dir);
+			rc = run_locked(db, ST_DEL_DIR);
+		}
+	}
+	if (rc == SQLITE_OK || rc == SQLITE_DONE)
+		rc = run_locked(db, ST_COMMIT);
+	else if (rc == SQLITE_NOMEM)
+		(void)run_locked(db, ST_ROLLBACK);
+	return rc;
+}
+
+int attrdb_prune(struct attrdb *db, int64_t most_ns)
+{
+	_cleanup_free_ char *dir = calloc(1, DIR_MAX);
+	int r, rc;
+
+	if (!dir)
+		return -ENOMEM;
+	mtx_lock(&db->lock);
+	r = ready_locked(db);
+	if (!r) {
+		rc = prune_locked(db, dir, clock_now_ns() + most_ns);
 		if (rc != SQLITE_OK)
 			r = fail_locked(db, rc);
 	}

@@ -58,6 +58,11 @@ int must_check attrdb_apply(struct attrdb *db, const char *dir, const struct row
 int must_check attrdb_move_dir(struct attrdb *db, const char *from, const char *to);
 /* Rows whose dir is `dir` or below it go. */
 int must_check attrdb_del_below(struct attrdb *db, const char *dir);
+/*
+ * Rows below directories that have no row themselves: those that others removed, whose names no listing asks for any more.
+ * All of them, or as many as most_ns allows; the next start goes on.
+ */
+int must_check attrdb_prune(struct attrdb *db, int64_t most_ns);
 /* Never 0, 1 or one given before by the same file. */
 uint64_t attrdb_new_ino(struct attrdb *db);
 uint64_t attrdb_count(struct attrdb *db);

@@ -40,13 +40,15 @@ struct call {
 	unsigned flags;
 	enum want want;
 	char fpoint[ROW_NAME_MAX], dpoint[ROW_NAME_MAX];
+	bool no_dir; /* its key would be too long */
 	int64_t start_ns;
 	uint64_t start_seq;
 	unsigned tries;
 	/* what this call has asked, and when */
-	bool file_asked, dir_asked, marker_asked, below_listed;
+	bool file_asked, dir_asked, marker_asked, marker_head, below_listed;
 	int64_t file_ns, dir_ns;
 	uint64_t page_seq;
+	uint64_t db_epoch; /* what was learnt since lies in this database: without it a missing row proves nothing */
 	int err;
 	struct objerr errwords;
 	/* questions under way */
@@ -105,6 +107,11 @@ static int view_get_locked(struct call *c, struct view *w)
 	w->ds = dirstate_get_locked(c->t, c->dir);
 	if (!w->ds)
 		return -ENOMEM;
+	if (c->db_epoch != c->t->db_epoch) {
+		c->file_asked = c->dir_asked = c->marker_asked = c->marker_head = c->below_listed = false;
+		c->page_seq = 0;
+		c->db_epoch = c->t->db_epoch;
+	}
 	w->now_ns = clock_now_ns();
 	w->fpage = page_find(w->ds, c->fpoint);
 	w->dpage = page_find(w->ds, c->dpoint);
@@ -112,7 +119,7 @@ static int view_get_locked(struct call *c, struct view *w)
 		w->f = w->have_f ? YES : NO;
 	else if (w->have_f)
 		w->f = row_ok(c, w->ds, &w->frow, w->now_ns) ? YES : STALE;
-	if (c->want == WANT_FILE || c->dir_asked || page_ok(c, w->ds, w->dpage, w->now_ns))
+	if (c->want == WANT_FILE || c->dir_asked || c->no_dir || page_ok(c, w->ds, w->dpage, w->now_ns))
 		w->d = w->have_d ? YES : NO;
 	else if (w->have_d)
 		w->d = row_ok(c, w->ds, &w->drow, w->now_ns) ? YES : STALE;
@@ -219,8 +226,8 @@ static bool wants_head_locked(struct tree *t, const struct dirstate *ds, const s
 
 	if (!row->headers)
 		return true;
-	if (n && row->name[n - 1] == '/')
-		return !fresh(t, ds, row->asked_ns, now_ns);
+	if (n && row->name[n - 1] == '/' && !fresh(t, ds, row->asked_ns, now_ns))
+		return true;
 	return row_racy(row, server_now_locked(t));
 }
 
@@ -242,7 +249,7 @@ static void ahead_locked(struct call *c, struct view *w, const char *after, unsi
 			continue;
 		if (!v[i].headers && point[strlen(point) - 1] == '/' && !t->dirs_have_markers)
 			continue;
-		if (v[i].headers && point[strlen(point) - 1] == '/')
+		if (v[i].headers && point[strlen(point) - 1] == '/' && !row_racy(&v[i], server_now_locked(t)))
 			kind = FLIGHT_ANY;
 		if (flight_exists_locked(t, kind, c->dir, point))
 			continue;
@@ -330,7 +337,8 @@ static int ask_below_locked(struct call *c)
 /* The directory is there; are its attributes known as well? */
 static int settle_dir_locked(struct call *c, struct view *w, enum verdict *ret)
 {
-	bool known = w->drow.headers && (c->marker_asked || row_ok(c, w->ds, &w->drow, w->now_ns));
+	bool racy = !c->marker_head && row_racy(&w->drow, server_now_locked(c->t));
+	bool known = w->drow.headers && !racy && (c->marker_asked || row_ok(c, w->ds, &w->drow, w->now_ns));
 	int r = 0;
 
 	if (!(c->flags & TREE_ATTRS) || known) {
@@ -340,7 +348,7 @@ static int settle_dir_locked(struct call *c, struct view *w, enum verdict *ret)
 	*ret = ASK;
 	if (!w->drow.headers && !c->below_listed && !c->t->dirs_have_markers)
 		return ask_below_locked(c);
-	r = ask_locked(c, w->drow.headers ? FLIGHT_ANY : FLIGHT_HEAD, c->dpoint);
+	r = ask_locked(c, w->drow.headers && !racy ? FLIGHT_ANY : FLIGHT_HEAD, c->dpoint);
 	if (!r && !c->tries && !(c->flags & TREE_FRESH))
 		open_window_locked(c, w, c->dpoint);
 	return r;
@@ -463,7 +471,9 @@ static int answer_locked(struct call *c, struct entry *ret, int64_t *ret_absent_
 		if (ns == INT64_MIN)
 			ns = c->start_ns;
 		r = row_entry(c->t, &w.drow, c->name, ns,
-			      c->marker_asked || fresh(c->t, w.ds, w.drow.asked_ns, w.now_ns), ret);
+			      (c->marker_asked || fresh(c->t, w.ds, w.drow.asked_ns, w.now_ns)) &&
+				      (c->marker_head || !row_racy(&w.drow, server_now_locked(c->t))),
+			      ret);
 		if (!r && (c->flags & TREE_ATTRS))
 			slide_window_locked(c, &w, c->dpoint);
 		break;
@@ -501,7 +511,7 @@ static void absorb_locked(struct call *c)
 			c->file_asked = true;
 			c->file_ns = f->asked_ns;
 		} else {
-			c->marker_asked = true;
+			c->marker_asked = c->marker_head = true;
 			if (f->status == -ENOENT)
 				c->t->dirs_have_markers = false;
 			if (!f->status) {
@@ -539,9 +549,11 @@ int lookup_name(struct tree *t, const char *dir, const char *name, unsigned flag
 		r = point_of(name, true, c.dpoint);
 	if (r < 0)
 		return r;
+	c.no_dir = want == WANT_ANY && strlen(t->prefix) + strlen(dir) + strlen(c.dpoint) == OBJ_KEY_MAX + 1;
 	mtx_lock(&t->lock);
 	c.start_ns = clock_now_ns();
 	c.start_seq = t->seq;
+	c.db_epoch = t->db_epoch;
 	for (;;) {
 		flights_land_locked(t);
 		absorb_locked(&c);

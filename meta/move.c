@@ -27,7 +27,6 @@ struct move {
 	bool asked_h; /* h says what this node wants, not only a Content-Type */
 	bool noreplace;
 	bool tags;
-	bool foreign; /* cur has other bytes than the version that the caller meant */
 	struct version target; /* what the new name held when we knew last; etag "": nothing known */
 	bool copied; /* the target is ours: made */
 	struct version made;
@@ -148,11 +147,8 @@ static int look_at_source(struct move *m, bool *changed, struct objerr *err)
 		if (*changed && !strcmp(v.etag, m->cur.etag) && v.size == m->cur.size &&
 		    (m->have_h || !m->cur.mtime_s || v.mtime_s <= m->cur.mtime_s))
 			*changed = false;
-		if (*changed && !version_same_bytes(&m->cur, &v, &h)) {
-			m->foreign = true;
-			if (m->have_h)
-				r = headers_of_foreign(m, &h);
-		}
+		if (*changed && m->have_h && !version_same_bytes(&m->cur, &v, &h))
+			r = headers_of_foreign(m, &h);
 		if (*changed)
 			m->cur = v;
 	}
@@ -273,10 +269,8 @@ static int choose_headers(struct move *m, const char *sname, const char *dname, 
 		return 0;
 	if (!from) {
 		r = object_head(m->t, m->skey, &v, &head, err);
-		if (!r && strcmp(v.etag, m->cur.etag)) {
-			m->foreign = !version_same_bytes(&m->cur, &v, &head);
+		if (!r && strcmp(v.etag, m->cur.etag))
 			m->cur = v;
-		}
 		from = &head;
 		m->tags = headers_have_tags(from);
 	}
@@ -295,9 +289,9 @@ static int choose_headers(struct move *m, const char *sname, const char *dname, 
 	return r;
 }
 
-int tree_move(struct tree *t, const char *sdir, const char *sname, const struct version *src, const char *ddir,
+int tree_move(struct tree *t, const char *sdir, const char *sname, struct version *src, const char *ddir,
 	      const char *dname, const struct obj_headers *h, bool noreplace, uint64_t ino, struct version *ret,
-	      bool *ret_foreign, struct objerr *err)
+	      struct objerr *err)
 {
 	struct move m = {.t = t, .cur = *src, .noreplace = noreplace};
 	struct obj_headers known = {};
@@ -315,7 +309,6 @@ int tree_move(struct tree *t, const char *sdir, const char *sname, const struct 
 		r = path_key(t->prefix, ddir, dname, false, &m.dkey);
 	if (!r && !strcmp(m.skey, m.dkey)) {
 		*ret = *src;
-		*ret_foreign = false;
 		goto out;
 	}
 	if (!r)
@@ -341,8 +334,8 @@ int tree_move(struct tree *t, const char *sdir, const char *sname, const struct 
 		goto out;
 	}
 	tree_note_gone(t, sdir, real, false);
+	*src = m.cur;
 	*ret = m.made;
-	*ret_foreign = m.foreign;
 out:
 	obj_headers_free(&known);
 	obj_headers_free(&m.h);

@@ -109,6 +109,7 @@ static bool glob_match_one(const char *p, size_t n, const char *path, size_t len
 
 	for (size_t i = 0; i < n;) {
 		size_t step = 1, set = 0;
+		bool literal = false;
 
 		if (p[i] == '*') {
 			bool deep = i + 1 < n && p[i + 1] == '*';
@@ -131,17 +132,19 @@ static bool glob_match_one(const char *p, size_t n, const char *path, size_t len
 			i += deep ? 2 : 1;
 			continue;
 		}
-		if (p[i] == '\\' && i + 1 < n)
+		if (p[i] == '\\' && i + 1 < n) {
+			literal = true;
 			i++;
-		else if (p[i] == '[')
+		} else if (p[i] == '[') {
 			(void)glob_set(p + i, n - i, 'x', &set); /* only its length */
+		}
 		for (size_t k = len; k > 0; k--) {
 			char c = path[k - 1];
 			bool eq;
 
 			if (set)
 				eq = c != '/' && glob_set(p + i, n - i, c, &step);
-			else if (p[i] == '?' && (!i || p[i - 1] != '\\'))
+			else if (p[i] == '?' && !literal)
 				eq = c != '/';
 			else
 				eq = c == p[i];

@@ -273,8 +273,8 @@ static bool has_row(const struct gather *g, const char *name)
 
 static bool row_trusted(struct tree *t, const struct dirstate *ds, const struct row *row, int64_t now_ns)
 {
-	if (row_is_dir(row))
-		return fresh(t, ds, row->asked_ns, now_ns);
+	if (row_is_dir(row) && !fresh(t, ds, row->asked_ns, now_ns))
+		return false;
 	return !row_racy(row, server_now_locked(t));
 }
 

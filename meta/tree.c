@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PRUNE_NS (200 * NSEC_PER_MSEC) /* of a start, at most */
+
 /* --- entries -------------------------------------------------------------------------------------------------- */
 
 void entry_done(struct entry *e)
@@ -202,6 +204,8 @@ static int tree_setup(const struct tree_opts *o, struct tree *t)
 		r = htab_init(&t->flights);
 	if (!r)
 		r = attrdb_open(o->db_path, &t->db);
+	if (!r && o->db_path && attrdb_prune(t->db, PRUNE_NS) == -ENOMEM)
+		r = -ENOMEM;
 	return r;
 }
 

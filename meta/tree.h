@@ -120,12 +120,12 @@ int must_check tree_put_headers(struct tree *t, const char *dir, const char *nam
 /*
  * Moves a file's object: COPY with conditions (h NULL keeps the headers), then conditional delete of the source (HEAD
  * before it where DELETE takes no condition). noreplace: -EEXIST. Source changed meanwhile: again, three times, then
- * -EBUSY with nothing deleted. *src is the version believed to be there; ret the new object;
- * ret_foreign: it has other bytes than *src, because another node's PUT came before the copy.
+ * -EBUSY with nothing deleted. *src is the version believed to be there and, after success, the one that was moved: it
+ * may be another client's. ret: the new object.
  */
-int must_check tree_move(struct tree *t, const char *sdir, const char *sname, const struct version *src,
+int must_check tree_move(struct tree *t, const char *sdir, const char *sname, struct version *src,
 			 const char *ddir, const char *dname, const struct obj_headers *h, bool noreplace, uint64_t ino,
-			 struct version *ret, bool *ret_foreign, struct objerr *err);
+			 struct version *ret, struct objerr *err);
 
 /* Builds the headers of a new object: attributes, Content-Type by name, extra (may be NULL) carried over. */
 int must_check tree_headers(const struct attr *a, const char *name, bool is_dir, struct obj_headers *h);

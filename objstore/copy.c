@@ -34,6 +34,23 @@ static int copy_parts(struct objstore *s, const char *src, const char *etag, uin
 	return 0;
 }
 
+/* Where the store does not promise that the parts are of one version: is the source still that one? */
+static int check_source(struct objstore *s, const char *src, const char *etag, struct objerr *err)
+{
+	struct objreq req;
+	int r;
+
+	if (obj_caps(s) & OBJ_CAP_COPY_SRC)
+		return 0;
+	r = obj_head(s, src, &req);
+	if (r < 0)
+		*err = req.err;
+	else if (strcmp(req.etag, etag) != 0)
+		r = -ESTALE;
+	objreq_done(&req);
+	return r;
+}
+
 int obj_copy_large(struct objstore *s, const char *src, const char *etag, uint64_t size, const char *dst,
 		   char *ret_etag, struct objerr *err)
 {
@@ -42,6 +59,7 @@ int obj_copy_large(struct objstore *s, const char *src, const char *etag, uint64
 	struct obj_part *parts = calloc(n, sizeof *parts);
 	struct obj_headers h = { 0 };
 	_cleanup_free_ char *upload = NULL;
+	char nonce[OBJ_NONCE_LEN + 1];
 	struct objreq req;
 	int r = parts ? 0 : -ENOMEM;
 
@@ -63,13 +81,17 @@ int obj_copy_large(struct objstore *s, const char *src, const char *etag, uint64
 			*err = req.err;
 		upload = req.ret_upload_id;
 		req.ret_upload_id = NULL;
+		memcpy(nonce, req.nonce, sizeof nonce);
 		objreq_done(&req);
 	}
 	if (r == 0)
 		r = copy_parts(s, src, etag, size, dst, upload, step, parts, err);
+	if (r == 0)
+		r = check_source(s, src, etag, err);
 	if (r == 0) {
 		objreq_init(&req, OBJ_MPU_COMPLETE, dst);
 		req.upload_id = upload;
+		memcpy(req.nonce, nonce, sizeof req.nonce);
 		req.parts = parts;
 		req.nparts = n;
 		r = obj_do(s, &req);

@@ -401,7 +401,7 @@ static int load(struct creds *c, struct creds_keys *ret, char *msg, size_t cap)
 {
 	struct creds_opts o = {c->bucket, c->profile, c->passwd_file, c->no_sign};
 	struct objerr err = {0};
-	struct source s;
+	struct source s = {0};
 	int r;
 
 	if (c->kind == KIND_IMDS)
@@ -409,16 +409,28 @@ static int load(struct creds *c, struct creds_keys *ret, char *msg, size_t cap)
 	if (c->kind == KIND_PROCESS)
 		return creds_fetch_process(c->process, &c->stop, ret, msg, cap);
 	r = discover(&o, &s, &err);
-	if (r == 0 && s.kind != KIND_FILE)
+	if (r == 0 && s.kind != KIND_FILE) {
+		objerr_set(&err, "%s holds no credentials any more", c->name);
 		r = -EACCES;
-	if (r < 0) {
-		(void)snprintf(msg, cap, "%s", err.msg);
-		return r;
 	}
-	*ret = s.keys;
-	s.keys = (struct creds_keys){0};
+	if (r == 0) {
+		*ret = s.keys;
+		s.keys = (struct creds_keys){0};
+	}
+	(void)snprintf(msg, cap, "%s", err.msg);
 	source_wipe(&s);
-	return 0;
+	return r;
+}
+
+/*
+ * A failure as a request may be told: keys that are not to be had say nothing about objects, and -ENOENT of a file would.
+ * A process or service that gave keys before is expected to give some again.
+ */
+static int verdict_locked(const struct creds *c, int r)
+{
+	if (r == -ETIMEDOUT || (c->gen > 0 && (c->kind == KIND_PROCESS || c->kind == KIND_IMDS)))
+		return -EHOSTUNREACH;
+	return -EACCES;
 }
 
 static void load_job(struct job *job)
@@ -437,6 +449,8 @@ static void load_job(struct job *job)
 	mtx_lock(&c->lock);
 	if (r == 0)
 		r = install_locked(c, &k);
+	else if (r != -ENOMEM)
+		r = verdict_locked(c, r);
 	c->status = r;
 	(void)snprintf(c->msg, sizeof(c->msg), "%s", msg);
 	c->loaded_ns = clock_now_ns();

@@ -51,7 +51,11 @@ const char *creds_region(const struct creds *c);
 /* Where the keys come from, in words ("environment", "profile x", ...). */
 const char *creds_source(const struct creds *c);
 
-/* fn runs once, inline when valid keys are at hand, else on the credentials thread. keys are good until fn returns. */
+/*
+ * status: 0, -ENOMEM, -EACCES (no keys to be had), -EHOSTUNREACH (none now: a source that does not answer, or one that had
+ * some before; worth another try).
+ * fn runs once, inline when valid keys are at hand, else on the credentials thread. keys are good until fn returns.
+ */
 struct creds_waiter {
 	struct creds_waiter *next;
 	void (*fn)(struct creds_waiter *w, int status, const struct creds_keys *keys, const char *msg);

@@ -26,6 +26,7 @@ struct http {
 	uint64_t seq;
 	int64_t timer_ns; /* when libcurl wants to be called, -1 = never */
 	int64_t tick_ns;
+	bool tls_worked; /* some handshake did */
 	void **idle; /* CURL: easy handles for use again */
 	unsigned nidle;
 
@@ -40,5 +41,10 @@ struct http_req *httpq_pick(struct http *c);
 /* A request that still waits, past its deadline: says so in its words. */
 bool httpq_too_late(struct http_req *h, int64_t now);
 bool httpq_idle(const struct http *c);
+
+/* A line of the reply's head into h->head, or what is wrong into h->head_status. False: it is the empty one. */
+bool httpq_header_line(struct http_req *h, const char *p, size_t len);
+/* Behind the empty line. False ends the transfer. */
+bool httpq_head_end(struct http_req *h, int code);
 
 #endif

@@ -102,66 +102,19 @@ static int prereq_cb(void *arg, char *rip, char *lip, int rport, int lport)
 }
 #endif
 
-/* End of a header block. Returns false to end the transfer. */
-static bool head_complete(struct http_req *h)
-{
-	const char *v;
-	long code = 0;
-	uint64_t n;
-
-	(void)curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &code);
-	if (code < 200) { /* 1xx: the real one follows */
-		str_reset(&h->head);
-		return true;
-	}
-	h->code = (int)code;
-	h->headed = true;
-	v = http_header(h, "content-length");
-	if (v != NULL && str_parse_u64(v, &n) == 0 && n <= INT64_MAX) {
-		h->length = (int64_t)n;
-		h->left = n;
-	}
-	v = http_header(h, "transfer-encoding");
-	h->chunked = v != NULL && strcasecmp(v, "chunked") == 0;
-	if (h->on_head != NULL)
-		h->head_status = h->on_head(h);
-	return h->head_status == 0;
-}
-
-/* Values keep their bytes; names become lower case. A line that is no header (RFC 9112 5: no colon) is left out. */
 static size_t header_cb(char *p, size_t size, size_t n, void *arg)
 {
 	struct http_req *h = arg;
-	size_t len = size * n, end = len, colon, i;
+	size_t len = size * n;
+	long code = 0;
 
 	h->moved_ns = clock_now_ns();
 	if (h->headed)
 		return len; /* trailers behind the body */
-	while (end > 0 && (p[end - 1] == '\r' || p[end - 1] == '\n'))
-		end--;
-	if (end == 0)
-		return head_complete(h) ? len : 0;
-	if (end >= 5 && memcmp(p, "HTTP/", 5) == 0) {
-		str_reset(&h->head);
-		return len;
-	}
-	for (colon = 0; colon < end && p[colon] != ':'; colon++)
-		;
-	if (colon == 0 || colon == end || memchr(p, '\0', end) != NULL)
-		return len;
-	for (i = 0; i < colon; i++)
-		str_addc(&h->head, p[i] >= 'A' && p[i] <= 'Z' ? (char)(p[i] + 32) : p[i]);
-	str_addn(&h->head, "", 1);
-	for (i = colon + 1; i < end && (p[i] == ' ' || p[i] == '\t'); i++)
-		;
-	while (end > i && (p[end - 1] == ' ' || p[end - 1] == '\t'))
-		end--;
-	str_addn(&h->head, p + i, end - i);
-	str_addn(&h->head, "", 1);
-	if (h->head.err == 0 && h->head.len <= HTTP_HEAD_MAX)
-		return len;
-	h->head_status = h->head.err != 0 ? h->head.err : -EBADMSG;
-	return 0;
+	if (httpq_header_line(h, p, len))
+		return h->head_status == 0 ? len : 0;
+	(void)curl_easy_getinfo(h->easy, CURLINFO_RESPONSE_CODE, &code);
+	return httpq_head_end(h, (int)code) ? len : 0;
 }
 
 static size_t write_cb(char *p, size_t size, size_t n, void *arg)
@@ -262,7 +215,8 @@ static int tls_error(struct http *c, struct http_req *h, CURLcode rc)
 	long e = 0;
 
 	(void)curl_easy_getinfo(h->easy, CURLINFO_OS_ERRNO, &e);
-	if (rc == CURLE_SSL_CONNECT_ERROR && e == ECONNRESET) { /* cut in the handshake: the network, not the trust */
+	/* cut in the handshake: the network, not the trust; anything odd there is, once it has worked */
+	if (rc == CURLE_SSL_CONNECT_ERROR && (e == ECONNRESET || c->tls_worked)) {
 		(void)snprintf(h->msg, sizeof(h->msg), "%.*s: connection reset in the TLS handshake", n, h->url);
 		return -ECONNRESET;
 	}
@@ -516,6 +470,7 @@ static void transfer_over(struct http *c, struct http_req *h, CURLcode rc)
 		r = 0;
 	} else {
 		r = map_error(c, h, rc);
+		c->tls_worked |= rc == CURLE_OK && str_has_prefix(h->url, "https:");
 	}
 	stop_transfer(c, h);
 	finish(c, h, r);

@@ -9,6 +9,7 @@
 #include "http-private.h"
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 /* --- the answer of a request -------------------------------------------------------------------------------------- */
 
@@ -31,6 +32,60 @@ bool http_next_header(const struct http_req *h, size_t *pos, const char **ret_na
 	*ret_value = *ret_name + strlen(*ret_name) + 1;
 	*pos += strlen(*ret_name) + strlen(*ret_value) + 2;
 	return true;
+}
+
+/* Values keep their bytes; names become lower case. A line that is no header (RFC 9112 5: no colon) is left out. */
+bool httpq_header_line(struct http_req *h, const char *p, size_t len)
+{
+	size_t end = len, colon, i;
+
+	while (end > 0 && (p[end - 1] == '\r' || p[end - 1] == '\n'))
+		end--;
+	if (end == 0)
+		return false;
+	if (end >= 5 && memcmp(p, "HTTP/", 5) == 0) {
+		str_reset(&h->head);
+		return true;
+	}
+	for (colon = 0; colon < end && p[colon] != ':'; colon++)
+		;
+	if (colon == 0 || colon == end || memchr(p, '\0', end) != NULL)
+		return true;
+	for (i = 0; i < colon; i++)
+		str_addc(&h->head, p[i] >= 'A' && p[i] <= 'Z' ? (char)(p[i] + 32) : p[i]);
+	str_addn(&h->head, "", 1);
+	for (i = colon + 1; i < end && (p[i] == ' ' || p[i] == '\t'); i++)
+		;
+	while (end > i && (p[end - 1] == ' ' || p[end - 1] == '\t'))
+		end--;
+	str_addn(&h->head, p + i, end - i);
+	str_addn(&h->head, "", 1);
+	if (h->head.err != 0 || h->head.len > HTTP_HEAD_MAX)
+		h->head_status = h->head.err != 0 ? h->head.err : -EBADMSG;
+	return true;
+}
+
+bool httpq_head_end(struct http_req *h, int code)
+{
+	const char *v;
+	uint64_t n;
+
+	if (code < 200) { /* 1xx: the real one follows */
+		str_reset(&h->head);
+		return true;
+	}
+	h->code = code;
+	h->headed = true;
+	v = http_header(h, "content-length");
+	if (v != NULL && str_parse_u64(v, &n) == 0 && n <= INT64_MAX) {
+		h->length = (int64_t)n;
+		h->left = n;
+	}
+	v = http_header(h, "transfer-encoding");
+	h->chunked = v != NULL && strcasecmp(v, "chunked") == 0;
+	if (h->on_head != NULL)
+		h->head_status = h->on_head(h);
+	return h->head_status == 0;
 }
 
 void http_req_done(struct http_req *h)

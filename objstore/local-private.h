@@ -60,6 +60,8 @@ void local_meta_done(struct local_meta *m);
 int must_check local_meta_at(int dirfd, const char *name, bool want_headers, struct local_meta *ret, int *ret_fd);
 /* The same of an open descriptor; also a directory's. */
 int must_check local_meta_fd(int fd, bool want_headers, struct local_meta *ret);
+/* Takes what the bytes of the attribute say; m->st and m->kind are the file's. -ENODATA: nothing about this file. */
+int must_check local_meta_parse(const char *p, size_t n, bool want_headers, struct local_meta *m);
 /*
  * Writes the attribute of a new object under a new etag; the file's data and times are final (a directory: its marker).
  * nparts > 0 adds "-nparts" to the etag, as S3 does. Sets req->etag, size, mtime_s; words in req->err.
@@ -102,6 +104,8 @@ int must_check local_open_dir(int root, const char *path, int *ret_fd);
 int must_check local_make_dirs(struct local *l, const char *path, struct objerr *err, int *ret_fd);
 /* Hidden directories, once; clears what a crash left in tmp. */
 int must_check local_make_room(struct local *l, struct objerr *err);
+/* Opens LOCAL_TMP or LOCAL_MPU; makes them again when they went away. Never -ENOENT. */
+int must_check local_open_room(struct local *l, const char *path, int *ret_fd);
 /* Locks one path, as a file or as a directory, between processes too. Never lock two. close() unlocks. */
 int must_check local_lock(struct local *l, const char *path, int *ret_fd);
 /* A locked temporary file (dir: directory) in tmp; who dies leaves one that the next start removes. */
@@ -127,6 +131,15 @@ int must_check local_open_source(struct local *l, struct objreq *req, struct loc
 /* After the bytes were read: -ESTALE or -EAGAIN when somebody was writing the source meanwhile. */
 int must_check local_check_unchanged(struct objreq *req, const struct local_meta *m, int fd);
 int must_check local_write_iov(int fd, const struct objreq *req);
+
+/* Head of an upload: what its file "upload" says. -EBADMSG; *ret is freed by local_upload_done(). */
+struct local_upload {
+	char *key;
+	int64_t mtime_s;
+	struct obj_headers headers;
+};
+int must_check local_upload_parse(const char *p, size_t n, struct local_upload *ret);
+void local_upload_done(struct local_upload *u);
 
 /* --- locallist.c, localmpu.c -- */
 int must_check local_list(struct local *l, struct objreq *req);

@@ -68,16 +68,20 @@ static int read_body(struct objreq *req, int dirfd, const char *name, const stru
 	return r == -ENODATA ? -ESTALE : r;
 }
 
-/* True when the file is not the one that *m describes any more. */
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* True when the file is not the one that *m describes any more. The ctime of our own moves with links and names. */
 static bool changed(const struct local_meta *m, int fd)
 {
 	struct stat st;
 
-	if (!m->by_hand || fd < 0)
+	if (fd < 0)
 		return false;
-	return fstat(fd, &st) != 0 || st.st_size != m->st.st_size || st.st_mtim.tv_sec != m->st.st_mtim.tv_sec ||
-	       st.st_mtim.tv_nsec != m->st.st_mtim.tv_nsec || st.st_ctim.tv_sec != m->st.st_ctim.tv_sec ||
-	       st.st_ctim.tv_nsec != m->st.st_ctim.tv_nsec;
+	return fstat(fd, &st) != 0 || st.st_size != m->st.st_size || !same_time(&st.st_mtim, &m->st.st_mtim) ||
+	       (m->by_hand && !same_time(&st.st_ctim, &m->st.st_ctim));
 }
 
 static bool is_object(const struct local_meta *m, bool marker)

@@ -283,6 +283,26 @@ static int flock_wait(int fd, int op)
 	return r == 0 ? 0 : local_sys();
 }
 
+/* Somebody removed the hidden directories under us. */
+static int make_room_again(struct local *l)
+{
+	l->room = false;
+	return local_make_room(l, NULL);
+}
+
+int local_open_room(struct local *l, const char *path, int *ret_fd)
+{
+	int r = local_open_dir(l->root, path, ret_fd);
+
+	if (r == -ENOENT)
+		r = make_room_again(l);
+	else
+		return r;
+	if (r == 0)
+		r = local_open_dir(l->root, path, ret_fd);
+	return r == -ENOENT ? -EIO : r; /* it would say that a key is not there */
+}
+
 int local_lock(struct local *l, const char *path, int *ret_fd)
 {
 	char name[sizeof(LOCAL_LOCK) + 16];
@@ -291,8 +311,14 @@ int local_lock(struct local *l, const char *path, int *ret_fd)
 	/* All processes must choose alike: a fixed seed. */
 	(void)snprintf(name, sizeof(name), LOCAL_LOCK "/%02u", (unsigned)(hash_bytes(path, strlen(path), 1) % NLOCKS));
 	fd = openat(l->root, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0 && errno == ENOENT) {
+		r = make_room_again(l);
+		if (r < 0)
+			return r;
+		fd = openat(l->root, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+	}
 	if (fd < 0)
-		return local_sys();
+		return errno == ENOENT ? -EIO : local_sys();
 	r = flock_wait(fd, LOCK_EX);
 	if (r < 0) {
 		(void)close(fd);
@@ -305,7 +331,7 @@ int local_lock(struct local *l, const char *path, int *ret_fd)
 static int tmp_new(struct local *l, bool dir, char name[LOCAL_TMP_NAME], int *ret_fd)
 {
 	_cleanup_close_ int tmp = -1;
-	int r = local_open_dir(l->root, LOCAL_TMP, &tmp);
+	int r = local_open_room(l, LOCAL_TMP, &tmp);
 
 	for (int i = 0; i < 100 && r == 0; i++) {
 		struct stat st;

@@ -178,25 +178,6 @@ int local_headers_from_json(const json_t *j, struct obj_headers *ret)
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
-/* -ENODATA when there is none, or none that can be understood: then the file counts as put there by hand. */
-static int read_json(int fd, json_t **ret)
-{
-	_cleanup_free_ char *big = NULL;
-	char small[2048], *buf = small;
-	ssize_t n = fgetxattr(fd, LOCAL_XATTR, small, sizeof(small));
-
-	if (n < 0 && errno == ERANGE) {
-		buf = big = malloc(XATTR_SIZE_MAX);
-		if (big == NULL)
-			return -ENOMEM;
-		n = fgetxattr(fd, LOCAL_XATTR, big, XATTR_SIZE_MAX);
-	}
-	if (n < 0)
-		return errno == EIO || errno == ENOMEM ? local_sys() : -ENODATA;
-	*ret = json_loadb(buf, (size_t)n, 0, NULL);
-	return *ret == NULL ? -ENODATA : 0;
-}
-
 static int add_number(struct obj_headers *h, const char *name, uint64_t v)
 {
 	char buf[32];
@@ -283,10 +264,36 @@ static int from_json(const json_t *j, bool want_headers, struct local_meta *m)
 	return 0;
 }
 
+int local_meta_parse(const char *p, size_t n, bool want_headers, struct local_meta *m)
+{
+	json_t *j = json_loadb(p, n, 0, NULL);
+	int r = j != NULL ? from_json(j, want_headers, m) : -ENODATA;
+
+	json_decref(j);
+	return r;
+}
+
+/* -ENODATA when there is none, or none that can be understood: then the file counts as put there by hand. */
+static int from_xattr(int fd, bool want_headers, struct local_meta *m)
+{
+	_cleanup_free_ char *big = NULL;
+	char small[2048], *buf = small;
+	ssize_t n = fgetxattr(fd, LOCAL_XATTR, small, sizeof(small));
+
+	if (n < 0 && errno == ERANGE) {
+		buf = big = malloc(XATTR_SIZE_MAX);
+		if (big == NULL)
+			return -ENOMEM;
+		n = fgetxattr(fd, LOCAL_XATTR, big, XATTR_SIZE_MAX);
+	}
+	if (n < 0)
+		return errno == EIO || errno == ENOMEM ? local_sys() : -ENODATA;
+	return local_meta_parse(buf, (size_t)n, want_headers, m);
+}
+
 int local_meta_fd(int fd, bool want_headers, struct local_meta *ret)
 {
 	struct local_meta m = {0};
-	json_t *j = NULL;
 	int r;
 
 	if (fstat(fd, &m.st) != 0)
@@ -299,10 +306,7 @@ int local_meta_fd(int fd, bool want_headers, struct local_meta *ret)
 		*ret = (struct local_meta){.kind = LOCAL_OTHER, .st = m.st};
 		return 0;
 	}
-	r = read_json(fd, &j);
-	if (r == 0)
-		r = from_json(j, want_headers, &m);
-	json_decref(j);
+	r = from_xattr(fd, want_headers, &m);
 	if (r == -ENODATA)
 		r = by_hand(want_headers, &m);
 	if (r < 0) {

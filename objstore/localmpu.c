@@ -23,17 +23,11 @@
 #define HEAD "upload"
 #define HEAD_MAX (256 * 1024)
 
-struct upload {
-	char *key;
-	int64_t mtime_s;
-	struct obj_headers headers;
-};
-
-static void upload_done(struct upload *u)
+void local_upload_done(struct local_upload *u)
 {
 	free(u->key);
 	obj_headers_free(&u->headers);
-	*u = (struct upload){0};
+	*u = (struct local_upload){0};
 }
 
 static bool id_ok(const char *id)
@@ -48,34 +42,42 @@ static int no_upload(struct objreq *req)
 	return -ENOENT;
 }
 
-static int parse_head(json_t *j, struct upload *ret)
+static int read_upload(const json_t *j, struct local_upload *u)
 {
 	const char *key = json_string_value(json_object_get(j, "key"));
-	struct upload u = {0};
-	int r;
 
 	if (key == NULL)
 		return -EBADMSG;
-	u.mtime_s = json_integer_value(json_object_get(j, "time"));
-	u.key = strdup(key);
+	u->mtime_s = json_integer_value(json_object_get(j, "time"));
+	u->key = strdup(key);
+	if (u->key == NULL)
+		return -ENOMEM;
 	/* Coded as a header value: keys may hold what JSON cannot. */
-	r = u.key == NULL ? -ENOMEM : str_pct_decode(u.key) < 0 ? -EBADMSG : 0;
-	if (r == 0)
-		r = local_headers_from_json(json_object_get(j, "headers"), &u.headers);
+	if (str_pct_decode(u->key) < 0)
+		return -EBADMSG;
+	return local_headers_from_json(json_object_get(j, "headers"), &u->headers);
+}
+
+int local_upload_parse(const char *p, size_t n, struct local_upload *ret)
+{
+	struct local_upload u = {0};
+	json_t *j = json_loadb(p, n, 0, NULL);
+	int r = j != NULL ? read_upload(j, &u) : -EBADMSG;
+
+	json_decref(j);
 	if (r < 0)
-		upload_done(&u);
+		local_upload_done(&u);
 	else
 		*ret = u;
 	return r;
 }
 
 /* -ENOENT: no upload (any more). */
-static int read_head(int dir, struct upload *ret)
+static int read_head(int dir, struct local_upload *ret)
 {
 	_cleanup_close_ int fd = openat(dir, HEAD, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	_cleanup_free_ char *text = NULL;
 	struct stat st;
-	json_t *j;
 	int r;
 
 	if (fd < 0 || fstat(fd, &st) != 0)
@@ -86,12 +88,7 @@ static int read_head(int dir, struct upload *ret)
 	if (text == NULL)
 		return -ENOMEM;
 	r = base_pread_all(fd, text, (size_t)st.st_size, 0);
-	if (r < 0)
-		return r;
-	j = json_loadb(text, (size_t)st.st_size, 0, NULL);
-	r = j == NULL ? -EBADMSG : parse_head(j, ret);
-	json_decref(j);
-	return r;
+	return r < 0 ? r : local_upload_parse(text, (size_t)st.st_size, ret);
 }
 
 static int write_head(int dir, const char *key, const struct obj_headers *h)
@@ -120,10 +117,10 @@ static int write_head(int dir, const char *key, const struct obj_headers *h)
 }
 
 /* Opens an upload and reads its head; lock: holds it against COMPLETE and ABORT. */
-static int open_upload(struct local *l, struct objreq *req, bool lock, int *ret_dir, struct upload *ret)
+static int open_upload(struct local *l, struct objreq *req, bool lock, int *ret_dir, struct local_upload *ret)
 {
 	_cleanup_close_ int dir = -1;
-	struct upload u = {0};
+	struct local_upload u = {0};
 	struct str path = {0};
 	int r;
 
@@ -140,7 +137,7 @@ static int open_upload(struct local *l, struct objreq *req, bool lock, int *ret_
 	if (r == 0 && strcmp(u.key, req->key) != 0)
 		r = -ENOENT;
 	if (r == -ENOENT) {
-		upload_done(&u);
+		local_upload_done(&u);
 		return no_upload(req);
 	}
 	if (r < 0)
@@ -183,7 +180,7 @@ int local_mpu_create(struct local *l, struct objreq *req)
 	if (r == 0)
 		r = local_open_dir(l->root, LOCAL_TMP, &tmp);
 	if (r == 0)
-		r = open_mpu_dir(l, &mpu);
+		r = local_open_room(l, LOCAL_MPU, &mpu);
 	if (r == 0) {
 		id = strdup(name); /* 128 random bits: no other upload has them, so the rename replaces nothing */
 		r = id == NULL ? -ENOMEM : renameat(tmp, name, mpu, name) == 0 ? 0 : local_sys();
@@ -229,12 +226,12 @@ int local_mpu_part(struct local *l, struct objreq *req)
 {
 	_cleanup_close_ int dir = -1, fd = -1, tmp = -1;
 	char name[LOCAL_TMP_NAME] = "", part[16];
-	struct upload u = {0};
+	struct local_upload u = {0};
 	int r = local_make_room(l, &req->err);
 
 	if (r == 0)
 		r = open_upload(l, req, false, &dir, &u);
-	upload_done(&u);
+	local_upload_done(&u);
 	if (r == 0)
 		r = local_tmp_file(l, name, &fd);
 	if (r == 0)
@@ -283,7 +280,7 @@ static int append_part(struct objreq *req, int dir, const struct obj_part *p, in
 	return r;
 }
 
-static int join_parts(struct local *l, struct objreq *req, int dir, const struct upload *u)
+static int join_parts(struct local *l, struct objreq *req, int dir, const struct local_upload *u)
 {
 	_cleanup_close_ int fd = -1;
 	char tmp[LOCAL_TMP_NAME] = "";
@@ -317,7 +314,7 @@ static int join_parts(struct local *l, struct objreq *req, int dir, const struct
 int local_mpu_complete(struct local *l, struct objreq *req)
 {
 	_cleanup_close_ int dir = -1, mpu = -1;
-	struct upload u = {0};
+	struct local_upload u = {0};
 	int r = local_make_room(l, &req->err);
 
 	if (r == 0)
@@ -327,14 +324,14 @@ int local_mpu_complete(struct local *l, struct objreq *req)
 	/* The object is there: what cannot be removed now costs space only. */
 	if (r == 0 && open_mpu_dir(l, &mpu) == 0)
 		(void)local_remove_flat(mpu, req->upload_id, HEAD);
-	upload_done(&u);
+	local_upload_done(&u);
 	return r;
 }
 
 int local_mpu_abort(struct local *l, struct objreq *req)
 {
 	_cleanup_close_ int dir = -1, mpu = -1;
-	struct upload u = {0};
+	struct local_upload u = {0};
 	int r = open_upload(l, req, true, &dir, &u);
 
 	if (r == -ENOENT)
@@ -345,7 +342,7 @@ int local_mpu_abort(struct local *l, struct objreq *req)
 		r = local_remove_flat(mpu, req->upload_id, HEAD);
 	if (r == 0)
 		r = local_fsync(mpu);
-	upload_done(&u);
+	local_upload_done(&u);
 	return r;
 }
 
@@ -365,7 +362,7 @@ static int add_upload(struct objreq *req, int mpu, const char *id, struct obj_li
 {
 	_cleanup_close_ int dir = openat(mpu, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct obj_list_entry *e;
-	struct upload u = {0};
+	struct local_upload u = {0};
 	int r = 0;
 
 	if (dir < 0 || read_head(dir, &u) < 0)
@@ -374,10 +371,10 @@ static int add_upload(struct objreq *req, int mpu, const char *id, struct obj_li
 		r = page_add(page, u.key, strlen(u.key), &e);
 		if (r == 0) {
 			e->mtime_s = u.mtime_s;
-			r = page_set_upload_id(page, e, id);
+			r = page_set_upload(page, e, id, NULL);
 		}
 	}
-	upload_done(&u);
+	local_upload_done(&u);
 	return r;
 }
 
@@ -396,12 +393,64 @@ static int cut_page(struct obj_listing *page, unsigned max)
 	return r;
 }
 
+/* One file of an upload's directory; the head is none of its parts. */
+static int add_part(int dir, const char *name, struct obj_listing *page)
+{
+	struct local_meta m;
+	char *end;
+	unsigned long number = strtoul(name, &end, 10);
+	int r;
+
+	if (strlen(name) != 5 || *end != '\0')
+		return 0;
+	r = local_meta_at(dir, name, false, &m, NULL);
+	if (r < 0 || m.kind != LOCAL_FILE)
+		return r;
+	return page_add_part(page, (unsigned)number, m.size, m.etag);
+}
+
+static int list_parts(struct local *l, struct objreq *req)
+{
+	struct obj_listing *page;
+	struct local_upload u = {0};
+	DIR *d = NULL;
+	int dir = -1, r = open_upload(l, req, false, &dir, &u);
+
+	local_upload_done(&u);
+	if (r < 0)
+		return r;
+	r = page_new(&page);
+	if (r < 0) {
+		base_closep(&dir);
+		return r;
+	}
+	d = fdopendir(dir);
+	if (d == NULL) {
+		r = local_sys();
+		base_closep(&dir);
+	}
+	for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL && r == 0; e = readdir(d))
+		r = add_part(dir, e->d_name, page);
+	if (d != NULL)
+		(void)closedir(d);
+	if (r < 0) {
+		obj_listing_free(page);
+		return r;
+	}
+	page_sort(page);
+	req->listing = page;
+	return 0;
+}
+
 int local_mpu_list(struct local *l, struct objreq *req)
 {
 	struct obj_listing *page;
 	DIR *d = NULL;
-	int fd = -1, r = page_new(&page);
+	int fd = -1, r;
 
+	if (req->upload_id != NULL)
+		return list_parts(l, req);
+	r = page_new(&page);
 	if (r < 0)
 		return r;
 	r = open_mpu_dir(l, &fd);

@@ -576,6 +576,29 @@ static int do_abort_locked(struct mem_bucket *b, struct objreq *req)
 	return 0;
 }
 
+static int do_list_parts_locked(struct mem_bucket *b, struct objreq *req)
+{
+	size_t i = upload_index_locked(b, req);
+	struct obj_listing *l;
+	int r;
+
+	if (i == b->nup)
+		return -ENOENT;
+	r = page_new(&l);
+	for (size_t k = 0; r == 0 && k < b->up[i]->nparts; k++) {
+		const struct mem_part *p = &b->up[i]->part[k];
+
+		r = page_add_part(l, p->number, p->size, p->etag);
+	}
+	if (r < 0) {
+		obj_listing_free(l);
+		return r;
+	}
+	page_sort(l);
+	req->listing = l;
+	return 0;
+}
+
 /* The token is "UPLOADID/KEY" of the last entry: ids are hex, so the first '/' ends them. */
 static bool upload_behind(const struct mem_upload *u, const struct objreq *req)
 {
@@ -604,7 +627,7 @@ static int do_list_uploads_locked(struct mem_bucket *b, struct objreq *req)
 		if (r < 0)
 			break;
 		e->mtime_s = u->mtime_s;
-		r = page_set_upload_id(l, e, u->id);
+		r = page_set_upload(l, e, u->id, "mem");
 	}
 	if (r == 0) {
 		page_sort(l);
@@ -653,7 +676,7 @@ static int run_locked(struct mem_bucket *b, struct objreq *req, uint64_t part_mi
 	case OBJ_MPU_ABORT:
 		return do_abort_locked(b, req);
 	case OBJ_MPU_LIST:
-		return do_list_uploads_locked(b, req);
+		return req->upload_id != NULL ? do_list_parts_locked(b, req) : do_list_uploads_locked(b, req);
 	case OBJ_NOPS:
 		break;
 	}

@@ -11,6 +11,7 @@
 #include "config.h"
 #include "objstore.h"
 #include "base/lock.h"
+#include "base/str.h"
 #include "store-private.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -86,6 +87,7 @@ void objerr_set(struct objerr *e, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
 	va_end(ap);
+	str_make_printable(e->msg); /* keys, options and what servers say are anybody's bytes, and may be cut anywhere */
 }
 
 void objreq_init(struct objreq *req, enum obj_op op, const char *key)

@@ -53,7 +53,8 @@ enum obj_op {
 	OBJ_MPU_COPY_PART,/* src_key range [off, off+len) -> part */
 	OBJ_MPU_COMPLETE, /* parts[nparts]; conditions as PUT */
 	OBJ_MPU_ABORT,	  /* absent upload is success */
-	OBJ_MPU_LIST,	  /* uploads under way below prefix `key`: listing entries carry key and upload_id */
+	OBJ_MPU_LIST,	  /* uploads under way below prefix `key`: listing entries carry key and upload_id. With
+			   * upload_id set: the parts of that upload of `key`, one page of them; keys are "00001" ... */
 	OBJ_NOPS
 };
 extern const char *const obj_op_name[OBJ_NOPS];
@@ -70,9 +71,14 @@ enum obj_cap {
 	OBJ_CAP_MULTIPART = 1 << 7,
 	OBJ_CAP_PART_COPY = 1 << 8,
 	OBJ_CAP_DELETE_MANY = 1 << 9,
-	OBJ_CAP_EQUAL_PARTS = 1 << 10,	/* every part but the last must have one size (R2) */
+	OBJ_CAP_EQUAL_PARTS = 1 << 10,	/* every part but the last must have one size (R2): a demand; may come up late,
+					 * with the -EINVAL of a COMPLETE */
 	OBJ_CAP_NESTED = 1 << 11,	/* may hold both `a` and `a/b` (file:// cannot) */
 	OBJ_CAP_LONG_NAMES = 1 << 12,	/* components over 255 bytes are possible */
+};
+/* How a store wants to be spoken to; found by obj_probe(), obeyed by s3. */
+enum obj_quirk {
+	OBJ_QUIRK_UNQUOTED_IF_MATCH = 1, /* If-Match: abc instead of If-Match: "abc": Ceph RGW */
 };
 /* A few words for one flag ("PUT if absent"); NULL for a bit that is no flag. For `lsvdfs probe`. */
 const char *obj_cap_name(enum obj_cap cap);
@@ -105,6 +111,7 @@ struct obj_part {
 struct obj_list_entry {
 	const char *key;       /* whole key; points into the listing */
 	const char *upload_id; /* OBJ_MPU_LIST only */
+	const char *initiator; /* OBJ_MPU_LIST: whose upload it is, as the store calls them; NULL when not said */
 	uint64_t size;
 	int64_t mtime_s;       /* LastModified, truncated to seconds */
 	char etag[OBJ_ETAG_MAX];
@@ -160,6 +167,8 @@ struct objreq {
 					  * (retry.c fills it for CREATE and for conditional PUT and COPY).
 					  * COMPLETE: what the upload was created with: copy it from the CREATE */
 	int64_t deadline_ns;		 /* monotonic; 0 = the store's default */
+	bool fail_fast;			 /* a server that cannot be reached (refused, no route, no name) is the answer:
+					  * somebody at a terminal waits, or tries again himself */
 
 	/* answered: valid in and after done */
 	int status;			 /* 0 or negative errno */
@@ -210,7 +219,7 @@ struct objstore {
 	const struct objstore_ops *ops;
 	struct objstore *inner;	   /* wrappers: the store below, owned */
 	_Atomic unsigned caps;	   /* OBJ_CAP_*; wrappers answer through obj_caps() */
-	_Atomic unsigned quirks;   /* bottom store: STORE_QUIRK_*, see store-private.h */
+	_Atomic unsigned quirks;   /* bottom store: OBJ_QUIRK_* */
 	_Atomic bool caps_known;   /* bottom store: nothing to probe */
 	struct obj_stats *stats;   /* of the bottom store; wrappers share the pointer */
 	struct obj_stats *asked;   /* what the product asked for, retries not counted; NULL without a trace store */

@@ -7,7 +7,9 @@
  */
 #include "config.h"
 #include "objstore.h"
+#include "base/str.h"
 #include "store-private.h"
+#include <stdio.h>
 #include <string.h>
 
 int page_new(struct obj_listing **ret)
@@ -51,6 +53,7 @@ static int heap_reserve(struct obj_listing *l, size_t n)
 	for (size_t i = 0; i < l->n; i++) {
 		l->v[i].key = moved(l->v[i].key, l->heap, heap);
 		l->v[i].upload_id = moved(l->v[i].upload_id, l->heap, heap);
+		l->v[i].initiator = moved(l->v[i].initiator, l->heap, heap);
 	}
 	free(l->heap);
 	l->heap = heap;
@@ -89,15 +92,31 @@ int page_add(struct obj_listing *l, const char *key, size_t n, struct obj_list_e
 	return 0;
 }
 
-int page_set_upload_id(struct obj_listing *l, struct obj_list_entry *e, const char *id)
+int page_set_upload(struct obj_listing *l, struct obj_list_entry *e, const char *id, const char *initiator)
 {
-	size_t n = strlen(id);
-	int r = heap_reserve(l, n + 1);
+	size_t n = strlen(id), k = initiator != NULL ? strlen(initiator) : 0;
+	int r = heap_reserve(l, n + k + 2);
 
 	if (r < 0)
 		return r;
 	e->upload_id = heap_put(l, id, n);
+	if (initiator != NULL)
+		e->initiator = heap_put(l, initiator, k);
 	return 0;
+}
+
+int page_add_part(struct obj_listing *l, unsigned number, uint64_t size, const char *etag)
+{
+	struct obj_list_entry *e;
+	char key[16];
+	int r;
+
+	(void)snprintf(key, sizeof(key), "%05u", number);
+	r = page_add(l, key, strlen(key), &e);
+	if (r < 0)
+		return r;
+	e->size = size;
+	return str_copy(e->etag, sizeof(e->etag), etag);
 }
 
 int page_set_token(struct obj_listing *l, const char *token)

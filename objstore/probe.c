@@ -124,7 +124,7 @@ static int probe_put_match(struct probe *p)
 	int r = put(p, p->a, p->etag, false, &refused);
 
 	if (r == 0 && refused) {
-		bottom->quirks |= STORE_QUIRK_UNQUOTED_IF_MATCH;
+		bottom->quirks |= OBJ_QUIRK_UNQUOTED_IF_MATCH;
 		r = put(p, p->a, p->etag, false, NULL);
 	}
 	if (r > 0) {
@@ -134,7 +134,7 @@ static int probe_put_match(struct probe *p)
 			return 0;
 		}
 	}
-	bottom->quirks &= ~(unsigned)STORE_QUIRK_UNQUOTED_IF_MATCH;
+	bottom->quirks &= ~(unsigned)OBJ_QUIRK_UNQUOTED_IF_MATCH;
 	return r < 0 ? r : reset_a(p);
 }
 
@@ -344,6 +344,26 @@ static int probe_complete_right(struct probe *p)
 	return r < 0 ? r : done;
 }
 
+/*
+ * b is an object in parts. Swift compares the condition on a source with another ETag than the one it tells of such an
+ * object, so that the right one is refused: then the condition is of no use. Changes a.
+ */
+static int probe_copy_of_parts(struct probe *p)
+{
+	struct objreq req;
+	bool refused = false;
+	int r = obj_head(p->s, p->b, &req);
+
+	if (r < 0)
+		*p->err = req.err;
+	else
+		r = copy(p, p->b, p->a, req.etag, NULL, false, &refused);
+	objreq_done(&req);
+	if (refused)
+		p->caps &= ~(unsigned)OBJ_CAP_COPY_SRC;
+	return r < 0 ? r : reset_a(p);
+}
+
 static int probe_multipart(struct probe *p)
 {
 	struct obj_part part;
@@ -356,6 +376,11 @@ static int probe_multipart(struct probe *p)
 	if (r <= 0)
 		return r < 0 ? r : mpu_abort(p, p->err);
 	p->caps |= OBJ_CAP_MULTIPART;
+	if (p->caps & OBJ_CAP_COPY_SRC) {
+		r = probe_copy_of_parts(p);
+		if (r < 0)
+			return r;
+	}
 	r = mpu_create(p, p->b);
 	if (r > 0)
 		r = mpu_part(p, p->b, true, &part);

@@ -12,7 +12,7 @@
  *   LOOKING   an MPU_LIST of ours is     its answer -> WAITING | ASKING | final
  *   (final)   the caller's               done()
  *
- * What is tried again: -EAGAIN, -ETIMEDOUT, -ECONNRESET, -ECONNREFUSED, -EHOSTUNREACH, and -EBADMSG of a read; with
+ * What is tried again: -EAGAIN, -ETIMEDOUT, -ECONNRESET, -ECONNREFUSED, -EHOSTUNREACH, and -EBADMSG a few times; with
  * jittered exponential delays until the request's deadline. Everything else is the answer.
  *
  * Ambiguity. A try is *unanswered* when it may have changed the bucket although it failed: time-out, reset, 5xx, a
@@ -30,14 +30,14 @@
  * The nonce is 128 random bits that go with each conditional PUT as x-amz-meta-lsvd-put; it names this request and no
  * other, so equal means that what lies there is ours. An -ESTALE to a first try is never ours and never asked about. A
  * COPY that keeps the source's headers cannot carry one: its -ESTALE goes up with maybe_done.
- * MPU_CREATE is not idempotent: after an unanswered try there may be an upload that nobody knows. It cannot be told
- * from one of another node, so it stays for the bucket's lifecycle rule.
+ * MPU_CREATE is not idempotent: after an unanswered try there may be an upload that nobody knows. Once a try is answered,
+ * the uploads of the key are listed, and orphan.c removes what is left when the upload has ended.
  *
  * Slow-down. 503 and 429 concern everybody: a shared "not before" time moves on, doubling while such answers keep
  * coming in and halving again with successes; tries that are due earlier wait and come back spread out.
  *
- * Threads: one timer thread submits what is due. A completion submits nothing but the MPU_LIST and the HEAD, once each:
- * stores that complete inside submit cannot recurse without end.
+ * Threads: one timer thread submits what is due. A completion submits nothing but the MPU_LIST and the HEAD, once each,
+ * and what removes orphans: stores that complete inside submit cannot recurse without end.
  */
 #include "config.h"
 #include "objstore.h"
@@ -45,6 +45,7 @@
 #include "base/lock.h"
 #include "base/str.h"
 #include "base/table.h"
+#include "orphan.h"
 #include "store-private.h"
 #include <inttypes.h>
 #include <pthread.h>
@@ -58,6 +59,7 @@
 #define SLOW_MAX_NS (5 * NSEC_PER_SEC)
 #define SLOW_MAX_LEVEL 7
 #define LOOK_TRIES 4 /* tries of a COMPLETE that end in 500 before it looks for its upload */
+#define TWINS_NS (10 * NSEC_PER_SEC) /* patience with the list of uploads after a CREATE */
 #define BADMSG_TRIES 4 /* a reply that stays broken is not worth the whole deadline */
 
 struct retry_store {
@@ -65,6 +67,7 @@ struct retry_store {
 	int64_t timeout_ns; /* set at the start */
 	pthread_t timer;    /* set at the start */
 	struct mtx lock;    /* RANK_RETRY */
+	struct orphans orphans;
 	struct cond changed; /* the list's head or stopping changed: signalled by enqueue and close */
 	/* under lock */
 	struct list waiting; /* struct attempt, by due_ns */
@@ -84,7 +87,7 @@ struct attempt {
 	void (*done)(struct objreq *req); /* the caller's */
 	void *priv;
 	int64_t asked_deadline_ns, start_ns, deadline_ns;
-	unsigned tries;
+	unsigned tries, lost; /* lost: unanswered ones */
 	bool unanswered;    /* an earlier try, or this one, may have done it */
 	bool looked;	    /* for its upload */
 	int refused;	    /* the status that a HEAD is to explain */
@@ -214,6 +217,8 @@ static void finish(struct attempt *a, int status)
 
 	if (status < 0 && a->unanswered)
 		req->maybe_done = true;
+	if (status == 0 && (req->op == OBJ_MPU_COMPLETE || req->op == OBJ_MPU_ABORT))
+		orphans_ended(&a->rs->orphans, req->upload_id);
 	req->done = a->done;
 	req->priv = a->priv;
 	req->deadline_ns = a->asked_deadline_ns;
@@ -255,11 +260,12 @@ static bool is_retryable(const struct attempt *a)
 	case -EAGAIN:
 	case -ETIMEDOUT:
 	case -ECONNRESET:
+		return true;
 	case -ECONNREFUSED:
 	case -EHOSTUNREACH:
-		return true;
+		return !a->req->fail_fast;
 	case -EBADMSG:
-		return !obj_op_writes(a->req->op) && a->tries < BADMSG_TRIES;
+		return a->tries < BADMSG_TRIES;
 	default:
 		return false;
 	}
@@ -411,13 +417,37 @@ static void look_for_upload(struct attempt *a)
 	obj_submit(&a->rs->s, &a->head);
 }
 
+static void twins_done(struct objreq *list)
+{
+	struct attempt *a = list->priv;
+
+	if (list->status == 0)
+		orphans_note(&a->rs->orphans, a->req, list->listing, a->lost, clock_now_ns() - a->start_ns);
+	objreq_done(list);
+	finish(a, 0);
+}
+
+/* The CREATE is answered; earlier tries may have made uploads too. */
+static void look_for_twins(struct attempt *a)
+{
+	objreq_init(&a->head, OBJ_MPU_LIST, a->req->key);
+	a->head.prio = a->req->prio;
+	a->head.deadline_ns = clock_now_ns() + TWINS_NS;
+	a->head.done = twins_done;
+	a->head.priv = a;
+	obj_submit(&a->rs->s, &a->head);
+}
+
 static void attempt_done(struct objreq *req)
 {
 	struct attempt *a = req->priv;
 
 	if (req->status == 0) {
 		note_success(a->rs);
-		finish(a, 0);
+		if (req->op == OBJ_MPU_CREATE && a->unanswered)
+			look_for_twins(a);
+		else
+			finish(a, 0);
 		return;
 	}
 	if (req->status == -EAGAIN && (req->err.http == 503 || req->err.http == 429))
@@ -426,7 +456,10 @@ static void attempt_done(struct objreq *req)
 		ask(a);
 		return;
 	}
-	a->unanswered = a->unanswered || is_unanswered(req);
+	if (is_unanswered(req)) {
+		a->unanswered = true;
+		a->lost++;
+	}
 	if (req->op == OBJ_MPU_COMPLETE && req->err.http == 500 && a->tries >= LOOK_TRIES && !a->looked)
 		look_for_upload(a);
 	else if (is_retryable(a))
@@ -485,6 +518,7 @@ static void retry_close(struct objstore *s)
 {
 	struct retry_store *rs = container_of(s, struct retry_store, s);
 
+	orphans_wait(&rs->orphans);
 	mtx_lock(&rs->lock);
 	assert(list_empty(&rs->waiting));
 	rs->stopping = true;
@@ -493,6 +527,7 @@ static void retry_close(struct objstore *s)
 	if (pthread_join(rs->timer, NULL) != 0)
 		abort();
 	obj_close(s->inner);
+	orphans_done(&rs->orphans);
 	cond_destroy(&rs->changed);
 	mtx_destroy(&rs->lock);
 	free(rs);
@@ -515,11 +550,13 @@ int store_retry_new(struct objstore *take_inner, int64_t timeout_ns, unsigned se
 	mtx_init(&rs->lock, RANK_RETRY);
 	cond_init(&rs->changed);
 	list_init(&rs->waiting);
+	orphans_init(&rs->orphans, &rs->s);
 	sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
 	r = pthread_create(&rs->timer, NULL, timer_thread, rs);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r != 0) {
+		orphans_done(&rs->orphans);
 		cond_destroy(&rs->changed);
 		mtx_destroy(&rs->lock);
 		free(rs);

@@ -16,6 +16,7 @@
 
 #define S3_REGION_MAX 32
 #define S3_QUERY_MAX 8
+#define S3_SKEW_LEAST_S 5   /* a smaller difference is no reason for any refusal */
 #define S3_SKEW_WORTH_S 600 /* AWS refuses 900 s; a HEAD refused beyond this is taken for a wrong clock */
 
 struct s3 {
@@ -58,6 +59,7 @@ struct s3_call {
 	unsigned resent;	 /* S3_RE_* */
 	unsigned regions;	 /* how often the region was changed */
 	unsigned key_gen;	 /* generation of the keys that signed */
+	int64_t skew_s;		 /* by which correction of the clock */
 	size_t next_key;	 /* DELETE_MANY: where to look for the next key of S3_DELETE_ONE */
 
 	/* one HTTP request; s3_call_clear() frees */
@@ -87,6 +89,9 @@ struct s3_call {
 	struct objerr first_err;
 };
 
+/* --- s3.c --- */
+void s3_call_clear(struct s3_call *c);
+
 /* --- s3op.c --- */
 /* Fills method, key, query, headers and body for the present step. -EINVAL, -ENOTSUP, -ENAMETOOLONG, -ENOMEM. */
 int must_check s3_build(struct s3_call *c);
@@ -113,5 +118,7 @@ bool s3_region_hint(struct s3_call *c, const struct s3_error *e, char *out);
 bool s3_aws_region(const char *host, char *out);
 /* Printable form of a key for messages. */
 const char *s3_shown(const char *key, char *buf, size_t cap);
+/* "GET key", "LIST": what was asked, for messages. */
+const char *s3_asked(const struct s3_call *c, char *buf, size_t cap);
 
 #endif

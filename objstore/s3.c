@@ -41,7 +41,7 @@
 
 static void call_start(struct s3_call *c);
 
-static void call_clear(struct s3_call *c)
+void s3_call_clear(struct s3_call *c)
 {
 	for (size_t i = 0; i < c->nquery; i++)
 		free(c->query_mem[i]);
@@ -66,7 +66,7 @@ static void call_finish(struct s3_call *c, int status)
 	struct objreq *req = c->req;
 
 	http_req_done(&c->h);
-	call_clear(c);
+	s3_call_clear(c);
 	free(c);
 	objreq_finish(req, status);
 }
@@ -124,7 +124,8 @@ static int finish_headers(struct s3_call *c, const struct creds_keys *keys)
 	if (r == 0)
 		r = obj_headers_set(&c->headers, "host", host);
 	if (r == 0 && !creds_anonymous(c->s->creds)) {
-		sign_date(clock_real_ns() / NSEC_PER_SEC + atomic_load(&c->s->skew_s), date);
+		c->skew_s = atomic_load(&c->s->skew_s);
+		sign_date(clock_real_ns() / NSEC_PER_SEC + c->skew_s, date);
 		r = obj_headers_set(&c->headers, "x-amz-date", date);
 		if (r == 0)
 			r = obj_headers_set(&c->headers, "x-amz-content-sha256", c->payload);
@@ -228,7 +229,7 @@ static void call_start(struct s3_call *c)
 {
 	int r;
 
-	call_clear(c);
+	s3_call_clear(c);
 	c->req->err = (struct objerr){0};
 	mtx_lock(&c->s->lock);
 	memcpy(c->region, c->s->region, sizeof(c->region));
@@ -452,10 +453,13 @@ static int set_place(struct s3 *s, const struct obj_open_opts *o, struct objerr 
 
 	if (o->endpoint != NULL) {
 		r = parse_endpoint(o->endpoint, s, err);
-		if (r == 0)
-			r = bare_host(s->host, bare, sizeof(bare));
 		if (r < 0)
 			return r;
+		r = bare_host(s->host, bare, sizeof(bare));
+		if (r < 0) {
+			objerr_set(err, "endpoint=%.60s...: the host name is too long", o->endpoint);
+			return r;
+		}
 		by_region = strcmp(bare, s->host) == 0 && s3_aws_region(bare, named);
 		if (by_region) { /* one of AWS' own: follows the region like no endpoint at all */
 			free(s->host);
@@ -476,6 +480,8 @@ static int set_place(struct s3 *s, const struct obj_open_opts *o, struct objerr 
 		return -EINVAL;
 	}
 	https = strcmp(s->scheme, "https") == 0;
+	if (str_has_suffix(bare, ".r2.cloudflarestorage.com"))
+		s->base.caps |= OBJ_CAP_EQUAL_PARTS;
 	s->virtual_host = !o->path_style && !is_address(bare) && (by_region || wants_virtual_host(bare)) &&
 			  is_dns_bucket(s->bucket, !https);
 	return 0;

@@ -30,7 +30,7 @@ static const struct known known[] = {
 	{"TokenRefreshRequired", -EACCES, "the session token has expired"},
 	{"InvalidToken", -EACCES, "the session token is wrong"},
 	{"AuthorizationHeaderMalformed", -EACCES, "wrong region: set region="},
-	{"RequestTimeTooSkewed", -EACCES, "this host's clock is off: set it (NTP)"},
+	{"RequestTimeTooSkewed", -EACCES, "the store finds this host's clock wrong: set it (NTP)"},
 	{"InvalidObjectState", -EACCES, "the object is archived: restore it first"},
 	{"AllAccessDisabled", -EACCES, "the store has disabled access to this bucket"},
 	{"AccountProblem", -EACCES, "there is a problem with the account"},
@@ -92,6 +92,15 @@ const char *s3_shown(const char *key, char *buf, size_t cap)
 	return buf;
 }
 
+const char *s3_asked(const struct s3_call *c, char *buf, size_t cap)
+{
+	const char *key = c->key != NULL ? c->key : c->req->key != NULL ? c->req->key : "";
+	int n = snprintf(buf, cap, "%s%s", obj_op_name[c->req->op], key[0] != '\0' ? " " : "");
+
+	(void)s3_shown(key, buf + n, cap - (size_t)n);
+	return buf;
+}
+
 void s3_read_error(struct s3_call *c, struct s3_error *e)
 {
 	const char *id;
@@ -101,7 +110,8 @@ void s3_read_error(struct s3_call *c, struct s3_error *e)
 		*e = (struct s3_error){0};
 	id = http_header(&c->h, "x-amz-request-id");
 	if (id != NULL && e->request_id[0] == '\0')
-		(void)snprintf(e->request_id, sizeof(e->request_id), "%.*s", (int)strcspn(id, "\r\n"), id);
+		(void)snprintf(e->request_id, sizeof(e->request_id), "%s", id);
+	str_make_printable(e->request_id);
 }
 
 /* Without a code. */
@@ -191,13 +201,27 @@ static bool leaves_open(int http, const struct s3_error *e)
 	return false;
 }
 
+/*
+ * Cloudflare R2 wants parts of one size and tells so only when an upload is completed. There is nothing to ask for it
+ * beforehand but 10 MiB of trial parts: learnt from the refusal, after which the caller makes another upload.
+ */
+static bool wants_equal_parts(const struct s3_call *c, const struct s3_error *e)
+{
+	return c->req->op == OBJ_MPU_COMPLETE && strcmp(e->code, "InvalidPart") == 0 &&
+	       strstr(e->message, "same length") != NULL;
+}
+
 int s3_map_error(struct s3_call *c, int http, const struct s3_error *e)
 {
 	const struct known *k = find_known(c, http, e);
 	struct objreq *req = c->req;
-	char buf[128];
+	char buf[128], asked[128];
 	const char *shown = s3_shown(c->key != NULL ? c->key : req->key, buf, sizeof(buf)), *words = k->words;
 
+	if (wants_equal_parts(c, e)) {
+		atomic_fetch_or(&c->s->base.caps, OBJ_CAP_EQUAL_PARTS);
+		words = "the store wants parts of one size";
+	}
 	if (words == NULL)
 		words = e->message[0] != '\0' ? e->message : e->code;
 	req->err.http = http;
@@ -210,7 +234,7 @@ int s3_map_error(struct s3_call *c, int http, const struct s3_error *e)
 	else if (e->endpoint[0] != '\0' && http >= 300 && http <= 399)
 		objerr_set(&req->err, "bucket %s is served at %s: set endpoint=", c->s->bucket, e->endpoint);
 	else
-		objerr_set(&req->err, "%s %s: %s (%d%s%s)", obj_op_name[req->op], shown, words, http,
+		objerr_set(&req->err, "%s: %s (%d%s%s)", s3_asked(c, asked, sizeof(asked)), words, http,
 			   e->code[0] != '\0' ? " " : "", e->code);
 	if (obj_op_writes(req->op) && leaves_open(http, e))
 		req->maybe_done = true;
@@ -223,8 +247,7 @@ void s3_say_network(struct s3_call *c, int status)
 	char buf[64];
 
 	if (req->err.msg[0] == '\0' && c->h.msg[0] != '\0')
-		objerr_set(&req->err, "%s %s: %.180s", obj_op_name[req->op],
-			   s3_shown(c->key != NULL ? c->key : req->key, buf, sizeof(buf)), c->h.msg);
+		objerr_set(&req->err, "%s: %.180s", s3_asked(c, buf, sizeof(buf)), c->h.msg);
 	if (obj_op_writes(req->op) && c->h.sent)
 		req->maybe_done = true;
 }
@@ -244,6 +267,16 @@ static bool take_region(const char *s, size_t n, char *out)
 	return true;
 }
 
+/* "eu-west-1", "us-gov-east-1": s3-accelerate and s3-external-1 are no regions. */
+static bool looks_like_region(const char *s, size_t n)
+{
+	unsigned dashes = 0;
+
+	for (size_t i = 0; i < n; i++)
+		dashes += s[i] == '-';
+	return dashes >= 2 && n > 0 && s[n - 1] >= '0' && s[n - 1] <= '9';
+}
+
 bool s3_aws_region(const char *host, char *out)
 {
 	const char *end = strstr(host, ".amazonaws.com");
@@ -255,7 +288,8 @@ bool s3_aws_region(const char *host, char *out)
 		out[0] = '\0';
 		return true;
 	}
-	return (host[2] == '.' || host[2] == '-') && take_region(host + 3, (size_t)(end - host) - 3, out);
+	return (host[2] == '.' || host[2] == '-') && looks_like_region(host + 3, (size_t)(end - host) - 3) &&
+	       take_region(host + 3, (size_t)(end - host) - 3, out);
 }
 
 /* "https://bucket.s3-eu-west-1.amazonaws.com/..." or "bucket.s3.eu-west-1.amazonaws.com", when we are at AWS. */

@@ -77,7 +77,7 @@ static int set_etag_header(struct s3_call *c, const char *name, const char *etag
 static int set_dst_conditions(struct s3_call *c)
 {
 	struct objreq *req = c->req;
-	bool quoted = (c->s->base.quirks & STORE_QUIRK_UNQUOTED_IF_MATCH) == 0;
+	bool quoted = (c->s->base.quirks & OBJ_QUIRK_UNQUOTED_IF_MATCH) == 0;
 	int r = 0;
 
 	if (req->if_match != NULL)
@@ -409,6 +409,16 @@ static int add_markers(struct s3_call *c, const char *token)
 	return r;
 }
 
+/* ListParts */
+static int build_parts(struct s3_call *c)
+{
+	struct objreq *req = c->req;
+	int r = add_query_u(c, "max-parts", req->max_keys > 0 ? req->max_keys : OBJ_LIST_MAX);
+
+	c->method = "GET";
+	return r < 0 ? r : add_query(c, "uploadId", req->upload_id);
+}
+
 /* ListMultipartUploads. Keys are asked for as they are: RGW encodes on request, but does not say in the reply that it did. */
 static int build_uploads(struct s3_call *c)
 {
@@ -454,7 +464,7 @@ static int build_op(struct s3_call *c)
 	case OBJ_MPU_ABORT:
 		return build_abort(c);
 	case OBJ_MPU_LIST:
-		return build_uploads(c);
+		return c->req->upload_id != NULL ? build_parts(c) : build_uploads(c);
 	case OBJ_NOPS:
 		break;
 	}

@@ -32,7 +32,7 @@ static int bad(struct s3_call *c, const char *what)
 {
 	char buf[128];
 
-	objerr_set(&c->req->err, "%s %s: %s", obj_op_name[c->req->op], s3_shown(c->req->key, buf, sizeof(buf)), what);
+	objerr_set(&c->req->err, "%s: %s", s3_asked(c, buf, sizeof(buf)), what);
 	if (obj_op_writes(c->req->op))
 		c->req->maybe_done = true;
 	return -EBADMSG;
@@ -82,12 +82,28 @@ static int check_range(struct s3_call *c)
 	return 0;
 }
 
+/* A success under If-Match must be that version: something between may not know conditions. */
+static int check_version(struct s3_call *c)
+{
+	const char *v = http_header(&c->h, "etag"), *want = c->req->if_match;
+	char etag[OBJ_ETAG_MAX], buf[128];
+
+	if (want == NULL || v == NULL || s3xml_etag(v, etag) < 0 || strcmp(etag, want) == 0)
+		return 0;
+	objerr_set(&c->req->err, "%s: another version came than was asked for", s3_asked(c, buf, sizeof(buf)));
+	return -ESTALE;
+}
+
 int s3_on_head(struct http_req *h)
 {
 	struct s3_call *c = h->priv;
+	int r;
 
 	if (h->buf == NULL || h->code < 200 || h->code > 299)
 		return 0;
+	r = check_version(c);
+	if (r < 0)
+		return r;
 	if (h->length < 0 && !h->chunked)
 		return bad(c, "the length of the body is not said");
 	if (h->code == 206)
@@ -143,6 +159,8 @@ static int take_object(struct s3_call *c)
 	const char *v = http_header(&c->h, "last-modified");
 	int r = take_etag(c);
 
+	if (r == 0)
+		r = check_version(c);
 	if (r == 0 && v != NULL && http_date(v, &c->req->mtime_s) < 0)
 		c->req->mtime_s = 0;
 	return r < 0 ? r : keep_headers(c);
@@ -301,6 +319,13 @@ static int reply_uploads(struct s3_call *c)
 	return r;
 }
 
+static int reply_parts(struct s3_call *c)
+{
+	int r = s3xml_parts(c->h.text.p, c->h.text.len, &c->req->listing);
+
+	return r == -EBADMSG ? bad(c, "the list of parts cannot be understood") : r;
+}
+
 static int reply_create(struct s3_call *c)
 {
 	int r = s3xml_create(c->h.text.p, c->h.text.len, &c->req->ret_upload_id);
@@ -439,11 +464,13 @@ static bool learn_region(struct s3_call *c, const struct s3_error *e)
 static bool learn_skew(struct s3_call *c, const struct s3_error *e)
 {
 	int64_t skew = c->req->date_s - clock_real_ns() / NSEC_PER_SEC;
-	int64_t off = skew - atomic_load(&c->s->skew_s);
+	int64_t off = skew - c->skew_s; /* not s->skew_s: another reply may have changed that since this one was signed */
 	bool said = strcmp(e->code, "RequestTimeTooSkewed") == 0;
 	bool guessed = c->h.code == 403 && e->code[0] == '\0' && (off > S3_SKEW_WORTH_S || off < -S3_SKEW_WORTH_S);
 
 	if ((c->resent & S3_RE_SKEW) != 0 || c->req->date_s == 0 || (!said && !guessed))
+		return false;
+	if (off > -S3_SKEW_LEAST_S && off < S3_SKEW_LEAST_S) /* signed by that clock already: another sending is no better */
 		return false;
 	c->resent |= S3_RE_SKEW;
 	atomic_store(&c->s->skew_s, skew);
@@ -457,7 +484,7 @@ static bool learn_keys(struct s3_call *c, const struct s3_error *e)
 {
 	static const char *const codes[] = {"ExpiredToken", "InvalidToken",	     "InvalidAccessKeyId",
 					    "TokenRefreshRequired", "SignatureDoesNotMatch"};
-	bool ours = false;
+	bool ours = strcmp(c->method, "HEAD") == 0 && (c->h.code == 403 || c->h.code == 401); /* no body, no code */
 
 	for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
 		ours |= strcmp(e->code, codes[i]) == 0;
@@ -470,13 +497,14 @@ static bool learn_keys(struct s3_call *c, const struct s3_error *e)
 /* Absent things that were to be removed. */
 static bool is_gone_well(const struct s3_call *c, const struct s3_error *e)
 {
+	bool silent = e->code[0] == '\0' && c->h.text.len == 0; /* a page of some other web server does not count */
 	enum obj_op op = c->req->op;
 
 	if (c->h.code != 404 || strcmp(e->code, "NoSuchBucket") == 0)
 		return false;
 	if (op == OBJ_MPU_ABORT)
-		return e->code[0] == '\0' || strcmp(e->code, "NoSuchUpload") == 0 || strcmp(e->code, "NoSuchKey") == 0;
-	return (op == OBJ_DELETE || c->step == S3_DELETE_ONE) && (e->code[0] == '\0' || strcmp(e->code, "NoSuchKey") == 0);
+		return silent || strcmp(e->code, "NoSuchUpload") == 0 || strcmp(e->code, "NoSuchKey") == 0;
+	return (op == OBJ_DELETE || c->step == S3_DELETE_ONE) && (silent || strcmp(e->code, "NoSuchKey") == 0);
 }
 
 static enum s3_next reply_error(struct s3_call *c, int *ret_status)
@@ -522,7 +550,7 @@ static enum s3_next reply_ok(struct s3_call *c, int *ret_status)
 		*ret_status = reply_list(c);
 		break;
 	case OBJ_MPU_LIST:
-		*ret_status = reply_uploads(c);
+		*ret_status = c->req->upload_id != NULL ? reply_parts(c) : reply_uploads(c);
 		break;
 	case OBJ_MPU_CREATE:
 		*ret_status = reply_create(c);

@@ -24,6 +24,18 @@
 
 static pthread_once_t init_once = PTHREAD_ONCE_INIT;
 
+/* Encodings are complained about behind XML_PARSE_NOERROR's back: no bytes of a server on our standard error. */
+static void quiet(void *arg, const char *fmt, ...)
+{
+}
+
+static void init_parser(void)
+{
+	xmlInitParser();
+	xmlSetGenericErrorFunc(NULL, quiet);	   /* of this thread */
+	(void)xmlThrDefSetGenericErrorFunc(NULL, quiet); /* of those that come */
+}
+
 /* --- tree helpers ------------------------------------------------------------------------------------------------- */
 
 static int parse(const void *p, size_t n, xmlDoc **ret)
@@ -31,7 +43,7 @@ static int parse(const void *p, size_t n, xmlDoc **ret)
 	const char *b = p;
 	xmlDoc *doc;
 
-	(void)pthread_once(&init_once, xmlInitParser);
+	(void)pthread_once(&init_once, init_parser);
 	while (n > 0 && (*b == ' ' || *b == '\n' || *b == '\r' || *b == '\t')) { /* kept alive by blanks */
 		b++;
 		n--;
@@ -178,6 +190,8 @@ int s3xml_etag(const char *s, char out[OBJ_ETAG_MAX])
 	for (size_t i = 0; i < n; i++)
 		if (s[i] <= 0x20 || s[i] >= 0x7f || s[i] == '"')
 			return -EBADMSG;
+	if (n == 1 && s[0] == '*') /* as a condition it would hold for every version */
+		return -EBADMSG;
 	memcpy(out, s, n);
 	out[n] = '\0';
 	return 0;
@@ -374,6 +388,7 @@ static int add_upload(struct obj_listing *l, const xmlNode *n, bool url, bool da
 {
 	_cleanup_free_ char *key = NULL;
 	const char *id = child_text(n, "UploadId"), *time = child_text(n, "Initiated");
+	const xmlNode *initiator = child(n, "Initiator");
 	struct obj_list_entry *e;
 	int64_t t = 0;
 	int r;
@@ -389,7 +404,7 @@ static int add_upload(struct obj_listing *l, const xmlNode *n, bool url, bool da
 	if (r < 0)
 		return r;
 	e->mtime_s = t;
-	return page_set_upload_id(l, e, id);
+	return page_set_upload(l, e, id, initiator != NULL ? child_text(initiator, "ID") : NULL);
 }
 
 static int read_uploads(const xmlNode *root, bool damaged, struct s3_uploads *u)
@@ -445,6 +460,52 @@ int s3xml_uploads(const void *p, size_t n, struct s3_uploads *ret)
 	}
 	*ret = u;
 	return 0;
+}
+
+static int add_part(struct obj_listing *l, const xmlNode *n)
+{
+	const char *number = child_text(n, "PartNumber"), *size = child_text(n, "Size"), *etag = child_text(n, "ETag");
+	char tag[OBJ_ETAG_MAX];
+	uint64_t no, bytes;
+
+	if (number == NULL || size == NULL || etag == NULL || str_parse_u64(number, &no) < 0 || no < 1 || no > 10000 ||
+	    str_parse_u64(size, &bytes) < 0 || s3xml_etag(etag, tag) < 0)
+		return -EBADMSG;
+	return page_add_part(l, (unsigned)no, bytes, tag);
+}
+
+static int read_parts(const xmlNode *root, struct obj_listing *l)
+{
+	const char *more = child_text(root, "IsTruncated");
+	int r = 0;
+
+	if (!is_named(root, "ListPartsResult") || more == NULL)
+		return -EBADMSG;
+	for (const xmlNode *c = root->children; c != NULL && r == 0; c = c->next)
+		if (is_named(c, "Part"))
+			r = add_part(l, c);
+	l->truncated = is_true(more);
+	page_sort(l);
+	return r;
+}
+
+int s3xml_parts(const void *p, size_t n, struct obj_listing **ret)
+{
+	struct obj_listing *l = NULL;
+	xmlDoc *doc;
+	int r = parse(p, n, &doc);
+
+	if (r < 0)
+		return r;
+	r = page_new(&l);
+	if (r == 0)
+		r = read_parts(xmlDocGetRootElement(doc), l);
+	xmlFreeDoc(doc);
+	if (r < 0)
+		obj_listing_free(l);
+	else
+		*ret = l;
+	return r;
 }
 
 /* --- single results ----------------------------------------------------------------------------------------------- */

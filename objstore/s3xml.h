@@ -41,6 +41,9 @@ struct s3_uploads {
 };
 int must_check s3xml_uploads(const void *p, size_t n, struct s3_uploads *ret);
 
+/* ListParts: keys are part numbers of five digits; truncated when there are more. */
+int must_check s3xml_parts(const void *p, size_t n, struct obj_listing **ret);
+
 /* InitiateMultipartUploadResult; *ret_id is the caller's. */
 int must_check s3xml_create(const void *p, size_t n, char **ret_id);
 /* CopyObjectResult and CopyPartResult. mtime_s 0 when not said. */
@@ -60,7 +63,8 @@ void s3xml_add_complete(struct str *out, const struct obj_part *parts, size_t n)
 
 /* ISO 8601 "2009-10-12T17:50:30.000Z" or with an offset -> seconds since the epoch, truncated. -EINVAL. */
 int must_check s3xml_time(const char *s, int64_t *ret_s);
-/* Copies an etag without W/, quotes and &quot;. -EBADMSG when it does not fit or holds control characters. */
+/* Copies an etag without W/, quotes and &quot;. -EBADMSG when it does not fit, holds control characters, or is "*", which
+ * as a condition means any version. */
 int must_check s3xml_etag(const char *s, char out[OBJ_ETAG_MAX]);
 
 #endif

@@ -5,11 +5,6 @@
 
 #include "objstore.h"
 
-/* How a store wants to be spoken to; found by probe.c, obeyed by s3.c. */
-enum {
-	STORE_QUIRK_UNQUOTED_IF_MATCH = 1, /* If-Match: abc instead of If-Match: "abc" (Ceph RGW) */
-};
-
 #define STORE_NONCE_HEADER "x-amz-meta-lsvd-put"
 
 /* Counts a finished request: call once, before objreq_finish(). NULL is fine. */
@@ -33,7 +28,9 @@ int must_check store_check_dst(const struct objreq *req, const char *etag);
 int must_check page_new(struct obj_listing **ret);
 /* *ret_e is good until the next page_add. */
 int must_check page_add(struct obj_listing *l, const char *key, size_t n, struct obj_list_entry **ret_e);
-int must_check page_set_upload_id(struct obj_listing *l, struct obj_list_entry *e, const char *id);
+/* initiator may be NULL. */
+int must_check page_set_upload(struct obj_listing *l, struct obj_list_entry *e, const char *id, const char *initiator);
+int must_check page_add_part(struct obj_listing *l, unsigned number, uint64_t size, const char *etag);
 int must_check page_set_token(struct obj_listing *l, const char *token);
 void page_sort(struct obj_listing *l); /* by key, then by upload id */
 

@@ -5,13 +5,18 @@
  *
  * The bottom store counts the wire in `stats`; the difference of the two is what retries cost. A line names keys and
  * codes only, never a header's value.
+ *
+ * Here are also the fail points of the store's steps: store.before-PUT is passed before a request goes down, and
+ * store.after-PUT when its answer is there and nobody above has seen it.
  */
 #include "config.h"
 #include "objstore.h"
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "store-private.h"
 #include <inttypes.h>
+#include <stdio.h>
 
 struct trace_store {
 	struct objstore s;
@@ -42,10 +47,24 @@ static void say(const struct trace_req *tr, const struct objreq *req)
 		  req->err.request_id[0] != '\0' ? " id " : "", req->err.request_id);
 }
 
+static void step(const char *when, const struct objreq *req)
+{
+#ifdef LSVD_DEBUG
+	char name[40];
+
+	(void)snprintf(name, sizeof(name), "store.%s-%s", when, obj_op_name[req->op]);
+	FAILPOINT(name);
+#else
+	(void)when;
+	(void)req;
+#endif
+}
+
 static void trace_done(struct objreq *req)
 {
 	struct trace_req *tr = req->priv;
 
+	step("after", req);
 	req->done = tr->done;
 	req->priv = tr->priv;
 	store_stats_count(&tr->t->asked, req, req->status);
@@ -71,6 +90,7 @@ static void trace_submit(struct objstore *s, struct objreq *req)
 	};
 	req->done = trace_done;
 	req->priv = tr;
+	step("before", req);
 	obj_submit(s->inner, req);
 }
 

@@ -224,10 +224,16 @@ obj_keys() { # [PREFIX]: files only, .lsvd too
 }
 
 # Nothing of ours may stay: uploads under way, keys below .lsvd but the root's metadata (and the lock files of file://).
-# "orphans": an upload whose CREATE was under way when the daemon was killed, or whose id never came back, nobody can know
-# of; it has no parts.
+# "orphans": an upload whose CREATE was under way when the daemon was killed nobody can know of; it has no parts.
 check_bucket_clean() {
 	local left key id
+	if [ "$BACKEND:${1:-}" = file:orphans ]; then
+		for id in "$T"/bucket/.lsvd/mpu/*; do
+			[ "$(ls "$id" 2>/dev/null)" = upload ] || continue
+			note "an upload without parts, which nobody knows of"
+			rm -r "$id"
+		done
+	fi
 	left=$(obj_keys | grep -E '(^|/)\.lsvd/' | grep -vE '^\.lsvd/(root|lock/..)$') || true
 	[ -z "$left" ] || fail "left in the bucket: $left"
 	if [ "$BACKEND" = file ]; then

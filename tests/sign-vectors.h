@@ -1,4 +1,5 @@
-/* Made by tests/sign-vectors.py: do not edit. */
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* sign-vectors.h - signatures by botocore. Made by tests/sign-vectors.py: do not edit. */
 { "DELETE", "/%249%C3%BC%2B%40/_%26z%3B%3A%27/%2499_%2A_%26", "G:DFAD9GH0A:B:C", "+bdZ0YcaaY//9Y/Z0Yda0+Z", "us-east-1", "20211202T021339Z", "abaaaaaacabababbbbbbbaacaabbaabbbbabbccabcbccababcbbcccaccccbccb",
  {{"ZZXY0Z", ")9-b~_&$(!!"},{NULL, NULL}},
  {{"x-amz-security-token", "aXac=+ZY/b/c+X=c/bZc/Xc/XaXcY==++Z=Z=ccb"}, {"x-amz-meta--cccac", "\042  a;"}, {"x-amz-meta-b--", "b,bb;a\042c;b, a c"}, {"host", "[::1]:9000"}, {"x-amz-content-sha256", "abaaaaaacabababbbbbbbaacaabbaabbbbabbccabcbccababcbbcccaccccbccb"}, {"x-amz-date", "20211202T021339Z"},{NULL, NULL}},

@@ -42,7 +42,8 @@ class Clock(datetime.datetime):
 
 botocore.auth.datetime.datetime = Clock
 ODD = 'abz09-_.~/ +%&=*()!$\'@,;:üß漢'
-print('/* Made by tests/sign-vectors.py: do not edit. */')
+print('/* SPDX-License-Identifier: GPL-3.0-or-later */')
+print('/* sign-vectors.h - signatures by botocore. Made by tests/sign-vectors.py: do not edit. */')
 for _ in range(ROUNDS):
     Clock.now_is = datetime.datetime(random.randint(2013, 2037), random.randint(1, 12), random.randint(1, 28),
                                      random.randint(0, 23), random.randint(0, 59), random.randint(0, 59))

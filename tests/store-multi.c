@@ -279,9 +279,26 @@ void test_bad_parts(void **state)
 	free(id);
 }
 
+static void list_parts(const char *key, const char *id, size_t want)
+{
+	struct objreq req;
+
+	objreq_init(&req, OBJ_MPU_LIST, key);
+	req.upload_id = id;
+	assert_int_equal(obj_do(s, &req), 0);
+	assert_int_equal(req.listing->n, want);
+	for (size_t i = 0; i < want; i++) {
+		assert_string_equal(req.listing->v[i].key, i == 0 ? "00001" : "00002");
+		assert_int_equal(req.listing->v[i].size, 3);
+	}
+	objreq_done(&req);
+}
+
 void test_list_uploads(void **state)
 {
+	struct obj_part p;
 	char *id[3], *token = NULL;
+	struct objreq req;
 	unsigned found = 0, pages = 0;
 
 	if (!HAS(MULTIPART))
@@ -290,8 +307,6 @@ void test_list_uploads(void **state)
 	id[1] = create(K("lu/a"), NULL);
 	id[2] = create(K("lu/b c"), NULL);
 	for (;;) {
-		struct objreq req;
-
 		objreq_init(&req, OBJ_MPU_LIST, K("lu/"));
 		req.max_keys = 2;
 		req.token = token;
@@ -315,7 +330,16 @@ void test_list_uploads(void **state)
 	}
 	assert_null(token);
 	assert_int_equal(found, 7);
+	list_parts(K("lu/a"), id[0], 0);
+	assert_int_equal(part(K("lu/a"), id[0], 2, "two", 3, &p), 0);
+	assert_int_equal(part(K("lu/a"), id[0], 1, "one", 3, &p), 0);
+	list_parts(K("lu/a"), id[0], 2);
+	list_parts(K("lu/a"), id[1], 0);
 	assert_int_equal(abort_upload(K("lu/a"), id[0]), 0);
+	objreq_init(&req, OBJ_MPU_LIST, K("lu/a"));
+	req.upload_id = id[0];
+	assert_int_equal(obj_do(s, &req), -ENOENT);
+	objreq_done(&req);
 	assert_int_equal(abort_upload(K("lu/a"), id[1]), 0);
 	assert_int_equal(abort_upload(K("lu/b c"), id[2]), 0);
 	for (unsigned k = 0; k < 3; k++)

@@ -10,7 +10,7 @@ O=state_dir=$T/st,cache_dir=$T/ca${STORE_OPTS:+,$STORE_OPTS}
 
 status() { "$LSVDFS" status --json "$1" | jq -cr "$2"; }
 listener() { # prints each datagram on a line, until the pipe that it holds breaks
-	py -u -c '
+	exec /usr/bin/python3 -u -c '
 import os, socket
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind("notify")
 while True: print(s.recv(4096).replace(b"\n", b" ").decode())'
@@ -20,7 +20,7 @@ while True: print(s.recv(4096).replace(b"\n", b" ").decode())'
 # close uploads); drop ends it
 hold() {
 	rm -f held
-	py -c '
+	/usr/bin/python3 -c '
 import os, signal, sys
 f = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY); os.write(f, sys.argv[2].encode()); open("held", "w"); signal.pause()' "$@" &
 	holder=$!

@@ -43,6 +43,15 @@ for act in "status status=503" "status status=500" "status-after status=500" res
 		front_ctl clear
 	done
 done
+# replies to CREATE that are lost: the uploads they made are found and removed
+front_ctl rule r act=lost op=MPU_CREATE count=2
+cp "$T/big" "$T/a/created"
+eq "$(front_ctl hits r)" 2 "lost replies"
+front_ctl clear
+no_uploads() { [ -z "$(s3 uploads)" ]; }
+wait_for 10 no_uploads
+s3 get created | cmp - "$T/big"
+rm "$T/a/created"
 front_ctl rule r1 act=status status=503 p=0.15
 front_ctl rule r2 act=lost p=0.1
 front_ctl rule r3 act=delay p=0.1 ms=30
@@ -75,4 +84,4 @@ front_ctl latency 20 10
 front_ctl bw 20000000
 run slow
 front_ctl clear
-finish orphans
+finish

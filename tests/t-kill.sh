@@ -3,6 +3,7 @@
 # otherwise, unfinished bytes are parked, and nothing is left behind. ROUNDS kills (5; soak: 50).
 . "$TESTS_DIR/lib.sh"
 ROUNDS=${ROUNDS:-5}
+clean() { [ "$(status a spool.dirty_bytes)" = 0 ]; }
 store_start
 mount_lsvdfs a part_size=5M
 cat >"$T/work.py" <<'P'
@@ -41,14 +42,14 @@ for n in sorted(set(acked) | set(begun)):
 print(f'# {len(acked)} acknowledged files are whole')
 P
 for round in $(seq "$ROUNDS"); do
-	py "$T/work.py" "$T/a" "$T/acks" $((SEED % 100000 + round)) >"$T/work.log" 2>&1 &
+	/usr/bin/python3 "$T/work.py" "$T/a" "$T/acks" $((SEED % 100000 + round)) >"$T/work.log" 2>&1 &
 	worker=$!
 	sleep "$(py -c 'import random,sys; print(random.Random(int(sys.argv[1])).uniform(0.2, 1.5))' $((SEED + round)))"
 	kill9_daemon a
 	kill -9 $worker 2>/dev/null || true
 	wait $worker 2>/dev/null || true
 	mount_lsvdfs a part_size=5M
-	wait_for 30 test "$(status a spool.dirty_bytes)" = 0
+	wait_for 30 clean
 	py "$T/check.py" "$T/a" "$T/acks"
 	note "round $round: recovery: $(status a recovery)"
 done
@@ -56,7 +57,7 @@ done
 umount_lsvdfs a
 mount_lsvdfs a
 parked=$(status a spool.parked)
-py -c 'import os,sys,time
+/usr/bin/python3 -c 'import os,sys,time
 f=os.open(sys.argv[1],os.O_WRONLY|os.O_CREAT); os.write(f,b"never closed"); print("written",flush=True); time.sleep(100)' "$T/a/open" >"$T/open.out" &
 holder=$!
 wait_for 10 grep -q written "$T/open.out"

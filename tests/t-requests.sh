@@ -32,7 +32,7 @@ wait_for 10 closed # RELEASE comes behind close(2); before it the kernel may sti
 cat "$T/a/there" | cmp - "$T/64k"
 eq "$(front_count 304)" 1 "the second read is answered by 304"
 costs "open and read it again" 1
-sleep 2.5 # what was learnt within 2 s of its LastModified is asked for once more
+sleep 3.2 # what was learnt within 2 s of its LastModified is asked for once more; a Date may be a second old
 ls -l "$T/a" >/dev/null # the directory was listed just before, as the table of requests says
 front_reset
 chmod 600 "$T/a/there"
@@ -71,10 +71,13 @@ wait_for 10 quiet
 front_reset
 tar -C "$T/a/tree" --no-overwrite-dir -xf "$T/tree.tar"
 costs "tar x of $N files" $((N * 105 / 100 + 2))
-ls -l "$T/a/tree" | wc -l >/dev/null
+stat "$T/a" >/dev/null # the root's own metadata is asked for every 30 s, and this may be the time
+front_reset
+eq "$(ls -l "$T/a/tree" | wc -l)" $((N + 1))
+eq "$(front_count HEAD)" 0 "HEADs of ls -l"
 costs "ls -l of what was just written" $((N / 1000 + 1))
-eq "$(front_count HEAD)" 0 HEADs
 # first look at what another client put
+stat "$T/a" >/dev/null
 front_reset
 eq "$(find "$T/a/many" -type f | wc -l)" $((DIRS * 40))
 eq "$(front_count HEAD)" 0 "HEADs of a find"

@@ -148,6 +148,35 @@ with os.scandir('big') as it:
 assert n == 300, n
 os.rmdir('big')
 P
+# a listing that was fetched before a chmod and is handed out after it does not undo it: what is set next would seal that
+mkdir set
+py - <<'P'
+import ctypes, os, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.getdents64.restype = ctypes.c_ssize_t
+def getdents(fd): # few at a time, so that the rest of the page is handed out later
+    buf = ctypes.create_string_buffer(4096)
+    n, names, o = libc.getdents64(fd, buf, ctypes.c_size_t(4096)), [], 0
+    assert n >= 0
+    while o < n:
+        size = int.from_bytes(buf.raw[o + 16:o + 18], 'little')
+        names.append(buf.raw[o + 19:o + size].split(b'\0')[0].decode()); o += size
+    return names
+for k in range(400):
+    with open(f'set/f{k:03}', 'w') as f: f.write('x')
+time.sleep(1.1) # the kernel's own knowledge has run out
+fd = os.open('set', os.O_RDONLY | os.O_DIRECTORY)
+seen = getdents(fd); os.stat('set/f000'); seen += getdents(fd); assert 'f000' in seen and 'f399' not in seen
+os.chmod('set/f399', 0o600)
+more = seen[2:]
+while more: # the kernel asks for attributes along with the names, since it sees that they are wanted
+    for n in more: os.stat(f'set/{n}')
+    more = getdents(fd)
+os.utime('set/f399', (5, 5)); s = os.stat('set/f399')
+assert (s.st_mode & 0o7777, s.st_mtime) == (0o600, 5), f'a chmod was undone: {s}'
+os.close(fd)
+P
+rm -r set
 at_least "$(stat -f -c %a .)" 1000 "free blocks"
 eq "$(stat -f -c %S .)" 4096 "block size"
 [ -r m ] && [ ! -x m ]

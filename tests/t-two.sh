@@ -133,6 +133,33 @@ def removed(i):  # 20 names at once: each comes to B within attr_timeout
     seen(f'{B}/x{i}', b'first', 'x'); os.unlink(f'{A}/x{i}')
     try: open(f'{B}/x{i}'); raise SystemExit(f'round {i}: a removed file was opened')
     except FileNotFoundError: pass
+def moved(i):  # what A renames is B's version by then: no old pages, and no old bytes written over it
+    n = 4096 * 3; put(f'{A}/mv2', b'target'); put(f'{A}/mv1', b'1' * n); known_as(f'{B}/mv1', n); f = None
+    seen(f'{A}/mv1', b'1' * n, 'mv1'); seen(f'{A}/mv1', b'1' * n, 'mv1')
+    if i % 2: f = os.open(f'{A}/mv1', os.O_RDWR); os.pwrite(f, b'x', 0); os.fsync(f); seen(f'{B}/mv1', b'x' + b'1' * (n - 1), 'mv1')
+    os.stat(f'{A}/mv1'); os.stat(f'{A}/mv2')
+    put(f'{B}/mv1', b'2' * n); os.rename(f'{A}/mv1', f'{A}/mv2')
+    seen(f'{A}/mv2', b'2' * n, f'round {i}, renamed after another mount wrote it')
+    if f: refused(f, f'round {i}, renamed while open'); seen(f'{A}/mv2', b'2' * n, f'round {i}, renamed while open')
+def refused(f, what):
+    try: os.pwrite(f, b'y', 1)
+    except OSError as e: assert e.errno == 116, e
+    try: os.close(f); raise SystemExit(f'{what}: an old handle wrote over the version of another mount')
+    except OSError as e: assert e.errno == 116, e
+def beside(i):  # A has it open, written and synced: that handle is no reason not to ask
+    n = 4096 * 3; put(f'{A}/bs', b'1' * n); known_as(f'{B}/bs', n)
+    f = os.open(f'{A}/bs', os.O_RDWR); os.pwrite(f, b'x' * (n if i % 2 else 1), 0); os.fsync(f); os.stat(f'{A}/bs')
+    put(f'{B}/bs', b'2' * n); seen(f'{A}/bs', b'2' * n, f'round {i}, opened beside a synced handle'); refused(f, f'round {i}, synced handle')
+    seen(f'{B}/bs', b'2' * n, f'round {i}, after the synced handle was closed')
+def ghost(i):  # A has it open, synced: B's removal shows in A's listing all the same
+    put(f'{A}/gh{i}', b'1'); known_as(f'{B}/gh{i}', 1)
+    f = os.open(f'{A}/gh{i}', os.O_RDWR); os.pwrite(f, b'x', 0); os.fsync(f); os.unlink(f'{B}/gh{i}')
+    end = time.monotonic() + 1.5
+    while f'gh{i}' in os.listdir(A): assert time.monotonic() < end, f'round {i}: a removed file is listed'
+    os.close(f)
+def known_as(p, n):
+    end = time.monotonic() + 1.5
+    while not (os.path.exists(p) and os.path.getsize(p) == n): assert time.monotonic() < end, f'{p}: not seen within attr_timeout'
 def known(n):  # a name that is new to B is seen within attr_timeout; then the rounds count on it
     end = time.monotonic() + 1.5
     while not os.path.exists(f'{B}/{n}'): assert time.monotonic() < end, f'{n}: not seen within attr_timeout'
@@ -141,6 +168,7 @@ for n, f in (('sizes', sizes), ('equal size', equal), ('in turn', swap), ('renam
              ('old one mapped', mapped), ('handles at random', two_handles), ('removed', removed)): section(n, f)
 print(f'# {gone_pages} mappings and {stale_reads} handles found their version gone')
 section('new names (20 a round)', new_names, (rounds + 19) // 20)
+for n, f, most in (('moved', moved, 50), ('beside', beside, 50), ('ghost', ghost, 5)): section(n, f, min(rounds // 2, most))
 P
 # attributes: at most attr_timeout old
 echo x >"$T/a/m"

@@ -105,6 +105,32 @@ static void test_rows_last(void **state)
 	attrdb_close(db);
 }
 
+/* What hangs from a directory that is gone goes, however deep; the rest stays, the mounted root's own row too. */
+static void test_prune(void **state)
+{
+	static const char *const stay[][2] = {{"", "a/"}, {"", "f"}, {"a/", "s/"}, {"a/", "x"}, {"a/s/", "y"}, {".lsvd/", "root"}};
+	static const char *const go[][2] = {{"b/", "t/"}, {"b/t/", "z"}, {"a/lost/", "w"}, {"a/lost/deep/er/", "v"}};
+	struct attrdb *db;
+	struct row row = {};
+
+	remove_db();
+	assert_int_equal(attrdb_open(path, &db), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(stay); i++)
+		put_row(db, stay[i][0], stay[i][1], 1, NULL);
+	for (unsigned i = 0; i < ARRAY_SIZE(go); i++)
+		put_row(db, go[i][0], go[i][1], 1, NULL);
+	assert_int_equal(attrdb_prune(db, 0), 0); /* no time, no work */
+	assert_int_equal(attrdb_count(db), ARRAY_SIZE(stay) + ARRAY_SIZE(go));
+	assert_int_equal(attrdb_prune(db, NSEC_PER_SEC), 0);
+	assert_int_equal(attrdb_count(db), ARRAY_SIZE(stay));
+	for (unsigned i = 0; i < ARRAY_SIZE(stay); i++) {
+		assert_int_equal(attrdb_get(db, stay[i][0], stay[i][1], &row), 0);
+		row_done(&row);
+	}
+	assert_int_equal(attrdb_epoch(db), 0);
+	attrdb_close(db);
+}
+
 static void test_inos_never_repeat(void **state)
 {
 	struct attrdb *db;
@@ -301,7 +327,8 @@ static void test_tree_over_a_lost_database(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rows_last),	   cmocka_unit_test(test_inos_never_repeat),
+		cmocka_unit_test(test_rows_last),	   cmocka_unit_test(test_prune),
+		cmocka_unit_test(test_inos_never_repeat),
 		cmocka_unit_test(test_what_is_no_database), cmocka_unit_test(test_rot),
 		cmocka_unit_test(test_tree_over_a_lost_database),
 	};

@@ -156,6 +156,27 @@ static void test_utf8(void **state)
 			fail_msg("utf8 case %zu", i);
 }
 
+static void test_printable(void **state)
+{
+	static const struct {
+		const char *in, *out;
+	} t[] = {{"", ""},
+		 {"plain \xc3\xa9 \xf0\x9f\x98\x80", "plain \xc3\xa9 \xf0\x9f\x98\x80"},
+		 {"a\nb\x1b[2J\x7f", "a?b?[2J?"},
+		 {"c1 \xc2\x9b" "31m \xc2\xa0", "c1 ??31m \xc2\xa0"}, /* CSI in UTF-8; a no-break space is none */
+		 {"cut \xc3", "cut ?"},
+		 {"\xff\xed\xa0\x80", "????"}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		char *s = strdup(t[i].in);
+
+		assert_non_null(s);
+		str_make_printable(s);
+		assert_string_equal(s, t[i].out);
+		free(s);
+	}
+}
+
 static void test_str_small(void **state)
 {
 	char d[4] = "xy";
@@ -513,14 +534,57 @@ static void test_budget(void **state)
 	budget_free(b);
 }
 
+static void test_budget_bufs(void **state)
+{
+#ifdef __SANITIZE_ADDRESS__
+	skip(); /* nothing is kept there */
+#endif
+	struct budget *b;
+	void *p[20], *again;
+
+	assert_int_equal(budget_new(24 * MiB, &b), 0);
+	budget_take(b, MiB); /* something else is in use */
+	for (int i = 0; i < 20; i++) {
+		budget_take(b, MiB);
+		p[i] = budget_buf(b, MiB);
+		assert_non_null(p[i]);
+	}
+	for (int i = 0; i < 20; i++) {
+		budget_buf_free(b, p[i], MiB);
+		assert_true(budget_used(b) + budget_kept(b) <= 24 * MiB);
+	}
+	assert_int_equal(budget_used(b), MiB);
+	assert_int_equal(budget_kept(b), 16 * MiB); /* not all 20 */
+	budget_take(b, MiB);
+	again = budget_buf(b, MiB);
+	assert_ptr_equal(again, p[19]);
+	assert_int_equal(budget_kept(b), 15 * MiB);
+	budget_take(b, 2 * MiB);
+	p[0] = budget_buf(b, 2 * MiB); /* another size: none of these */
+	assert_int_equal(budget_kept(b), 15 * MiB);
+	budget_buf_free(b, p[0], 2 * MiB); /* makes room among them */
+	assert_int_equal(budget_kept(b), 16 * MiB);
+	assert_true(budget_try(b, 20 * MiB)); /* kept ones never keep a taker waiting */
+	assert_true(budget_kept(b) <= 2 * MiB);
+	budget_give(b, 20 * MiB);
+	budget_buf_free(b, again, MiB);
+	assert_true(budget_kept(b) > 0);
+	budget_give(b, MiB); /* the last: idle, nothing is kept */
+	assert_int_equal(budget_used(b), 0);
+	assert_int_equal(budget_kept(b), 0);
+	budget_free(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_io),	   cmocka_unit_test(test_random),    cmocka_unit_test(test_str),
 		cmocka_unit_test(test_pct_bad),	   cmocka_unit_test(test_numbers),   cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_printable),
 		cmocka_unit_test(test_str_small),  cmocka_unit_test(test_crc32c),    cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_backoff),	   cmocka_unit_test(test_log),	     cmocka_unit_test(test_table),
 		cmocka_unit_test(test_lock_order), cmocka_unit_test(test_pool),	     cmocka_unit_test(test_budget),
+		cmocka_unit_test(test_budget_bufs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

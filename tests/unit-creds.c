@@ -445,6 +445,14 @@ static void process_profile(const char *tail)
 	put_file(".aws/config", text, 0600);
 }
 
+static void remove_file(const char *name)
+{
+	char path[128];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", home, name);
+	assert_int_equal(unlink(path), 0);
+}
+
 static off_t runs(void)
 {
 	char path[128];
@@ -551,6 +559,33 @@ static void old_keys_serve_while_new_ones_are_fetched(void **state)
 	clock_replace(NULL, NULL);
 }
 
+/* Who gave keys before and cannot now will again: the caller may try on, and is told why it does not work. */
+static void failing_renewal_is_not_final(void **state)
+{
+	struct creds *c;
+	struct wait w;
+
+	clock_jump_ns = 0;
+	clock_replace(jumped_clock, NULL);
+	process_profile(" || { echo out of order >&2; exit 3; }");
+	keys_file("AK1", 1000);
+	c = open_creds(NULL, NULL);
+	get_keys(c, &w);
+	assert_string_equal(w.access, "AK1");
+	remove_file("keys");
+	clock_jump_ns = 2000 * NSEC_PER_SEC;
+	get_keys(c, &w);
+	assert_int_equal(w.status, -EHOSTUNREACH);
+	assert_non_null(strstr(w.msg, "out of order"));
+	keys_file("AK2", 3600);
+	clock_jump_ns = 2010 * NSEC_PER_SEC;
+	get_keys(c, &w);
+	assert_int_equal(w.status, 0);
+	assert_string_equal(w.access, "AK2");
+	creds_free(c);
+	clock_replace(NULL, NULL);
+}
+
 static void failing_process_has_words(void **state)
 {
 	struct creds *c;
@@ -569,7 +604,7 @@ static void failing_process_has_words(void **state)
 	process_profile("; echo rubbish");
 	c = open_creds(NULL, NULL);
 	get_keys(c, &w);
-	assert_int_equal(w.status, -EBADMSG);
+	assert_int_equal(w.status, -EACCES);
 	assert_null(strstr(w.msg, "SK"));
 	creds_free(c);
 	process_profile("");
@@ -713,6 +748,7 @@ int main(void)
 		TEST(process_gives_keys_once),
 		TEST(keys_are_renewed_before_they_expire),
 		TEST(old_keys_serve_while_new_ones_are_fetched),
+		TEST(failing_renewal_is_not_final),
 		TEST(failing_process_has_words),
 		cmocka_unit_test(stopping_ends_a_hanging_process),
 		TEST(instance_metadata),

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -16,6 +17,7 @@
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
+#include "objstore/base/clock.h"
 #include "objstore/base/str.h"
 #include "objstore/objstore.h"
 #include <cmocka.h>
@@ -257,6 +259,108 @@ static void test_by_hand(void **state)
 	assert_null(obj_headers_get(&req.ret_headers, "x-amz-meta-mode"));
 	objreq_done(&req);
 	assert_list("", false, "hand");
+}
+
+#define TORN_SIZE (8 * 1024 * 1024)
+
+struct editor {
+	int fd;
+	_Atomic bool go;
+	int64_t delay_ns;
+};
+
+/* Another program that writes into the file itself, near its end. */
+static void *edit_thread(void *arg)
+{
+	struct editor *e = arg;
+	int64_t until;
+
+	while (!e->go)
+		;
+	for (until = clock_now_ns() + e->delay_ns; clock_now_ns() < until;)
+		;
+	if (pwrite(e->fd, "EDIT", 4, TORN_SIZE - 4096) != 4)
+		abort();
+	return NULL;
+}
+
+/* Until a write now would give the file another time: file systems look at a clock that ticks. */
+static void wait_for_tick(int fd)
+{
+	struct timespec now;
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	do
+		assert_int_equal(clock_gettime(CLOCK_REALTIME_COARSE, &now), 0);
+	while (now.tv_sec == st.st_mtim.tv_sec && now.tv_nsec <= st.st_mtim.tv_nsec);
+}
+
+/* What a GET gives under the etag of our PUT are the bytes of our PUT, whoever writes into the file meanwhile. */
+static void test_edited_while_read(void **state)
+{
+	char *body = malloc(TORN_SIZE), *buf = malloc(TORN_SIZE), etag[OBJ_ETAG_MAX];
+	unsigned whole = 0, stale = 0;
+
+	memset(body, 'o', TORN_SIZE);
+	for (int i = 0; i < 60; i++) {
+		struct editor e = {.delay_ns = i * 50 * 1000};
+		struct objreq req;
+		pthread_t t;
+
+		assert_int_equal(obj_put(s, "f", body, TORN_SIZE, NULL, false, NULL, etag, NULL), 0);
+		e.fd = open(P("f"), O_WRONLY);
+		assert_true(e.fd >= 0);
+		objreq_init(&req, OBJ_GET, "f");
+		req.buf = buf;
+		req.cap = TORN_SIZE;
+		req.if_match = etag;
+		assert_int_equal(pthread_create(&t, NULL, edit_thread, &e), 0);
+		wait_for_tick(e.fd);
+		e.go = true;
+		if (obj_do(s, &req) == 0) {
+			assert_string_equal(req.etag, etag);
+			if (memcmp(buf, body, TORN_SIZE) != 0)
+				fail_msg("round %d: edited bytes under the etag of the PUT", i);
+			whole++;
+		} else {
+			assert_int_equal(req.status, -ESTALE);
+			stale++;
+		}
+		pthread_join(t, NULL);
+		close(e.fd);
+		objreq_done(&req);
+	}
+	print_message("%u whole, %u stale\n", whole, stale);
+	free(body);
+	free(buf);
+}
+
+/* Somebody tidies up and removes what looks like rubbish: it is made again, and no answer lies. */
+static void test_room_removed(void **state)
+{
+	char etag[OBJ_ETAG_MAX], cmd[512];
+	struct objreq req;
+
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(put("a/k", "one", etag), 0);
+		(void)snprintf(cmd, sizeof(cmd), "rm -rf '%s/.lsvd'", root);
+		assert_int_equal(system(cmd), 0);
+		if (i == 0) {
+			assert_int_equal(obj_delete(s, "a/k", etag, NULL), 0);
+			assert_false(exists("a/k"));
+		} else if (i == 1) {
+			assert_int_equal(put("a/k", "two", NULL), 0);
+			assert_body("a/k", "two");
+		} else if (i == 2) {
+			assert_int_equal(put("d/", "", NULL), 0);
+			assert_true(exists("d"));
+		} else {
+			objreq_init(&req, OBJ_MPU_CREATE, "m");
+			assert_int_equal(obj_do(s, &req), 0);
+			objreq_done(&req);
+		}
+	}
 }
 
 static void test_ours_edited(void **state)
@@ -585,7 +689,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_tree),	    T(test_opens_read_only), T(test_refusals),	 T(test_by_hand),
-		T(test_ours_edited), T(test_links),	     T(test_special),	 T(test_directories),
+		T(test_ours_edited), T(test_edited_while_read), T(test_room_removed), T(test_links),	     T(test_special),	 T(test_directories),
 		T(test_list_reads_on), T(test_leftovers),  T(test_processes),	     T(test_old_version_stays_readable),
 		T(test_too_many_headers),
 	};

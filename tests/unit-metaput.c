@@ -436,14 +436,12 @@ static void test_move(void **state)
 		struct weak *w;
 		struct obj_headers h = {};
 		struct version v;
-		bool foreign;
 		struct entry e, e2;
 
 		setup(&f, &w, all_caps[i]);
 		published(&f, "a", "body", &e, &h);
-		assert_int_equal(tree_move(f.tree, "", "a", &e.v, "d/", "b", &h, false, 0, &v, &foreign, NULL), 0);
+		assert_int_equal(tree_move(f.tree, "", "a", &e.v, "d/", "b", &h, false, 0, &v, NULL), 0);
 		assert_int_equal(all_requests(&f), cost[i]);
-		assert_false(foreign);
 		assert_false(key_exists(&f, "a"));
 		check_published(&f, "d/b", "body");
 		/* Known at once: there, not here, with its number. */
@@ -467,26 +465,25 @@ static void test_move_over_and_noreplace(void **state)
 		struct weak *w;
 		struct obj_headers h = {};
 		struct version v;
-		bool foreign;
 		struct entry e;
 
 		setup(&f, &w, all_caps[i]);
 		put(&f, "b", "old", NULL);
 		published(&f, "a", "body", &e, &h);
-		assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "b", NULL, true, 0, &v, &foreign, NULL), -EEXIST);
+		assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "b", NULL, true, 0, &v, NULL), -EEXIST);
 		assert_body(&f, "a", "body");
 		assert_body(&f, "b", "old");
-		assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "c", NULL, true, 0, &v, &foreign, NULL), 0);
+		assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "c", NULL, true, 0, &v, NULL), 0);
 		assert_body(&f, "c", "body");
 		assert_false(key_exists(&f, "a"));
-		assert_int_equal(tree_move(f.tree, "", "c", &v, "", "b", NULL, false, 0, &v, &foreign, NULL), 0);
+		assert_int_equal(tree_move(f.tree, "", "c", &v, "", "b", NULL, false, 0, &v, NULL), 0);
 		assert_body(&f, "b", "body");
 		assert_false(key_exists(&f, "c"));
-		assert_int_equal(tree_move(f.tree, "", "b", &v, "", ".lsvd", NULL, false, 0, &v, &foreign, NULL), -EPERM);
-		assert_int_equal(tree_move(f.tree, "", "b", &v, "", "b", NULL, false, 0, &v, &foreign, NULL), 0);
+		assert_int_equal(tree_move(f.tree, "", "b", &v, "", ".lsvd", NULL, false, 0, &v, NULL), -EPERM);
+		assert_int_equal(tree_move(f.tree, "", "b", &v, "", "b", NULL, false, 0, &v, NULL), 0);
 		assert_body(&f, "b", "body");
 		assert_int_equal(obj_delete(f.store->inner, "b", NULL, NULL), 0);
-		assert_int_equal(tree_move(f.tree, "", "b", &v, "", "z", NULL, false, 0, &v, &foreign, NULL), -ENOENT);
+		assert_int_equal(tree_move(f.tree, "", "b", &v, "", "z", NULL, false, 0, &v, NULL), -ENOENT);
 		entry_done(&e);
 		obj_headers_free(&h);
 		fixture_close(&f);
@@ -502,7 +499,6 @@ static void test_move_of_a_changing_source(void **state)
 			struct weak *w;
 			struct obj_headers h = {};
 			struct version v;
-			bool foreign;
 			struct entry e;
 
 			setup(&f, &w, all_caps[i]);
@@ -514,9 +510,8 @@ static void test_move_of_a_changing_source(void **state)
 			if (!(k & 1) || !all_caps[i]) {
 				struct entry moved;
 
-				assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "b", k & 2 ? &h : NULL, false, 0, &v, &foreign,
-							   NULL), 0);
-				assert_true(foreign);
+				assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "b", k & 2 ? &h : NULL, false, 0, &v, NULL), 0);
+				assert_int_equal(e.v.size, strlen("THEIR BYTES")); /* the one that was moved */
 				assert_body(&f, "b", "THEIR BYTES");
 				assert_false(key_exists(&f, "a"));
 				/* The chmod is for whatever bytes; old times on new ones would fool make. */
@@ -546,7 +541,6 @@ static void test_move_gives_up(void **state)
 	struct weak *w;
 	struct obj_headers h = {};
 	struct version v;
-	bool foreign;
 	struct entry e;
 
 	setup(&f, &w, 0);
@@ -555,7 +549,7 @@ static void test_move_gives_up(void **state)
 	w->when = OBJ_COPY;
 	w->nth = 1;
 	w->other = other_bytes_again;
-	assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "b", NULL, false, 0, &v, &foreign, NULL), -EBUSY);
+	assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "b", NULL, false, 0, &v, NULL), -EBUSY);
 	assert_int_equal(requests(&f, OBJ_COPY), 4);
 	assert_int_equal(requests(&f, OBJ_DELETE), 0);
 	assert_body(&f, "a", "THEIR BYTES");
@@ -570,14 +564,13 @@ static void test_move_guesses_the_type_again(void **state)
 	struct weak *w;
 	struct obj_headers h = {};
 	struct version v;
-	bool foreign;
 	struct entry e;
 
 	setup(&f, &w, 0);
 	create(&f, "", "x.txt", "1");
 	assert_int_equal(look(&f, "", "x.txt", TREE_ATTRS, &e), 0);
 	mark_requests(&f);
-	assert_int_equal(tree_move(f.tree, "", "x.txt", &e.v, "", "x.html", NULL, false, 0, &v, &foreign, NULL), 0);
+	assert_int_equal(tree_move(f.tree, "", "x.txt", &e.v, "", "x.html", NULL, false, 0, &v, NULL), 0);
 	assert_int_equal(all_requests(&f), 2);
 	free(body_of(&f, "x.html", &h));
 	assert_string_equal(obj_headers_get(&h, "content-type"), "text/html");
@@ -586,7 +579,7 @@ static void test_move_guesses_the_type_again(void **state)
 	obj_headers_free(&h);
 	/* One that was not guessed stays. */
 	published(&f, "y.txt", "1", &e, &h);
-	assert_int_equal(tree_move(f.tree, "", "y.txt", &e.v, "", "y.png", NULL, false, 0, &v, &foreign, NULL), 0);
+	assert_int_equal(tree_move(f.tree, "", "y.txt", &e.v, "", "y.png", NULL, false, 0, &v, NULL), 0);
 	free(body_of(&f, "y.png", &h));
 	assert_string_equal(obj_headers_get(&h, "content-type"), "text/html");
 	entry_done(&e);
@@ -603,7 +596,6 @@ static void test_move_in_parts(void **state)
 		struct weak *w;
 		struct obj_headers h = {};
 		struct version v;
-		bool foreign;
 		struct entry e;
 
 		setup(&f, &w, caps[i]);
@@ -611,9 +603,9 @@ static void test_move_in_parts(void **state)
 		f.store->part_min = f.store->inner->part_min = 1;
 		put(&f, "c", "old", NULL);
 		published(&f, "a", "0123456789abcdefghijklmnopqrstuvwxyz", &e, &h);
-		assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "c", &h, true, 0, &v, &foreign, NULL), -EEXIST);
+		assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "c", &h, true, 0, &v, NULL), -EEXIST);
 		assert_body(&f, "c", "old");
-		assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "b", NULL, true, 0, &v, &foreign, NULL), 0);
+		assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "b", NULL, true, 0, &v, NULL), 0);
 		assert_int_equal(v.size, 36);
 		assert_body(&f, "b", "0123456789abcdefghijklmnopqrstuvwxyz");
 		assert_false(key_exists(&f, "a"));

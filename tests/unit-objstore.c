@@ -92,7 +92,7 @@ static void test_page(void **state)
 		(void)snprintf(id, sizeof(id), "id-%u", (i * 7919) % 3000);
 		assert_int_equal(page_add(l, key, strlen(key), &e), 0);
 		if (i % 3 == 0)
-			assert_int_equal(page_set_upload_id(l, e, id), 0);
+			assert_int_equal(page_set_upload(l, e, id, NULL), 0);
 		e->size = (i * 7919) % 3000;
 	}
 	page_sort(l);
@@ -248,7 +248,7 @@ static void liar_submit(struct objstore *s, struct objreq *req)
 	unsigned ops = OBJ_CAP_COPY | OBJ_CAP_DELETE_MANY | OBJ_CAP_MULTIPART | OBJ_CAP_PART_COPY;
 
 	if (l->unquoted && req->op == OBJ_PUT && req->if_match != NULL &&
-	    !(store_bottom(s)->quirks & STORE_QUIRK_UNQUOTED_IF_MATCH)) {
+	    !(store_bottom(s)->quirks & OBJ_QUIRK_UNQUOTED_IF_MATCH)) {
 		objreq_finish(req, -ESTALE);
 		return;
 	}
@@ -307,7 +307,7 @@ static void probe_one(unsigned honours, bool unquoted, bool not_implemented)
 	if (obj_probe(&l.s, "p/", &err) != 0 || obj_caps(&l.s) != (want | OBJ_CAP_NESTED))
 		fail_msg("honours %x: found %x, %s", honours, obj_caps(&l.s), err.msg);
 	if (unquoted && (honours & OBJ_CAP_PUT_MATCH))
-		assert_int_equal(obj_quirks(&l.s), STORE_QUIRK_UNQUOTED_IF_MATCH);
+		assert_int_equal(obj_quirks(&l.s), OBJ_QUIRK_UNQUOTED_IF_MATCH);
 	else
 		assert_int_equal(obj_quirks(&l.s), 0);
 	assert_int_equal(objects_in(mem), 0);

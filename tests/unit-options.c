@@ -115,6 +115,10 @@ static void test_noise_and_kernel(void **state)
 	     "nosuid,noexec,noatime,context=\"a:b:c\",user=joe,relatime");
 	assert_string_equal(str_c(&o.kernel), "nosuid,noexec,noatime,context=\"a:b:c\"");
 	options_done(&o);
+	/* a value with a comma stays one option when libfuse splits the list */
+	good(&o, "context=\"a:c1\\,c2\\\\\",nodev");
+	assert_string_equal(str_c(&o.kernel), "context=\"a:c1\\,c2\\\\\",nodev");
+	options_done(&o);
 }
 
 static void test_bad(void **state)
@@ -187,6 +191,9 @@ static void test_finish(void **state)
 	finish("sse=rot13", -EINVAL, "rot13");
 	finish("sse=AES256", 0, "");
 	finish("endpoint=host:9000", -EINVAL, "endpoint");
+	finish("endpoint=http://host\nfile", -EINVAL, "endpoint"); /* would be a line of an identity of its own */
+	finish("storage_class=A\tB", -EINVAL, "storage_class"); /* a header nobody could send */
+	finish("region=eu west", -EINVAL, "region");
 	finish("no_sign,profile=x", -EINVAL, "contradicts");
 	finish("passwd_file=/nonexistent/x", -ENOENT, "/nonexistent/x");
 	finish("passwd_file=/", -EINVAL, "not a regular file");

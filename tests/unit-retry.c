@@ -12,6 +12,7 @@
 #include "faultstore.h"
 #include "objstore/base/clock.h"
 #include "objstore/base/lock.h"
+#include "objstore/orphan.h"
 #include "objstore/store-private.h"
 #include <cmocka.h>
 
@@ -107,6 +108,26 @@ static void test_read_again(void **state)
 	assert_int_equal(f->s->stats->retries, 2 * ARRAY_SIZE(how));
 }
 
+/* A reply that was cut says nothing about the effect: asked like any other lost one, and not for ever. */
+static void test_cut_replies_of_writes(void **state)
+{
+	struct fx *f = *state;
+	char base[OBJ_ETAG_MAX], etag[OBJ_ETAG_MAX];
+	unsigned puts;
+
+	faultstore_next(f->fault, OBJ_PUT, FAULT_AFTER, -EBADMSG, 200);
+	assert_int_equal(obj_put(f->s, "k", "one", 3, NULL, true, NULL, base, NULL), 0);
+	faultstore_next(f->fault, OBJ_PUT, FAULT_AFTER, -EBADMSG, 200);
+	assert_int_equal(obj_put(f->s, "k", "two", 3, base, false, NULL, etag, NULL), 0);
+	assert_string_not_equal(base, etag);
+	assert_body(f, "k", "two");
+	puts = faultstore_seen(f->fault, OBJ_PUT);
+	for (int i = 0; i < 10; i++)
+		faultstore_next(f->fault, OBJ_PUT, FAULT_BEFORE, -EBADMSG, 200);
+	assert_int_equal(obj_put(f->s, "k", "x", 1, etag, false, NULL, NULL, NULL), -EBADMSG);
+	assert_int_equal(faultstore_seen(f->fault, OBJ_PUT) - puts, 4);
+}
+
 static void test_not_again(void **state)
 {
 	static const int final[] = {-ENOENT, -EACCES,	-ENODEV, -ENOTSUP, -ENOSPC, -EINVAL,
@@ -157,6 +178,29 @@ static void test_refused_connection_is_no_doubt(void **state)
 	req.deadline_ns = now_ns + 2 * NSEC_PER_SEC;
 	assert_int_equal(obj_do(f->s, &req), -ECONNREFUSED);
 	assert_false(req.maybe_done);
+	objreq_done(&req);
+}
+
+static void test_fail_fast(void **state)
+{
+	struct fx *f = *state;
+	struct objreq req;
+
+	for (int i = 0; i < 4; i++) {
+		unsigned seen = faultstore_seen(f->fault, OBJ_LIST);
+
+		faultstore_next(f->fault, OBJ_LIST, FAULT_BEFORE, i % 2 ? -ECONNREFUSED : -EHOSTUNREACH, 0);
+		objreq_init(&req, OBJ_LIST, "");
+		req.fail_fast = i < 2;
+		assert_int_equal(obj_do(f->s, &req), i >= 2 ? 0 : i % 2 ? -ECONNREFUSED : -EHOSTUNREACH);
+		assert_int_equal(faultstore_seen(f->fault, OBJ_LIST) - seen, i < 2 ? 1 : 2);
+		objreq_done(&req);
+	}
+	/* a server that is there but busy is still waited for */
+	faultstore_next(f->fault, OBJ_LIST, FAULT_BEFORE, -EAGAIN, 503);
+	objreq_init(&req, OBJ_LIST, "");
+	req.fail_fast = true;
+	assert_int_equal(obj_do(f->s, &req), 0);
 	objreq_done(&req);
 }
 
@@ -505,6 +549,208 @@ static void test_complete_500_later(void **state)
 	objreq_done(&create);
 }
 
+/* --- uploads that nobody knows of --------------------------------------------------------------------------------- */
+
+static size_t uploads_of(struct fx *f, const char *key)
+{
+	struct objreq req;
+	size_t n = 0;
+
+	objreq_init(&req, OBJ_MPU_LIST, key);
+	assert_int_equal(obj_do(f->mem, &req), 0);
+	for (size_t i = 0; i < req.listing->n; i++)
+		n += strcmp(req.listing->v[i].key, key) == 0;
+	objreq_done(&req);
+	return n;
+}
+
+/* An upload of somebody else, perhaps with a part; *ret_id is the caller's. */
+static void foreign_upload(struct fx *f, const char *key, bool with_part, char **ret_id)
+{
+	struct iovec iov = {.iov_base = (char[]){"his"}, .iov_len = 3};
+	struct objreq req;
+
+	objreq_init(&req, OBJ_MPU_CREATE, key);
+	assert_int_equal(obj_do(f->mem, &req), 0);
+	*ret_id = req.ret_upload_id;
+	req.ret_upload_id = NULL;
+	objreq_done(&req);
+	if (!with_part)
+		return;
+	objreq_init(&req, OBJ_MPU_PART, key);
+	req.upload_id = *ret_id;
+	req.part = 1;
+	req.iov = &iov;
+	req.iovcnt = 1;
+	assert_int_equal(obj_do(f->mem, &req), 0);
+	objreq_done(&req);
+}
+
+static int end_upload(struct fx *f, const char *key, const struct objreq *create, const struct obj_part *part, bool drop)
+{
+	struct objreq req;
+	int r;
+
+	if (!drop) {
+		r = complete(f, key, create, part, false, &req);
+	} else {
+		objreq_init(&req, OBJ_MPU_ABORT, key);
+		req.upload_id = create->ret_upload_id;
+		r = obj_do(f->s, &req);
+	}
+	objreq_done(&req);
+	return r;
+}
+
+/* Lost replies to CREATE: one upload too many for each that got there, none of them when ours has ended. */
+static void test_lost_creates(void **state)
+{
+	static const struct {
+		unsigned before, after;
+		bool drop, lost_end;
+	} how[] = {{0, 1, false, false}, {0, 3, false, false}, {2, 1, false, false},
+		   {1, 2, true, false},	 {0, 2, false, true},  {1, 0, false, false}};
+	struct fx *f = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(how); i++) {
+		unsigned lists = faultstore_seen(f->fault, OBJ_MPU_LIST);
+		struct objreq create;
+		struct obj_part part;
+
+		for (unsigned k = 0; k < how[i].before; k++)
+			faultstore_next(f->fault, OBJ_MPU_CREATE, FAULT_BEFORE, -ECONNRESET, 0);
+		for (unsigned k = 0; k < how[i].after; k++)
+			faultstore_next(f->fault, OBJ_MPU_CREATE, FAULT_AFTER, -ETIMEDOUT, 0);
+		/* what finds them is tried again like anything else */
+		faultstore_next(f->fault, OBJ_MPU_LIST, FAULT_BEFORE, -ECONNRESET, 0);
+		upload(f, "k", &create, &part);
+		assert_int_equal(uploads_of(f, "k"), 1 + how[i].after);
+		if (how[i].lost_end)
+			faultstore_next(f->fault, OBJ_MPU_COMPLETE, FAULT_AFTER, -ETIMEDOUT, 0);
+		assert_int_equal(end_upload(f, "k", &create, &part, how[i].drop), 0);
+		assert_int_equal(uploads_of(f, "k"), 0);
+		assert_int_equal(faultstore_seen(f->fault, OBJ_MPU_LIST) - lists, 2 + how[i].after);
+		objreq_done(&create);
+	}
+	/* Nothing lost, nothing asked: refused connections and 429 are no doubt. */
+	unsigned lists = faultstore_seen(f->fault, OBJ_MPU_LIST);
+	struct objreq create;
+	struct obj_part part;
+
+	faultstore_next(f->fault, OBJ_MPU_CREATE, FAULT_BEFORE, -ECONNREFUSED, 0);
+	faultstore_next(f->fault, OBJ_MPU_CREATE, FAULT_BEFORE, -EAGAIN, 429);
+	upload(f, "k", &create, &part);
+	assert_int_equal(end_upload(f, "k", &create, &part, false), 0);
+	assert_int_equal(faultstore_seen(f->fault, OBJ_MPU_LIST), lists);
+	objreq_done(&create);
+}
+
+/* What others have under way stays: with a part, of another key, or more of them than tries were lost. */
+static void test_foreign_uploads_stay(void **state)
+{
+	struct fx *f = *state;
+	struct objreq create;
+	struct obj_part part;
+	char *id[3];
+
+	foreign_upload(f, "k", true, &id[0]);
+	faultstore_next(f->fault, OBJ_MPU_CREATE, FAULT_BEFORE, -ETIMEDOUT, 0);
+	upload(f, "k", &create, &part);
+	assert_int_equal(end_upload(f, "k", &create, &part, false), 0);
+	assert_int_equal(uploads_of(f, "k"), 1);
+	objreq_done(&create);
+
+	foreign_upload(f, "m.longer", false, &id[1]);
+	foreign_upload(f, "m", false, &id[2]);
+	faultstore_next(f->fault, OBJ_MPU_CREATE, FAULT_AFTER, -ETIMEDOUT, 0);
+	upload(f, "m", &create, &part);
+	assert_int_equal(uploads_of(f, "m"), 3);
+	assert_int_equal(end_upload(f, "m", &create, &part, false), 0);
+	assert_int_equal(uploads_of(f, "m"), 2); /* his, and ours that cannot be told from it */
+	assert_int_equal(uploads_of(f, "m.longer"), 1);
+	objreq_done(&create);
+	for (size_t i = 0; i < ARRAY_SIZE(id); i++)
+		free(id[i]);
+}
+
+/* Which entries of a listing count, by what real servers tell of them. */
+static void test_orphan_candidates(void **state)
+{
+	static const struct {
+		const char *key, *initiator;
+		int64_t mtime_s;
+		unsigned lost;
+		bool taken;
+	} how[] = {
+		{"k", "me", 1000, 1, true},   {"k", "me", 996, 1, true},   {"k", "me", 990, 1, false},
+		{"k", "me", 1010, 1, false},  {"k", "you", 1000, 1, false}, {"k", NULL, 1000, 1, false},
+		{"kk", "me", 1000, 1, false}, {"k", "me", 1000, 0, false},
+	};
+	struct fx *f = *state;
+	struct orphans o;
+	struct objreq create;
+
+	objreq_init(&create, OBJ_MPU_CREATE, "k");
+	create.ret_upload_id = (char[]){"own"};
+	orphans_init(&o, f->s);
+	for (size_t i = 0; i < ARRAY_SIZE(how); i++) {
+		struct obj_list_entry e[] = {
+			{.key = how[i].key, .upload_id = "x", .initiator = how[i].initiator, .mtime_s = how[i].mtime_s},
+			{.key = "k", .upload_id = "own", .initiator = "me", .mtime_s = 1000},
+		};
+		struct obj_listing l = {.n = 2, .v = e};
+
+		orphans_note(&o, &create, &l, how[i].lost, 3 * NSEC_PER_SEC);
+		assert_int_equal(!list_empty(&o.known), how[i].taken);
+		orphans_ended(&o, "another");
+		assert_int_equal(!list_empty(&o.known), how[i].taken);
+		orphans_ended(&o, "own"); /* the store has no such upload: nothing to abort */
+		orphans_wait(&o);
+		assert_true(list_empty(&o.known));
+		/* without ours in it, the listing tells nothing */
+		l.n = 1;
+		orphans_note(&o, &create, &l, how[i].lost, 3 * NSEC_PER_SEC);
+		assert_true(list_empty(&o.known));
+	}
+	orphans_done(&o);
+	assert_int_equal(faultstore_seen(f->fault, OBJ_MPU_ABORT), 0);
+}
+
+/* --- large copies ------------------------------------------------------------------------------------------------- */
+
+static void replace_source(void *arg, struct objreq *req)
+{
+	struct fx *f = arg;
+
+	if (req->op == OBJ_MPU_COPY_PART)
+		assert_int_equal(put_other(f, "src", "later"), 0);
+}
+
+static void test_copy_large(void **state)
+{
+	struct fx *f = *state;
+	char etag[OBJ_ETAG_MAX], made[OBJ_ETAG_MAX] = "";
+	struct objerr err = {0};
+	struct objreq req;
+
+	assert_int_equal(obj_put(f->mem, "src", "bytes", 5, NULL, false, NULL, etag, NULL), 0);
+	/* done, and the reply lost */
+	faultstore_next(f->fault, OBJ_MPU_COMPLETE, FAULT_AFTER, -ETIMEDOUT, 0);
+	assert_int_equal(obj_copy_large(f->s, "src", etag, 5, "dst", made, &err), 0);
+	assert_body(f, "dst", "bytes");
+	assert_int_equal(obj_head(f->mem, "dst", &req), 0);
+	assert_string_equal(req.etag, made);
+	objreq_done(&req);
+	/* no conditions on the source: another version came in between, and is not published under the old one's name */
+	obj_set_caps(f->s, obj_caps(f->s) & ~(unsigned)OBJ_CAP_COPY_SRC, 0);
+	faultstore_hook(f->fault, replace_source, f);
+	assert_int_equal(obj_copy_large(f->s, "src", etag, 5, "dst2", made, &err), -ESTALE);
+	faultstore_hook(f->fault, NULL, NULL);
+	assert_int_equal(obj_head(f->mem, "dst2", &req), -ENOENT);
+	objreq_done(&req);
+	assert_int_equal(uploads_of(f, "dst2"), 0);
+}
+
 /* --- the storm ---------------------------------------------------------------------------------------------------- */
 
 /*
@@ -594,11 +840,13 @@ static void test_storm(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_read_again),	T(test_not_again),	       T(test_deadline),
-		T(test_refused_connection_is_no_doubt), T(test_slow_down), T(test_own_create),
+		T(test_read_again),	T(test_cut_replies_of_writes), T(test_not_again),	T(test_deadline),
+		T(test_refused_connection_is_no_doubt), T(test_slow_down), T(test_fail_fast), T(test_own_create),
 		T(test_foreign_create), T(test_first_try_is_never_ours), T(test_replace),
 		T(test_unknown_stays_unknown), T(test_copy),	       T(test_delete),
 		T(test_complete),	T(test_complete_500),	       T(test_complete_500_later),
+		T(test_lost_creates),	T(test_foreign_uploads_stay),  T(test_orphan_candidates),
+		T(test_copy_large),
 		T(test_storm),
 	};
 

@@ -10,6 +10,7 @@
 #include "objstore/base/clock.h"
 #include "objstore/base/log.h"
 #include "stub.h"
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -160,7 +161,7 @@ static void unquoted_quirk_is_for_puts_only(void **state)
 	char buf[4];
 
 	OPEN(steps);
-	store->quirks = STORE_QUIRK_UNQUOTED_IF_MATCH;
+	store->quirks = OBJ_QUIRK_UNQUOTED_IF_MATCH;
 	objreq_init(&req, OBJ_PUT, "k");
 	req.if_match = HEX;
 	assert_int_equal(obj_do(store, &req), 0);
@@ -337,6 +338,10 @@ static void endpoints(void **state)
 		{"https://s3-eu-west-1.amazonaws.com:443", NULL, "bkt", "https", NULL, "eu-west-1", true},
 		{"https://bucket.vpce-1.s3.us-east-2.vpce.amazonaws.com", NULL, "bkt", "https",
 		 "bucket.vpce-1.s3.us-east-2.vpce.amazonaws.com", "us-east-1", true},
+		{"https://s3-accelerate.amazonaws.com", NULL, "bkt", "https", "s3-accelerate.amazonaws.com", "us-east-1", true},
+		{"https://s3.dualstack.eu-west-1.amazonaws.com", "eu-west-1", "bkt", "https",
+		 "s3.dualstack.eu-west-1.amazonaws.com", "eu-west-1", true},
+		{"https://0123.r2.cloudflarestorage.com", "auto", "bkt", "https", "0123.r2.cloudflarestorage.com", "auto", false},
 		{"https://minio.example", "r1", "bkt", "https", "minio.example", "r1", false},
 		{"http://127.0.0.1:80", NULL, "bkt", "http", "127.0.0.1", "us-east-1", false},
 		{"http://[::1]:7480", NULL, "bkt", "http", "[::1]:7480", "us-east-1", false},
@@ -362,6 +367,8 @@ static void endpoints(void **state)
 			assert_null(s->host);
 		else
 			assert_string_equal(s->host, p->host);
+		assert_int_equal((obj_caps(st) & OBJ_CAP_EQUAL_PARTS) != 0,
+				 p->endpoint != NULL && strstr(p->endpoint, ".r2.") != NULL);
 		obj_close(st);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -440,8 +447,7 @@ static void clock_skew_is_corrected(void **state)
 		{403, "Date: Fri, 24 May 2013 00:00:00 GMT\r\n", skewed},
 		{200, "Date: Fri, 24 May 2013 00:00:01 GMT\r\n" ETAG, ""},
 		{200, ETAG, ""},
-		{403, "Date: Fri, 24 May 2013 00:00:05 GMT\r\n", skewed}, /* with the right time: nothing more to learn */
-		{403, "Date: Fri, 24 May 2013 00:00:05 GMT\r\n", skewed},
+		{403, "Date: Fri, 24 May 2013 00:00:01 GMT\r\n", skewed}, /* with the right time: nothing more to learn */
 	};
 	struct objreq req;
 
@@ -481,6 +487,53 @@ static void clock_skew_of_a_head(void **state)
 	log_set_level(LOG_L_INFO);
 }
 
+/* Two at once find out: the second is not told that the first has learnt it already. */
+static bool skewed_twice(struct stub *s, int fd, const struct stub_req *r, void *arg)
+{
+	if (r->index <= 2) {
+		stub_wait_requests(s, 2);
+		stub_printf(fd, "HTTP/1.1 403 X\r\nDate: Fri, 24 May 2013 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n");
+	} else {
+		stub_printf(fd, "HTTP/1.1 200 X\r\n" ETAG "Content-Length: 5\r\n\r\n");
+	}
+	return true;
+}
+
+static void count_done(struct objreq *req)
+{
+	atomic_fetch_add((_Atomic unsigned *)req->priv, 1);
+}
+
+static void clock_skew_found_by_two(void **state)
+{
+	struct obj_open_opts o = {.connections = 2};
+	struct objerr err = {0};
+	struct objreq req[2];
+	_Atomic unsigned done = 0;
+	char url[64];
+
+	stub = stub_start(skewed_twice, NULL);
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u", stub_port(stub));
+	o.endpoint = url;
+	log_set_level(LOG_L_ERROR);
+	assert_int_equal(store_s3_new("bkt", &o, &store, &err), 0);
+	for (int i = 0; i < 2; i++) {
+		objreq_init(&req[i], OBJ_HEAD, "k");
+		req[i].done = count_done;
+		req[i].priv = &done;
+		obj_submit(store, &req[i]);
+	}
+	while (done < 2)
+		sched_yield();
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(req[i].status, 0);
+		objreq_done(&req[i]);
+	}
+	obj_close(store);
+	stub_stop(stub);
+	log_set_level(LOG_L_INFO);
+}
+
 static void rotated_keys_are_taken(void **state)
 {
 	static const struct step steps[] = {
@@ -500,6 +553,62 @@ static void rotated_keys_are_taken(void **state)
 	assert_int_equal(obj_do(store, &req), 0);
 	assert_non_null(strstr(header(0, "authorization"), "Credential=AKOLD/"));
 	assert_non_null(strstr(header(1, "authorization"), "Credential=AKNEW/"));
+	objreq_done(&req);
+	close_store();
+	close(fd);
+	unlink(path);
+}
+
+/* No keys any more is no news about objects: "absent" would make somebody write over one. */
+static void lost_keys_are_not_lost_objects(void **state)
+{
+	static const struct step steps[] = {
+		{403, "", "<Error><Code>InvalidAccessKeyId</Code></Error>"},
+	};
+	char path[] = "/tmp/unit-s3.XXXXXX";
+	struct obj_open_opts o = {.passwd_file = path};
+	struct objreq req;
+	char buf[8];
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "AKOLD:SK\n", 9), 9);
+	close(fd);
+	open_store(steps, 1, &o);
+	unlink(path);
+	for (int i = 0; i < 2; i++) { /* refused, then none to be had */
+		objreq_init(&req, OBJ_GET, "k");
+		req.buf = buf;
+		req.cap = sizeof(buf);
+		assert_int_equal(obj_do(store, &req), -EACCES);
+		assert_non_null(strstr(req.err.msg, path));
+		assert_false(req.maybe_done);
+		objreq_done(&req);
+	}
+	close_store();
+}
+
+/* A HEAD says no code: newer keys are worth a try, once. */
+static void rotated_keys_at_a_head(void **state)
+{
+	static const struct step steps[] = {
+		{403, "Content-Length: 0\r\n", NULL},
+		{200, ETAG "Content-Length: 3\r\n", NULL},
+		{403, "Content-Length: 0\r\n", NULL},
+	};
+	char path[] = "/tmp/unit-s3.XXXXXX";
+	struct obj_open_opts o = {.passwd_file = path};
+	struct objreq req;
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "AKOLD:SK\n", 9), 9);
+	open_store(steps, 3, &o);
+	assert_int_equal(pwrite(fd, "AKNEW:SK\n", 9, 0), 9);
+	assert_int_equal(obj_head(store, "k", &req), 0);
+	assert_non_null(strstr(header(1, "authorization"), "Credential=AKNEW/"));
+	objreq_done(&req);
+	assert_int_equal(obj_head(store, "k", &req), -EACCES); /* just read: not again */
 	objreq_done(&req);
 	close_store();
 	close(fd);
@@ -527,7 +636,7 @@ static void empty_object_and_range(void **state)
 		req.len = 8;
 		req.buf = buf;
 		req.cap = sizeof(buf);
-		req.if_match = "e";
+		req.if_match = HEX;
 		assert_int_equal(obj_do(store, &req), want[i]);
 		if (i == 0) {
 			assert_int_equal(req.got, 0);
@@ -541,7 +650,7 @@ static void empty_object_and_range(void **state)
 	assert_string_equal(header(0, "range"), "bytes=0-7");
 	assert_string_equal(script.seen[1].method, "HEAD");
 	assert_null(header(1, "range"));
-	assert_string_equal(header(1, "if-match"), "\"e\"");
+	assert_string_equal(header(1, "if-match"), "\"" HEX "\"");
 	assert_string_equal(header(4, "range"), "bytes=5-12");
 	close_store();
 }
@@ -829,6 +938,34 @@ static void honest_gets(void **state)
 	close_store();
 }
 
+/* Something between us and the store that does not know conditions: bytes of another version must not pass. */
+static void ignored_conditions_of_reads(void **state)
+{
+	static const struct step steps[] = {
+		{200, ETAG, "0123456789"},
+		{206, ETAG "Content-Range: bytes 0-3/10\r\n", "0123"},
+		{200, ETAG "Content-Length: 10\r\n", NULL},
+		{200, ETAG, "0123456789"},
+	};
+	struct objreq req;
+	char buf[16];
+
+	OPEN(steps);
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		memset(buf, 'u', sizeof(buf));
+		objreq_init(&req, i == 2 ? OBJ_HEAD : OBJ_GET, "k");
+		req.buf = buf;
+		req.cap = i == 1 ? 4 : sizeof(buf);
+		req.len = i == 1 ? 4 : OBJ_WHOLE;
+		req.if_match = i == 3 ? HEX : "e";
+		assert_int_equal(obj_do(store, &req), i == 3 ? 0 : -ESTALE);
+		if (i < 3) /* and nothing of them was stored */
+			assert_memory_equal(buf, "uuuuuuuu", 8);
+		objreq_done(&req);
+	}
+	close_store();
+}
+
 /* --- errors in words ---------------------------------------------------------------------------------------------- */
 
 #define ERR(code) "<Error><Code>" code "</Code><RequestId>rid</RequestId></Error>"
@@ -887,10 +1024,36 @@ static void error_table(void **state)
 	}
 }
 
+/* R2 says what parts it wants when it is too late for these; any other bad part teaches nothing. */
+static void equal_parts_are_learnt(void **state)
+{
+	static const struct step steps[] = {
+		{400, "", "<Error><Code>InvalidPart</Code><Message>One or more parts could not be found</Message></Error>"},
+		{400, "", "<Error><Code>InvalidPart</Code><Message>All non-trailing parts must have the same length."
+			  "</Message></Error>"},
+	};
+	const struct obj_part part = {1, HEX};
+	struct objreq req;
+
+	OPEN(steps);
+	for (int i = 0; i < 2; i++) {
+		objreq_init(&req, OBJ_MPU_COMPLETE, "k");
+		req.upload_id = "u";
+		req.parts = &part;
+		req.nparts = 1;
+		assert_int_equal(obj_do(store, &req), -EINVAL);
+		assert_int_equal((obj_caps(store) & OBJ_CAP_EQUAL_PARTS) != 0, i);
+		assert_int_equal(strstr(req.err.msg, "one size") != NULL, i);
+		objreq_done(&req);
+	}
+	close_store();
+}
+
 static void deletes_of_what_is_not_there(void **state)
 {
 	static const struct step steps[] = {
-		{404, "", ERR("NoSuchKey")}, {404, "", ERR("NoSuchBucket")}, {404, "", ERR("NoSuchUpload")}, {404, "", "<html>"},
+		{404, "", ERR("NoSuchKey")}, {404, "", ERR("NoSuchBucket")}, {404, "", ERR("NoSuchUpload")}, {404, "", ""},
+		{404, "", "<html>nginx</html>"}, {404, "", "<html>nginx</html>"},
 	};
 	struct objreq req;
 
@@ -902,6 +1065,12 @@ static void deletes_of_what_is_not_there(void **state)
 	assert_int_equal(obj_do(store, &req), 0);
 	objreq_done(&req);
 	assert_int_equal(obj_delete(store, "k", NULL, NULL), 0);
+	/* some other web server's word is none */
+	assert_int_equal(obj_delete(store, "k", NULL, NULL), -EBADMSG);
+	objreq_init(&req, OBJ_MPU_ABORT, "k");
+	req.upload_id = "u";
+	assert_int_equal(obj_do(store, &req), -EBADMSG);
+	objreq_done(&req);
 	close_store();
 }
 
@@ -979,7 +1148,10 @@ int main(void)
 		cmocka_unit_test(redirects_do_not_go_round),
 		cmocka_unit_test(clock_skew_is_corrected),
 		cmocka_unit_test(clock_skew_of_a_head),
+		cmocka_unit_test(clock_skew_found_by_two),
 		cmocka_unit_test(rotated_keys_are_taken),
+		cmocka_unit_test(lost_keys_are_not_lost_objects),
+		cmocka_unit_test(rotated_keys_at_a_head),
 		cmocka_unit_test(empty_object_and_range),
 		cmocka_unit_test(complete_and_its_etag),
 		cmocka_unit_test(deletes_that_xml_cannot_say),
@@ -988,7 +1160,9 @@ int main(void)
 		cmocka_unit_test(uploads_go_on),
 		cmocka_unit_test(lying_gets),
 		cmocka_unit_test(honest_gets),
+		cmocka_unit_test(ignored_conditions_of_reads),
 		cmocka_unit_test(error_table),
+		cmocka_unit_test(equal_parts_are_learnt),
 		cmocka_unit_test(deletes_of_what_is_not_there),
 		cmocka_unit_test(unreachable_server),
 		cmocka_unit_test(lost_reply_leaves_it_open),

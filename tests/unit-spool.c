@@ -548,6 +548,60 @@ static void test_edit_copies_the_rest(void **state)
 	free(data);
 }
 
+/* A lifecycle rule, or whoever tidies up, ends the upload while its parts are copied. */
+struct tidy {
+	struct env *e;
+	enum obj_op op;
+	unsigned times;
+};
+
+static void tidy_up(void *arg, struct objreq *req)
+{
+	struct tidy *t = arg;
+	struct objreq end;
+
+	if (req->op != t->op || t->times == 0)
+		return;
+	t->times--;
+	objreq_init(&end, OBJ_MPU_ABORT, req->key);
+	end.upload_id = req->upload_id;
+	assert_int_equal(obj_do(t->e->mem, &end), 0);
+	objreq_done(&end);
+}
+
+static void test_upload_is_gone(void **state)
+{
+	static const enum obj_op at[] = { OBJ_MPU_COPY_PART, OBJ_MPU_PART, OBJ_MPU_COMPLETE };
+	size_t n = 40 * PART;
+	char *data = malloc(n);
+	uint64_t s = 9;
+
+	fill_rnd(&s, data, n);
+	for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
+		struct tidy t = { .op = at[i], .times = 1 };
+		struct version v;
+		struct env e;
+		struct spfile *f;
+
+		env_init(&e);
+		t.e = &e;
+		env_put(&e, "p/d/a", data, n, &v);
+		f = new_file(&e, "a", &v, false);
+		memcpy(data + 20 * PART + 5, "edit", 4);
+		assert_int_equal(spfile_write(f, "edit", 4, 20 * PART + 5), 0);
+		faultstore_hook(e.store, tidy_up, &t);
+		commit_ok(f); /* by another upload */
+		faultstore_hook(e.store, NULL, NULL);
+		assert_int_equal(t.times, 0);
+		assert_int_equal(faultstore_seen(e.store, OBJ_MPU_CREATE), 2);
+		expect_object(&e, "p/d/a", data, n);
+		assert_int_equal(env_uploads(e.mem), 0);
+		spfile_free(f);
+		env_done(&e);
+	}
+	free(data);
+}
+
 static void wait_seen(struct env *e, enum obj_op op, unsigned n)
 {
 	for (int i = 0; i < 5000 && faultstore_seen(e->store, op) < n; i++)
@@ -1029,6 +1083,7 @@ int main(void)
 		cmocka_unit_test(test_conflict),
 		cmocka_unit_test(test_conflict_removed),
 		cmocka_unit_test(test_edit_copies_the_rest),
+		cmocka_unit_test(test_upload_is_gone),
 		cmocka_unit_test(test_parts_go_up_while_writing),
 		cmocka_unit_test(test_put_answer_lost),
 		cmocka_unit_test(test_put_answer_lost_partial),

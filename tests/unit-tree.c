@@ -4,6 +4,8 @@
 #include "meta-lib.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static void fill(struct fixture *f, const char *fmt, unsigned from, unsigned to)
@@ -451,6 +453,82 @@ static void test_racily_clean(void **state)
 	fixture_close(&f);
 }
 
+/* Markers are no different: another client's mkdir and chmod may fall into one second, and their etags are equal. */
+static void test_racily_clean_directory(void **state)
+{
+	struct fixture f = {};
+	struct entry e;
+
+	fixture_open(&f, "", NULL);
+	put(&f, "d/", "", "16877");
+	assert_int_equal(look(&f, "", "d", TREE_ATTRS, &e), 0);
+	assert_int_equal(e.attr.mode, S_IFDIR | 0755);
+	entry_done(&e);
+	mark_requests(&f);
+	assert_int_equal(look(&f, "", "d", TREE_ATTRS, NULL), 0);
+	assert_requests(&f, 0, 0, 0);
+	test_advance_ms(3000);
+	assert_int_equal(look(&f, "", "d", TREE_ATTRS, NULL), 0);
+	assert_int_equal(requests(&f, OBJ_HEAD), 1); /* the one check */
+	mark_requests(&f);
+	/* Then one key of a listing vouches for it. */
+	test_advance_ms(3000);
+	assert_int_equal(look(&f, "", "d", TREE_ATTRS, NULL), 0);
+	assert_requests(&f, 0, 1, 0);
+	fixture_close(&f);
+}
+
+/* A file system that takes no more: the row of an answer is lost, the object is not. */
+static void test_full_cache_denies_nothing(void **state)
+{
+	char dir[] = "/tmp/lsvd-unit-tree-XXXXXX", path[64];
+	struct rlimit old, tiny;
+	struct fixture f = {};
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/attr.db", dir);
+	fixture_open(&f, "", path);
+	put(&f, "d/a", "1", "33188");
+	put(&f, "d/b/x", "1", "33188");
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	tiny = old;
+	tiny.rlim_cur = 1;
+	assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &tiny), 0);
+	int file = look(&f, "d/", "a", TREE_ATTRS, NULL);
+	int sub = look(&f, "d/", "b", 0, NULL);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	assert_int_equal(file, 0);
+	assert_int_equal(sub, 0);
+	assert_int_equal(look(&f, "d/", "c", 0, NULL), -ENOENT);
+	fixture_close(&f);
+	(void)unlink(path);
+	(void)rmdir(dir);
+}
+
+/* The key of the file has 1024 bytes, that of a directory of its name could not be. */
+static void test_longest_key(void **state)
+{
+	char dir[1024 + 2], name[32], key[2048];
+	struct fixture f = {};
+
+	for (unsigned i = 0; i < 4; i++) {
+		memset(dir + i * 251, 'a' + (int)i, 250);
+		dir[i * 251 + 250] = '/';
+	}
+	dir[4 * 251] = '\0';
+	memset(name, 'n', 20);
+	name[20] = '\0';
+	snprintf(key, sizeof(key), "%s%s", dir, name);
+	assert_int_equal(strlen(key), OBJ_KEY_MAX);
+	fixture_open(&f, "", NULL);
+	assert_int_equal(look(&f, dir, name, TREE_ATTRS, NULL), -ENOENT);
+	put(&f, key, "1", NULL);
+	test_advance_ms(3000);
+	assert_int_equal(look(&f, dir, name, TREE_ATTRS, NULL), 0);
+	fixture_close(&f);
+}
+
 static void test_ino_is_kept(void **state)
 {
 	struct fixture f = {};
@@ -526,6 +604,9 @@ int main(void)
 		cmocka_unit_test(test_tar_x_scattered),
 		cmocka_unit_test(test_window_of_heads),
 		cmocka_unit_test(test_racily_clean),
+		cmocka_unit_test(test_racily_clean_directory),
+		cmocka_unit_test(test_full_cache_denies_nothing),
+		cmocka_unit_test(test_longest_key),
 		cmocka_unit_test(test_ino_is_kept),
 		cmocka_unit_test(test_root),
 	};

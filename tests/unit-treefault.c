@@ -36,7 +36,6 @@ static void one_step(struct fixture *f, unsigned *seed)
 	unsigned i = (unsigned)rand_r(seed) % 12;
 	char name[16], other[16];
 	struct version v;
-	bool foreign;
 	struct entry e = {};
 	int r;
 
@@ -52,7 +51,7 @@ static void one_step(struct fixture *f, unsigned *seed)
 	case 2:
 		r = tree_lookup(f->tree, "d/", name, TREE_ATTRS, &e, NULL);
 		if (!r) {
-			r = tree_move(f->tree, "d/", name, &e.v, "d/", other, NULL, rand_r(seed) % 2, 0, &v, &foreign, NULL);
+			r = tree_move(f->tree, "d/", name, &e.v, "d/", other, NULL, rand_r(seed) % 2, 0, &v, NULL);
 		}
 		break;
 	case 3:
@@ -119,7 +118,6 @@ static void test_every_request_fails_once(void **state)
 		struct tree_page p = {};
 		struct entry e = {};
 		struct version v;
-		bool foreign;
 		struct objerr err = {};
 		char *target = NULL;
 		int r;
@@ -139,7 +137,7 @@ static void test_every_request_fails_once(void **state)
 			r = tree_put_headers(f.tree, "d/", "one", false, &e.v, &e.headers, &v, NULL, &err);
 			any |= r == -EACCES;
 			if (!r) {
-				r = tree_move(f.tree, "d/", "one", &v, "d/", "three", NULL, true, 0, &v, &foreign, &err);
+				r = tree_move(f.tree, "d/", "one", &v, "d/", "three", NULL, true, 0, &v, &err);
 				any |= r == -EACCES;
 			}
 			entry_done(&e);
@@ -185,7 +183,6 @@ static void test_over_a_directory(void **state)
 	struct attr a = {.mode = S_IFDIR | 0750}, fa = {.mode = S_IFLNK | 0777};
 	struct obj_headers h = {};
 	struct version v;
-	bool foreign;
 	struct entry e;
 	char *target;
 
@@ -199,7 +196,7 @@ static void test_over_a_directory(void **state)
 	assert_int_equal(tree_readlink(f.tree, "d/", "l", &e.v, &target, NULL), 0);
 	assert_string_equal(target, "../x");
 	free(target);
-	assert_int_equal(tree_move(f.tree, "d/", "l", &e.v, "d/", "m", NULL, true, 0, &v, &foreign, NULL), 0);
+	assert_int_equal(tree_move(f.tree, "d/", "l", &e.v, "d/", "m", NULL, true, 0, &v, NULL), 0);
 	entry_done(&e);
 	assert_int_equal(tree_lookup(f.tree, "d/", "l", TREE_FRESH, &e, NULL), -ENOENT);
 	assert_int_equal(tree_lookup(f.tree, "d/", "m", TREE_FRESH | TREE_ATTRS, &e, NULL), 0);

@@ -47,6 +47,12 @@ int base_pread_all(int fd, void *buf, size_t n, uint64_t off)
 	return 0;
 }
 
+/*
+ * In pieces, since page cache comes in folios as large as the write, and large blocks of free memory are the ones that a
+ * virtual machine's host has taken back. Measured there: 512 MiB by 1 MiB each 1.6 s, by 64 KiB each 0.25 s.
+ */
+#define PWRITE_PIECE (64 * KiB)
+
 int base_pwrite_all(int fd, const void *buf, size_t n, uint64_t off)
 {
 	const char *p = buf;
@@ -54,7 +60,7 @@ int base_pwrite_all(int fd, const void *buf, size_t n, uint64_t off)
 	if (off > INT64_MAX || n > INT64_MAX - off)
 		return -EFBIG;
 	while (n > 0) {
-		ssize_t k = pwrite(fd, p, n, (off_t)off);
+		ssize_t k = pwrite(fd, p, MIN(n, PWRITE_PIECE), (off_t)off);
 
 		if (k < 0 && errno == EINTR)
 			continue;

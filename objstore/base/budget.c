@@ -6,15 +6,24 @@
  * budget_try() fails while anybody waits. Before it sleeps, the head asks the reclaimer (unlocked); while it sleeps it
  * asks again every RECLAIM_NS, because data becomes reclaimable without anybody giving bytes back.
  *
- * Invariant: used <= total, but for one taker above the ceiling, which holds its bytes alone.
+ * Invariant: used + kept <= total, but for one taker above the ceiling, which holds its bytes alone. Kept buffers are
+ * nobody's: they go before a taker waits, and when nothing is in use any more.
  */
 #include "config.h"
 #include "budget.h"
 #include "clock.h"
 #include "lock.h"
 #include "table.h"
+#include <string.h>
 
 #define RECLAIM_NS (50 * NSEC_PER_MSEC)
+#define KEEP_BUFS 16
+#define KEEP_MIN (256 * KiB)
+#ifdef __SANITIZE_ADDRESS__
+#define KEEP_MAX UINT64_C(0) /* a kept buffer would hide a use after free */
+#else
+#define KEEP_MAX (16 * MiB)
+#endif
 
 struct budget {
 	struct mtx lock;     /* RANK_BUDGET */
@@ -22,6 +31,12 @@ struct budget {
 	uint64_t total;	     /* set at the start */
 	/* under lock */
 	uint64_t used, peak;
+	struct {
+		void *p;
+		size_t n;
+	} keep[KEEP_BUFS];   /* the oldest first */
+	unsigned nkeep;
+	uint64_t kept;	     /* bytes of them */
 	struct list waiters; /* in order of arrival */
 	uint64_t (*reclaim)(void *arg, uint64_t n);
 	void *reclaim_arg;
@@ -58,10 +73,27 @@ static bool fits_locked(const struct budget *b, uint64_t n)
 	return b->used <= b->total && n <= b->total - b->used;
 }
 
+static void *unkeep_locked(struct budget *b, unsigned i)
+{
+	void *p = b->keep[i].p;
+
+	b->kept -= b->keep[i].n;
+	b->nkeep--;
+	memmove(&b->keep[i], &b->keep[i + 1], (b->nkeep - i) * sizeof(b->keep[0]));
+	return p;
+}
+
+static void drop_kept_locked(struct budget *b, uint64_t most)
+{
+	while (b->nkeep > 0 && b->kept > most)
+		free(unkeep_locked(b, 0));
+}
+
 static void take_locked(struct budget *b, uint64_t n)
 {
 	b->used += n;
 	b->peak = MAX(b->peak, b->used);
+	drop_kept_locked(b, b->total - MIN(b->used, b->total));
 }
 
 void budget_take(struct budget *b, uint64_t n)
@@ -113,8 +145,49 @@ void budget_give(struct budget *b, uint64_t n)
 	mtx_lock(&b->lock);
 	assert(n <= b->used);
 	b->used -= n;
+	if (b->used == 0)
+		drop_kept_locked(b, 0);
 	cond_broadcast(&b->changed);
 	mtx_unlock(&b->lock);
+}
+
+void *budget_buf(struct budget *b, size_t n)
+{
+	void *p = NULL;
+
+	mtx_lock(&b->lock);
+	for (unsigned i = b->nkeep; i-- > 0 && p == NULL;)
+		if (b->keep[i].n == n)
+			p = unkeep_locked(b, i);
+	mtx_unlock(&b->lock);
+	return p != NULL ? p : malloc(n > 0 ? n : 1);
+}
+
+void budget_buf_free(struct budget *b, void *p, size_t n)
+{
+	mtx_lock(&b->lock);
+	if (p != NULL && n >= KEEP_MIN && n <= KEEP_MAX && b->used > n && b->used <= b->total) {
+		drop_kept_locked(b, KEEP_MAX - n);
+		if (b->nkeep == KEEP_BUFS)
+			free(unkeep_locked(b, 0));
+		b->keep[b->nkeep].p = p;
+		b->keep[b->nkeep++].n = n;
+		b->kept += n;
+		p = NULL;
+	}
+	mtx_unlock(&b->lock);
+	free(p);
+	budget_give(b, n);
+}
+
+uint64_t budget_kept(struct budget *b)
+{
+	uint64_t n;
+
+	mtx_lock(&b->lock);
+	n = b->kept;
+	mtx_unlock(&b->lock);
+	return n;
 }
 
 uint64_t budget_used(struct budget *b)

@@ -18,6 +18,13 @@ void budget_free(struct budget *b); /* all taken bytes must be back */
 void budget_take(struct budget *b, uint64_t n);
 bool budget_try(struct budget *b, uint64_t n);
 void budget_give(struct budget *b, uint64_t n);
+/*
+ * Memory for n bytes that were taken (NULL: none; they stay taken), and both back at once. The last few large buffers are
+ * kept while others are in use, inside the ceiling: a stream of parts then touches the same pages again and again.
+ */
+void *budget_buf(struct budget *b, size_t n);
+void budget_buf_free(struct budget *b, void *p, size_t n);
+uint64_t budget_kept(struct budget *b); /* bytes of such buffers; beside budget_used() */
 uint64_t budget_used(struct budget *b);
 uint64_t budget_peak(struct budget *b);
 uint64_t budget_total(struct budget *b);

@@ -90,13 +90,13 @@ void mtx_destroy(struct mtx *m)
 	check(pthread_mutex_destroy(&m->m));
 }
 
-void mtx_lock(struct mtx *m)
+void mtx_lock(struct mtx *m) LOCK_UNCHECKED
 {
 	rank_take(m);
 	check(pthread_mutex_lock(&m->m));
 }
 
-void mtx_unlock(struct mtx *m)
+void mtx_unlock(struct mtx *m) LOCK_UNCHECKED
 {
 	rank_drop(m);
 	check(pthread_mutex_unlock(&m->m));

@@ -5,6 +5,9 @@
  * A thread takes locks in rising rank only. Debug builds (configure --enable-debug) keep the held ranks of each thread
  * and abort on a lower or equal one, which finds an inversion even when the second order never interleaves.
  * Nothing is held across submit, a FUSE reply or a notify, unless the comment at the lock says why.
+ *
+ * `make check-locks` has clang look at every path: what is locked is unlocked, and a wait holds its lock. A function that
+ * is entered with a lock and lets go of it meanwhile says REQUIRES.
  */
 #ifndef LSVD_LOCK_H
 #define LSVD_LOCK_H
@@ -39,7 +42,15 @@ enum lock_rank {
 	RANK_MAX
 };
 
-struct mtx {
+#ifdef LSVD_CHECK_LOCKS
+#define LOCK_ATTR(x) __attribute__((x))
+#else
+#define LOCK_ATTR(x)
+#endif
+#define REQUIRES(l) LOCK_ATTR(requires_capability(l))	/* the caller holds l, before and after */
+#define LOCK_UNCHECKED LOCK_ATTR(no_thread_safety_analysis)
+
+struct LOCK_ATTR(capability("mutex")) mtx {
 	pthread_mutex_t m;
 	enum lock_rank rank;
 };
@@ -53,16 +64,16 @@ struct cond {
 
 void mtx_init(struct mtx *m, enum lock_rank rank);
 void mtx_destroy(struct mtx *m);
-void mtx_lock(struct mtx *m);
-void mtx_unlock(struct mtx *m);
+void mtx_lock(struct mtx *m) LOCK_ATTR(acquire_capability(*m));
+void mtx_unlock(struct mtx *m) LOCK_ATTR(release_capability(*m));
 /* Debug builds: aborts when the thread holds a lock that must not be held over a wait (any above RANK_RENAME). */
 void lock_check_free(const char *where);
 
 void cond_init(struct cond *c);
 void cond_destroy(struct cond *c);
-void cond_wait(struct cond *c, struct mtx *m);
+void cond_wait(struct cond *c, struct mtx *m) REQUIRES(*m);
 /* Waits until signalled or until deadline_ns (clock_now_ns()). Returns 0 or -ETIMEDOUT. */
-int cond_wait_until(struct cond *c, struct mtx *m, int64_t deadline_ns);
+int cond_wait_until(struct cond *c, struct mtx *m, int64_t deadline_ns) REQUIRES(*m);
 void cond_signal(struct cond *c);
 void cond_broadcast(struct cond *c);
 

@@ -324,6 +324,23 @@ bool str_is_utf8(const char *s, size_t n)
 	return true;
 }
 
+void str_make_printable(char *s)
+{
+	size_t n = strlen(s);
+
+	while (n > 0) {
+		unsigned char *p = (unsigned char *)s;
+		size_t k = utf8_seq(p, n);
+		bool control = p[0] < 0x20 || p[0] == 0x7f || (k == 2 && p[0] == 0xc2 && p[1] < 0xa0); /* C0, DEL, C1 */
+
+		k = k == 0 ? 1 : k;
+		if (control || (k == 1 && p[0] >= 0x80))
+			memset(s, '?', k);
+		s += k;
+		n -= k;
+	}
+}
+
 bool str_has_prefix(const char *s, const char *prefix)
 {
 	return strncmp(s, prefix, strlen(prefix)) == 0;

@@ -44,6 +44,8 @@ int must_check str_parse_u64(const char *s, uint64_t *ret);
 int must_check str_copy(char *dst, size_t cap, const char *src);
 /* True when the n bytes are well-formed UTF-8 (no surrogates, no overlong forms). */
 bool str_is_utf8(const char *s, size_t n);
+/* For terminals, logs and JSON: control characters and what is no UTF-8 become '?', byte by byte. */
+void str_make_printable(char *s);
 bool str_has_prefix(const char *s, const char *prefix);
 bool str_has_suffix(const char *s, const char *suffix);
 

@@ -4,13 +4,10 @@
  * Beyond not crashing: what is read is a sane stat, and what is written is read back.
  */
 #include "config.h"
+#include "fuzz.h"
 #include "meta/attr.h"
 #include "meta/dialect.h"
 #include "meta/tree.h"
-
-#include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static unsigned refused;
 
@@ -38,12 +35,6 @@ static void read_lines(const uint8_t *data, size_t size, struct obj_headers *h)
 	}
 }
 
-static void check(bool ok)
-{
-	if (!ok)
-		abort();
-}
-
 static void check_attr(const struct obj_headers *h, bool is_dir)
 {
 	static const struct attr_defaults def = {.uid = 1, .gid = 2, .file_mode = 0644, .dir_mode = 0755};
@@ -64,6 +55,58 @@ static void check_attr(const struct obj_headers *h, bool is_dir)
 			for (const char *p = out.v[i].value; *p; p++)
 				check((unsigned char)*p < 0x80);
 	obj_headers_free(&out);
+}
+
+/* Any attributes that a file can have: written and read they are the same. */
+static void check_attr_bytes(const uint8_t *data, size_t size, const struct obj_headers *h)
+{
+	static const mode_t types[] = {S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK};
+	static const struct attr_defaults def = {.file_mode = 0644, .dir_mode = 0755};
+	struct obj_headers out = {};
+	uint64_t v[10] = {0};
+	struct attr a = {}, b;
+	bool is_dir;
+
+	memcpy(v, data, MIN(size, sizeof(v)));
+	a.mode = types[v[0] % ARRAY_SIZE(types)] | (mode_t)(v[1] & 07777);
+	is_dir = S_ISDIR(a.mode);
+	if (S_ISLNK(a.mode))
+		a.mode = S_IFLNK | 0777;
+	a.uid = (uid_t)(v[2] % UINT32_MAX);
+	a.gid = (gid_t)(v[3] % UINT32_MAX);
+	a.rdev = S_ISCHR(a.mode) || S_ISBLK(a.mode) ? (dev_t)v[4] : 0;
+	/* what dialect.c takes for a time: +-2^40 seconds */
+	a.mtime = (struct timespec){(int64_t)(v[5] << 23) >> 23, (long)(v[6] % 1000000000)};
+	a.ctime = (struct timespec){(int64_t)(v[6] << 23) >> 23, (long)(v[7] % 1000000000)};
+	a.atime = (struct timespec){(int64_t)(v[8] << 24) >> 24, (long)(v[9] % 1000000000)};
+	if (obj_headers_copy(&out, h) || attr_to_headers(&a, &out))
+		abort();
+	attr_from_headers(&out, is_dir, 7, 43, &def, &b);
+	check(a.mode == b.mode && a.uid == b.uid && a.gid == b.gid && a.rdev == b.rdev);
+	check(a.mtime.tv_sec == b.mtime.tv_sec && a.mtime.tv_nsec == b.mtime.tv_nsec);
+	check(a.ctime.tv_sec == b.ctime.tv_sec && a.ctime.tv_nsec == b.ctime.tv_nsec);
+	check(a.atime.tv_sec == b.atime.tv_sec && a.atime.tv_nsec == b.atime.tv_nsec);
+	obj_headers_free(&out);
+}
+
+/* Values by themselves, what is taken in its range; types of contents and sizes never fail. */
+static void check_values(const uint8_t *data, size_t size)
+{
+	char *z = strndup((const char *)data, MIN(size, (size_t)300));
+	struct timespec ts, again;
+	char text[DIALECT_TIME_LEN];
+	mode_t mode;
+
+	check(z);
+	if (!dialect_parse_mode(z, &mode))
+		check(mode <= 0177777);
+	if (!dialect_parse_time(z, &ts)) {
+		check(ts.tv_nsec >= 0 && ts.tv_nsec < NSEC_PER_SEC);
+		dialect_format_time(&ts, text);
+		check(!dialect_parse_time(text, &again) && again.tv_sec == ts.tv_sec && again.tv_nsec == ts.tv_nsec);
+	}
+	check(strchr(attr_guess_type(z), '/'));
+	free(z);
 }
 
 static void check_xattr(struct obj_headers *h)
@@ -103,7 +146,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		free(target);
 	}
 	(void)version_same_bytes(&a, &b, &h);
+	check_attr_bytes(data, size, &h);
+	check_values(data, size);
 	check_xattr(&h);
+	check(attr_meta_bytes(&h) <= ATTR_META_MAX || attr_meta_bytes(&h) <= 2 * size + ATTR_META_MAX);
 	obj_headers_free(&h);
 	return 0;
 }
