@@ -120,7 +120,6 @@ node=$(cat st/*/slot-0/node)
 echo 1 >one
 obj_put from/a one
 obj_put from/sub/b one
-obj_put to/a one
 intent "$node" from/ to/ i1
 intent 00000000000000000000000000000000 elsewhere/ there/ i2
 "$LSVDFS" mount "$SOURCE" m -o "$O"
