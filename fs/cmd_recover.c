@@ -186,14 +186,27 @@ static int finish_slots(struct recover *c)
 	return r;
 }
 
+/* Names are anybody's: nothing of them may steer a terminal. */
+static void print_name(const json_t *name)
+{
+	const char *z = json_string_value(name);
+	char *copy = strdup(z ? z : "?");
+
+	printf("%s", copy ? cmd_printable(copy) : "?");
+	free(copy);
+}
+
 static void print_intent(const json_t *v)
 {
 	const char *state = json_string_value(json_object_get(v, "state"));
 	const char *error = json_string_value(json_object_get(v, "error"));
-	const char *from = json_string_value(json_object_get(v, "from")),
-		   *to = json_string_value(json_object_get(v, "to"));
+	const json_t *from = json_object_get(v, "from");
 
-	printf("rename %s -> %s: ", from ? from : json_string_value(json_object_get(v, "key")), to ? to : "?");
+	printf("rename ");
+	print_name(from ? from : json_object_get(v, "key"));
+	printf(" -> ");
+	print_name(json_object_get(v, "to"));
+	printf(": ");
 	if (!strcmp(state, "resumed"))
 		printf("finished\n");
 	else if (!strcmp(state, "running"))
@@ -232,8 +245,11 @@ static void print_words(const struct recover *c)
 	size_t i;
 
 	json_array_foreach(c->intents, i, v) print_intent(v);
-	json_array_foreach(c->files, i, v) printf("%s: %s\n", json_string_value(json_object_get(v, "path")),
-						  json_string_value(json_object_get(v, "what")));
+	json_array_foreach(c->files, i, v)
+	{
+		print_name(json_object_get(v, "path"));
+		printf(": %s\n", json_string_value(json_object_get(v, "what")));
+	}
 	json_array_foreach(c->copies, i, v) print_leftover(v);
 	json_array_foreach(c->uploads, i, v) print_leftover(v);
 	json_array_foreach(c->slots, i, v)

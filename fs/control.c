@@ -16,6 +16,7 @@
 #include "objstore/base/str.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,31 +49,48 @@ struct control {
 	struct conn conn[MAX_CONN];
 };
 
-/* Where the sockets of a user's mounts live. Root finds those of others where logind puts their directories. */
-static char *run_dir(unsigned uid)
+/*
+ * Where the sockets of a user's mounts may live; -ENOENT when there is no i-th place. A daemon takes the first. Commands
+ * look at all: they may run with another environment, or as root.
+ */
+static int run_dir(unsigned uid, unsigned i, char **ret)
 {
-	const char *xdg = getenv("XDG_RUNTIME_DIR");
+	const char *xdg = uid == geteuid() ? getenv("XDG_RUNTIME_DIR") : NULL;
 	struct str s = {0};
-	char *dir;
 
 	if (uid == 0)
-		str_add(&s, "/run/lsvdfs");
-	else if (uid == geteuid() && xdg && *xdg == '/')
+		i = i ? UINT_MAX : 3;
+	else if (!xdg || *xdg != '/')
+		i++;
+	switch (i) {
+	case 0:
 		str_addf(&s, "%s/lsvdfs", xdg);
-	else if (uid == geteuid())
+		break;
+	case 1:
 		str_addf(&s, "/tmp/lsvdfs-%u", uid);
-	else
+		break;
+	case 2:
 		str_addf(&s, "/run/user/%u/lsvdfs", uid);
-	return str_take(&s, &dir) ? NULL : dir;
+		break;
+	case 3:
+		if (uid)
+			return -ENOENT;
+		str_add(&s, "/run/lsvdfs");
+		break;
+	default:
+		return -ENOENT;
+	}
+	return str_take(&s, ret);
 }
 
-static int socket_path(const struct mntpoint *p, unsigned uid, char **ret)
+static int socket_path(const struct mntpoint *p, unsigned uid, unsigned i, char **ret)
 {
-	_cleanup_free_ char *dir = run_dir(uid);
+	_cleanup_free_ char *dir = NULL;
 	struct str s = {0};
+	int r = run_dir(uid, i, &dir);
 
-	if (!dir)
-		return -ENOMEM;
+	if (r)
+		return r;
 	str_addf(&s, "%s/%u:%u.sock", dir, p->major, p->minor);
 	return str_take(&s, ret);
 }
@@ -91,6 +109,20 @@ static json_t *refused(int r, const struct objerr *err)
 	const char *words = err && err->msg[0] ? err->msg : explain_errno(r);
 
 	return json_pack("{s:b, s:i, s:s}", "ok", 0, "errno", -r, "error", words ? words : "failed");
+}
+
+/* A path is bytes, JSON is UTF-8: what is not is shown as '?'. */
+static json_t *shown(const char *path)
+{
+	char *copy = strdup(path);
+	json_t *j = NULL;
+
+	if (copy) {
+		str_make_printable(copy);
+		j = json_string(copy);
+	}
+	free(copy);
+	return j;
 }
 
 static json_t *status_requests(const struct obj_stats *st)
@@ -160,8 +192,8 @@ static json_t *status_local(struct mount *m)
 
 json_t *control_status(struct mount *m)
 {
-	json_t *doc = json_pack("{s:b, s:s, s:s, s:s, s:i, s:f, s:b, s:b, s:i, s:s, s:s, s:s, s:s}", "ok", 1, "version",
-				PACKAGE_VERSION, "source", m->opt.source, "dir", m->opt.dir, "pid", (int)getpid(),
+	json_t *doc = json_pack("{s:b, s:s, s:o, s:o, s:i, s:f, s:b, s:b, s:i, s:s, s:s, s:s, s:s}", "ok", 1, "version",
+				PACKAGE_VERSION, "source", shown(m->opt.source), "dir", shown(m->opt.dir), "pid", (int)getpid(),
 				"uptime_s", (double)(clock_real_ns() - m->started_real_ns) / 1e9, "read_only",
 				(int)m->opt.read_only, "async_close", (int)m->opt.async_close, "slot",
 				(int)m->state.number, "state_dir", m->opt.state_dir, "cache_dir", m->opt.cache_dir,
@@ -442,6 +474,8 @@ static void *accept_thread(void *arg)
 			break;
 		if (p[1].revents)
 			break;
+		if (!p[0].revents) /* accept would wait, and not for the end */
+			continue;
 		fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 		if (fd >= 0)
 			take_conn(c, fd);
@@ -454,11 +488,12 @@ static void *accept_thread(void *arg)
 /* The directory is ours alone, or (as root) at least nobody else may put sockets there. */
 static int make_run_dir(struct objerr *err)
 {
-	_cleanup_free_ char *dir = run_dir(geteuid());
+	_cleanup_free_ char *dir = NULL;
 	struct stat st;
+	int ret = run_dir(geteuid(), 0, &dir);
 
-	if (!dir)
-		return -ENOMEM;
+	if (ret)
+		return ret;
 	if (mkdir(dir, 0700) && errno != EEXIST) {
 		int r = -errno;
 
@@ -531,7 +566,7 @@ int control_start(struct mount *m, struct control **ret, struct objerr *err)
 		c->conn[i] = (struct conn){.c = c, .fd = -1};
 	r = make_run_dir(err);
 	if (!r)
-		r = socket_path(&m->point, geteuid(), &c->path);
+		r = socket_path(&m->point, geteuid(), 0, &c->path);
 	if (!r)
 		r = listen_at(c->path, &c->listen_fd, err);
 	if (!r && pipe2(c->stop_pipe, O_CLOEXEC))
@@ -565,23 +600,44 @@ void control_stop(struct control *c)
 
 /* --- client ----------------------------------------------------------------------------------------------------- */
 
-int control_connect(const struct mntpoint *point, int *ret_fd)
+static int connect_to(const char *path, unsigned uid, int *ret_fd)
 {
-	_cleanup_free_ char *path = NULL;
 	_cleanup_close_ int fd = -1;
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
 	struct sockaddr_un a;
-	int r = socket_path(point, point->uid, &path);
+	int r = socket_address(path, &a);
 
-	if (!r)
-		r = socket_address(path, &a);
 	if (r)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)))
 		return -errno;
+	/* /tmp is everybody's: only who mounted can say that all is sent */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) || cred.uid != uid)
+		return -ENOENT;
 	*ret_fd = fd;
 	fd = -1;
 	return 0;
+}
+
+int control_connect(const struct mntpoint *point, int *ret_fd)
+{
+	int r = -ENOENT;
+
+	for (unsigned i = 0;; i++) {
+		_cleanup_free_ char *path = NULL;
+		int e = socket_path(point, point->uid, i, &path);
+
+		if (e == -ENOENT)
+			return r;
+		if (!e)
+			e = connect_to(path, point->uid, ret_fd);
+		if (!e || e == -ENOMEM)
+			return e;
+		if (e != -ENOENT) /* something is there */
+			r = e;
+	}
 }
 
 int control_ask(int fd, json_t *take_req, int timeout_ms, void (*idle)(void *arg), void *arg, json_t **ret,

@@ -2,8 +2,9 @@
 /*
  * control.h - the socket of a running mount, and its client side.
  *
- * RUNDIR/MAJOR:MINOR.sock (mode 0600), RUNDIR = /run/lsvdfs for root, $XDG_RUNTIME_DIR/lsvdfs for others. One JSON
- * object a line each way: {"cmd":"status"} -> {"ok":true, ...}; on failure {"ok":false,"error":"one line"}.
+ * RUNDIR/MAJOR:MINOR.sock (mode 0600), RUNDIR = /run/lsvdfs for root, for others $XDG_RUNTIME_DIR/lsvdfs or, without one,
+ * /tmp/lsvdfs-UID; commands look at both and at /run/user/UID/lsvdfs, and believe only who mounted. One JSON object a
+ * line each way: {"cmd":"status"} -> {"ok":true, ...}; on failure {"ok":false,"error":"one line"}.
  *   status                          everything that `lsvdfs status` shows
  *   drain                           upload all dirty data and waiting metadata, then answer
  *   retry  slot, id, force          parked bytes once more

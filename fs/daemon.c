@@ -179,8 +179,10 @@ void *mount_signal_thread(void *arg)
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGUSR2);
 	while (!sigwait(&set, &sig)) {
-		if (sig == SIGUSR1) /* the end, from mount_run */
+		if (sig == SIGUSR1 && m->ended)
 			break;
+		if (sig == SIGUSR1) /* from outside: it means nothing */
+			continue;
 		if (sig == SIGUSR2) {
 			bool on = log_get_level() != LOG_L_DEBUG;
 

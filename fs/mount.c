@@ -166,17 +166,39 @@ static int open_store(struct mount *m, struct objerr *err)
 
 /* --- local files ------------------------------------------------------------------------------------------------ */
 
-static int check_dirs(struct mount *m, struct objerr *err)
+/* Our own files on our own mount would make us wait for ourselves. As a command says it, or as it is. */
+static int not_on_mount(const struct mount *m, const char *path, const char *option, struct objerr *err)
 {
-	const char *dirs[] = {m->opt.state_dir, m->opt.cache_dir};
+	_cleanup_free_ char *real = realpath(path, NULL);
 
-	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
-		if (mntpoint_below(dirs[i], m->opt.dir)) {
-			objerr_set(err, "%s lies on the mount itself: choose another %s", dirs[i],
-				   i ? "cache_dir=" : "state_dir=");
-			return -EINVAL;
-		}
-	}
+	if (!mntpoint_below(path, m->opt.dir) && !(real && mntpoint_below(real, m->opt.dir)))
+		return 0;
+	objerr_set(err, "%s lies on the mount itself: choose another %s", path, option);
+	return -EINVAL;
+}
+
+/* A directory that is the bucket must not hold the mount: looking at the mount point, it would wait for itself. On top of
+ * the bucket is fine: the directory below was opened before. */
+static int not_in_bucket(const struct mount *m, const struct obj_url *url, struct objerr *err)
+{
+	_cleanup_free_ char *real = url->kind == OBJ_URL_FILE ? realpath(url->bucket, NULL) : NULL;
+
+	if (!real || !strcmp(real, m->opt.dir) || !mntpoint_below(m->opt.dir, real))
+		return 0;
+	objerr_set(err, "%s lies in the directory that it would show: mount it elsewhere", m->opt.dir);
+	return -EINVAL;
+}
+
+static int check_dirs(struct mount *m, const struct obj_url *url, struct objerr *err)
+{
+	int r = not_in_bucket(m, url, err);
+
+	if (!r)
+		r = not_on_mount(m, m->opt.state_dir, "state_dir=", err);
+	if (!r)
+		r = not_on_mount(m, m->opt.cache_dir, "cache_dir=", err);
+	if (r)
+		return r;
 	if (m->opt.async_close && slot_volatile(m->opt.state_dir)) {
 		objerr_set(err,
 			   "state_dir %s is on a tmpfs: async_close needs a disk that survives a reboot "
@@ -207,13 +229,17 @@ static int take_slots(struct mount *m, struct objerr *err)
 	if (r)
 		return r;
 	r = slot_identity(&url, m->opt.endpoint, &m->identity);
-	obj_url_free(&url);
 	if (!r)
-		r = check_dirs(m, err);
+		r = check_dirs(m, &url, err);
+	obj_url_free(&url);
 	if (!r)
 		r = slot_take(m->opt.state_dir, m->identity, &m->state, err);
 	if (!r)
 		r = slot_take(m->opt.cache_dir, m->identity, &m->cache, err);
+	if (!r) /* again: what did not exist could not be resolved */
+		r = not_on_mount(m, m->state.path, "state_dir=", err);
+	if (!r)
+		r = not_on_mount(m, m->cache.path, "cache_dir=", err);
 	if (!r)
 		r = slot_file(&m->state, "spool", &m->spool_dir);
 	if (!r)
@@ -593,6 +619,7 @@ int mount_run(struct options *take_opt, bool foreground)
 	if (r)
 		start_fail(&m.start, err.msg[0] ? err.msg : explain_errno(r));
 	take_down(&m);
+	m.ended = true;
 	pthread_kill(sig, SIGUSR1);
 	pthread_join(sig, NULL);
 	free_names(&m);

@@ -55,6 +55,7 @@ struct mount {
 	bool stopping;		 /* stop_thread runs, or has run */
 	pthread_t stop_thread;
 
+	_Atomic bool ended;  /* SIGUSR1 tells the signal thread so */
 	_Atomic bool failed; /* exit status 1 although the mount was there */
 };
 

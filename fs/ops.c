@@ -15,6 +15,16 @@
 
 static struct fsd *fsd_of(fuse_req_t req) { return fuse_req_userdata(req); }
 
+/* The caller's reference; NULL when it was answered: the node is gone. */
+static struct inode *node_of(fuse_req_t req, fuse_ino_t ino)
+{
+	struct inode *i = inode_get(fsd_of(req), ino);
+
+	if (!i)
+		fuse_reply_err(req, ESTALE);
+	return i;
+}
+
 int fsd_errno(int r)
 {
 	switch (-r) {
@@ -180,6 +190,24 @@ void call_killable(struct call *c)
 		fuse_reply_err(req, EINTR);
 }
 
+/* Sends a call that may wait for the store; whoever is killed meanwhile need not wait with it. */
+static void go(struct call *c, const struct fuse_file_info *fi, size_t size, off_t off)
+{
+	if (!c)
+		return;
+	if (fi)
+		c->fi = *fi;
+	c->size = size;
+	c->off = off;
+	call_killable(c);
+	call_go(c);
+}
+
+static void simple(fuse_req_t req, fuse_ino_t ino, void (*run)(struct call *c))
+{
+	go(call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, run), NULL, 0, 0);
+}
+
 /* --- session ------------------------------------------------------------------------------------------------------ */
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
@@ -244,33 +272,25 @@ static bool name_refused(fuse_req_t req, const char *name)
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fsd *f = fsd_of(req);
-	struct call *c;
 	int r = path_check_name(name);
 
 	if (r < 0) { /* a reserved or impossible name does not exist; creating it says why not */
 		fuse_reply_err(req, r == -ENAMETOOLONG ? ENAMETOOLONG : ENOENT);
 		return;
 	}
-	c = call_new(f, req, parent, name, NULL, NULL, 0, dir_op_lookup);
-	if (c) {
-		call_killable(c);
-		call_go(c);
-	}
+	go(call_new(f, req, parent, name, NULL, NULL, 0, dir_op_lookup), NULL, 0, 0);
 }
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fsd *f = fsd_of(req);
-	struct inode *i = inode_get(f, ino);
+	struct inode *i = node_of(req, ino);
 	struct stat st;
 	double valid = 0;
 	bool fresh;
-	struct call *c;
 
-	if (!i) {
-		fuse_reply_err(req, ESTALE);
+	if (!i)
 		return;
-	}
 	mtx_lock(&i->lock);
 	fresh = inode_fresh_locked(f, i);
 	if (fresh) {
@@ -283,21 +303,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		fuse_reply_attr(req, &st, valid);
 		return;
 	}
-	c = call_new(f, req, ino, NULL, NULL, NULL, 0, dir_op_getattr);
-	if (c) {
-		call_killable(c);
-		call_go(c);
-	}
-}
-
-static void simple(fuse_req_t req, fuse_ino_t ino, void (*run)(struct call *c))
-{
-	struct call *c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, run);
-
-	if (c) {
-		call_killable(c);
-		call_go(c);
-	}
+	simple(req, ino, dir_op_getattr);
 }
 
 static bool read_only(fuse_req_t req)
@@ -480,16 +486,9 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct call *c;
-
 	if ((fi->flags & O_ACCMODE) != O_RDONLY && read_only(req))
 		return;
-	c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_open);
-	if (c) {
-		c->fi = *fi;
-		call_killable(c);
-		call_go(c);
-	}
+	go(call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_open), fi, 0, 0);
 }
 
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
@@ -511,7 +510,6 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 	struct fsd *f = fsd_of(req);
 	struct handle *h = handle_get(f, fi->fh);
 	struct readbuf b;
-	struct call *c;
 
 	if (!h) {
 		fuse_reply_err(req, EBADF);
@@ -524,27 +522,17 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		return;
 	}
 	handle_put(f, h);
-	c = call_new(f, req, ino, NULL, NULL, NULL, 0, file_op_read);
-	if (c) {
-		c->fi = *fi;
-		c->size = size;
-		c->off = off;
-		call_killable(c);
-		call_go(c);
-	}
+	go(call_new(f, req, ino, NULL, NULL, NULL, 0, file_op_read), fi, size, off);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct fsd *f = fsd_of(req);
-	struct inode *i = inode_get(f, ino);
-	struct call *c;
+	struct inode *i = node_of(req, ino);
 	int r;
 
-	if (!i) {
-		fuse_reply_err(req, ESTALE);
+	if (!i)
 		return;
-	}
 	if (file_write_inline(f, i, buf, size, off, &r)) {
 		inode_put(f, i);
 		if (r < 0)
@@ -554,14 +542,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		return;
 	}
 	inode_put(f, i);
-	c = call_new(f, req, ino, NULL, NULL, buf, size, file_op_write);
-	if (c) {
-		c->fi = *fi;
-		c->size = size;
-		c->off = off;
-		call_killable(c);
-		call_go(c);
-	}
+	go(call_new(f, req, ino, NULL, NULL, buf, size, file_op_write), fi, size, off);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -569,7 +550,6 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fsd *f = fsd_of(req);
 	struct inode *i = inode_get(f, ino);
 	bool clean;
-	struct call *c;
 
 	if (!i) {
 		fuse_reply_err(req, 0);
@@ -583,12 +563,7 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, 0);
 		return;
 	}
-	c = call_new(f, req, ino, NULL, NULL, NULL, 0, file_op_flush);
-	if (c) {
-		c->fi = *fi;
-		call_killable(c);
-		call_go(c);
-	}
+	go(call_new(f, req, ino, NULL, NULL, NULL, 0, file_op_flush), fi, 0, 0);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -603,13 +578,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	struct call *c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_fsync);
-
-	if (c) {
-		c->fi = *fi;
-		call_killable(c);
-		call_go(c);
-	}
+	go(call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_fsync), fi, 0, 0);
 }
 
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
@@ -630,13 +599,11 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
 	struct fsd *f = fsd_of(req);
-	struct inode *i = inode_get(f, ino);
+	struct inode *i = node_of(req, ino);
 	struct stat st;
 
-	if (!i) {
-		fuse_reply_err(req, ESTALE);
+	if (!i)
 		return;
-	}
 	mtx_lock(&i->lock);
 	inode_stat_locked(f, i, &st);
 	mtx_unlock(&i->lock);
@@ -661,14 +628,12 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fsd *f = fsd_of(req);
-	struct inode *i = inode_get(f, ino);
+	struct inode *i = node_of(req, ino);
 	struct handle *h;
 	int r;
 
-	if (!i) {
-		fuse_reply_err(req, ESTALE);
+	if (!i)
 		return;
-	}
 	r = handle_new(f, i, O_RDONLY, fuse_req_ctx(req)->pid, &h);
 	if (r < 0) {
 		inode_put(f, i);

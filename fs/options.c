@@ -559,9 +559,16 @@ int options_finish(struct options *o, struct objerr *err)
 	r = default_dir("/var/lib/lsvdfs", "XDG_STATE_HOME", ".local/state", &o->state_dir);
 	if (!r)
 		r = default_dir("/var/cache/lsvdfs", "XDG_CACHE_HOME", ".cache", &o->cache_dir);
-	if (r)
+	if (r) {
 		objerr_set(err, r == -ENOENT ? "HOME is not set: give state_dir= and cache_dir=" : "out of memory");
-	return r;
+		return r;
+	}
+	/* the daemon tells the commands where they are, in JSON */
+	if (!str_is_utf8(o->state_dir, strlen(o->state_dir)) || !str_is_utf8(o->cache_dir, strlen(o->cache_dir))) {
+		objerr_set(err, "state_dir and cache_dir must be UTF-8: give state_dir= and cache_dir=");
+		return -EINVAL;
+	}
+	return 0;
 }
 
 void options_open_opts(const struct options *o, struct budget *budget, struct obj_open_opts *ret)

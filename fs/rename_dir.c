@@ -123,6 +123,12 @@ static bool holds_reserved(const char *suffix)
 	return false;
 }
 
+/* A marker has no bytes to lose, and file:// changes its time with every name below it. */
+static bool is_marker(const char *suffix)
+{
+	return *suffix == 0 || str_has_suffix(suffix, "/");
+}
+
 /* Lists the source; marks what each listing shows. *ret_new: how many are not copied in the version shown. */
 static int list_source(struct mover *m, unsigned round, size_t *ret_new, struct objerr *err)
 {
@@ -149,7 +155,7 @@ static int list_source(struct mover *m, unsigned round, size_t *ret_new, struct 
 				r = -EBUSY;
 				break;
 			}
-			if (m->resuming && le->mtime_s > m->begun_s)
+			if (m->resuming && le->mtime_s > m->begun_s && !is_marker(suffix))
 				continue; /* somebody has used the old name since: his */
 			if (!it)
 				r = add(m, suffix, &it);
@@ -278,7 +284,7 @@ static int look_at_target(struct mover *m, struct item *it, struct objerr *err)
 	r = obj_head(m->store, dst, &req);
 	if (r < 0 && r != -ENOENT) {
 		*err = req.err;
-	} else if (r == 0 && strcmp(req.etag, it->v.etag) == 0 && req.size == it->v.size) {
+	} else if (r == 0 && ((strcmp(req.etag, it->v.etag) == 0 && req.size == it->v.size) || is_marker(it->suffix))) {
 		it->copied = true;
 	} else if (r == 0 && req.mtime_s >= it->v.mtime_s) {
 		r = is_copy(m, it, &req, &it->copied, err);

@@ -231,7 +231,7 @@ static int check_version(const char *dir, struct objerr *err)
 	return 0;
 }
 
-#define IDENTITY_MAX 4096
+#define IDENTITY_MAX (16 * KiB) /* a path or prefix may be three times as long as its bytes */
 
 /* Does the text begin as an identity does? */
 static bool plausible(const char *text)

@@ -98,6 +98,7 @@ int must_check s3_build(struct s3_call *c);
 /* scheme://authority and path of the call in its region -> url and path; *ret_host is the caller's. */
 int must_check s3_locate(struct s3_call *c, char **ret_host);
 bool s3_can_batch(const char *key);
+bool s3_is_object_header(const char *name); /* one that an object keeps and we may set */
 
 /* --- s3reply.c --- */
 /* 0 = go on reading; negative ends the transfer. */

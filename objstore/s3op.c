@@ -95,7 +95,7 @@ static bool is_printable(const char *v)
 	return true;
 }
 
-static bool is_known_header(const char *name)
+bool s3_is_object_header(const char *name)
 {
 	if (str_has_prefix(name, "x-amz-meta-"))
 		return true;
@@ -110,7 +110,7 @@ static int set_object_header(struct s3_call *c, const char *name, const char *va
 {
 	if (strcmp(name, "x-amz-tagging-count") == 0) /* said by replies, not to be said by us */
 		return 0;
-	if (!is_known_header(name)) {
+	if (!s3_is_object_header(name)) {
 		objerr_set(&c->req->err, "header %s is none that an S3 object can have", name);
 		return -EINVAL;
 	}

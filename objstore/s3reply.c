@@ -13,20 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const kept_headers[] = {
-	"content-type",
-	"cache-control",
-	"content-encoding",
-	"content-disposition",
-	"content-language",
-	"expires",
-	"x-amz-website-redirect-location",
-	"x-amz-storage-class",
-	"x-amz-server-side-encryption",
-	"x-amz-server-side-encryption-aws-kms-key-id",
-	"x-amz-tagging-count",
-};
-
 /* Words for a reply that cannot be used. */
 static int bad(struct s3_call *c, const char *what)
 {
@@ -119,12 +105,7 @@ int s3_on_head(struct http_req *h)
 
 static bool is_kept(const char *name)
 {
-	if (str_has_prefix(name, "x-amz-meta-"))
-		return true;
-	for (size_t i = 0; i < ARRAY_SIZE(kept_headers); i++)
-		if (strcmp(name, kept_headers[i]) == 0)
-			return true;
-	return false;
+	return s3_is_object_header(name) || strcmp(name, "x-amz-tagging-count") == 0;
 }
 
 static int keep_headers(struct s3_call *c)

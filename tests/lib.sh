@@ -58,6 +58,7 @@ need_cmd() { local c; for c; do command -v "$c" >/dev/null || skip "$c not found
 need_root() { [ "$(id -u)" = 0 ] || skip "needs root"; }
 need_fuse() {
 	[ -c /dev/fuse ] || skip "no /dev/fuse"
+	[ -r /dev/fuse ] && [ -w /dev/fuse ] || skip "no access to /dev/fuse (mode 0666 where udev runs)"
 	[ -x "$LSVDFS" ] || skip "$LSVDFS is not built"
 	[ "$(id -u)" = 0 ] || command -v fusermount3 >/dev/null || skip "neither root nor fusermount3"
 }

@@ -149,4 +149,52 @@ static inline void fill_rnd(uint64_t *s, void *p, size_t n)
 		b[i] = (unsigned char)test_rnd(s);
 }
 
+static __attribute__((unused)) bool faults; /* the store goes wrong by chance: try again */
+
+static inline struct spfile *new_file(struct env *e, const char *name, const struct version *base, bool whole)
+{
+	struct spfile *f;
+
+	assert_int_equal(spfile_new(e->s, "d/", name, 42, base, &e->h, whole, &f), 0);
+	return f;
+}
+
+static inline struct spcommit commit_ok(struct spfile *f)
+{
+	struct spcommit c = { 0 };
+	struct objerr err = { 0 };
+	int r;
+
+	do
+		r = spfile_commit(f, 0, &c, &err);
+	while (faults && r < 0 && r != -ESTALE);
+	if (r != 0)
+		fail_msg("commit: %s (%s)", strerror(-r), err.msg);
+	assert_false(spfile_dirty(f));
+	return c;
+}
+
+static inline void expect_object(struct env *e, const char *key, const void *want, size_t n)
+{
+	char *got = malloc(n + 1);
+	ssize_t r;
+
+	assert_non_null(got);
+	r = env_get(e->mem, key, got, n + 1, NULL);
+	assert_int_equal(r, n);
+	assert_memory_equal(got, want, n);
+	free(got);
+}
+
+static inline unsigned mem_caps(void)
+{
+	struct objstore *m;
+	unsigned caps;
+
+	assert_int_equal(store_mem_new(&m), 0);
+	caps = m->caps;
+	obj_close(m);
+	return caps;
+}
+
 #endif

@@ -30,6 +30,13 @@ says 1 'busy|already|mounted' "$LSVDFS" mount "$SOURCE" m -o "$O"
 ! mountpoint -q m
 wait_for 5 bash -c "! kill -0 $pid"
 eq "$(obj_get f)" works
+# a directory whose name is no text: status is JSON all the same
+d=$(printf 'caf\xe9')
+mkdir "$d"
+"$LSVDFS" mount "$SOURCE" "$d" -o "$O"
+eq "$("$LSVDFS" status --json "$d" | jq -r .dir)" "$T/caf?"
+eq "$("$LSVDFS" parked list "$d" --json)" '[]'
+"$LSVDFS" umount "$d"
 # as mount(8) and umount(8) call us; a second mount of the bucket beside the first
 ln -sf "$LSVDFS" mount.lsvdfs
 ln -sf "$LSVDFS" umount.fuse.lsvdfs

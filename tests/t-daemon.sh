@@ -39,6 +39,7 @@ mountpoint -q m
 grep -q "MAINPID=$pid" notify.log
 echo x >m/x
 hold m/open unfinished
+kill -USR1 "$pid" # means nothing, and the signals after it still do
 kill -USR2 "$pid"
 wait_for 5 grep -q 'debug messages on' fg.log
 kill -TERM "$pid"
@@ -119,7 +120,6 @@ node=$(cat st/*/slot-0/node)
 echo 1 >one
 obj_put from/a one
 obj_put from/sub/b one
-obj_put to/a one
 intent "$node" from/ to/ i1
 intent 00000000000000000000000000000000 elsewhere/ there/ i2
 "$LSVDFS" mount "$SOURCE" m -o "$O"
@@ -129,15 +129,53 @@ must_fail 'No such file' ls m/from
 eq "$(obj_keys .lsvd/intent/)" .lsvd/intent/i2
 # this one is of a slot that a mount holds now: hands off
 intent "$node" to/ away/ i3
+# what nobody can have begun, and a name that would steer a terminal
+intent "$node" to/ to/below/ i4
+intent 00000000000000000000000000000000 $'clear\e[2J/' there/ i5
 "$LSVDFS" recover "$SOURCE" -o "$O" >recover.out
 grep -q '^rename to/ -> away/: under way' recover.out
 grep -q '^rename elsewhere/ -> there/: begun by another machine' recover.out
+grep -q '^rename .lsvd/intent/i4 -> ?: damaged' recover.out
+grep -q '^rename clear?\[2J/ -> there/: begun by another machine' recover.out
+obj_delete .lsvd/intent/i4
+obj_delete .lsvd/intent/i5
 "$LSVDFS" umount m
 obj_exists to/a
 "$LSVDFS" recover "$SOURCE" -o "$O" --json | jq -e '.intents | map(.state) | sort == ["foreign", "resumed"]' >/dev/null
 obj_exists away/sub/b
 ! obj_exists to/a
 obj_delete .lsvd/intent/i2
+
+# --- somebody else's mount, without XDG_RUNTIME_DIR: he finds it with one too, root finds it, a stranger may not ask; a
+# socket that is not of who mounted is not believed
+chmod 755 "$T"
+mkdir -p bu um xdg
+nobody=$(id -u nobody) stranger=$(id -u daemon) # fusermount3 wants users with names
+chown "$nobody" bu um xdg
+chmod 700 xdg
+on_exit "rmdir --ignore-fail-on-non-empty /tmp/lsvdfs-$nobody"
+mknod -m 666 fuse c 10 229 # not every machine lets others open it
+mount --bind fuse /dev/fuse
+as() { setpriv --reuid="$1" --regid="$1" --clear-groups env -u XDG_RUNTIME_DIR HOME="$T/bu" "${@:2}"; }
+as "$nobody" "$LSVDFS" mount "file://$T/bu" um -o "state_dir=$T/bu/st,cache_dir=$T/bu/ca"
+pid=$(as "$nobody" "$LSVDFS" status --json um | jq .pid)
+eq "$(as "$nobody" env XDG_RUNTIME_DIR="$T/xdg" "$LSVDFS" status --json um | jq .pid)" "$pid"
+eq "$(status um .pid)" "$pid"
+must_fail 'Permission denied' as "$stranger" "$LSVDFS" status um
+sock=/tmp/lsvdfs-$nobody/$(awk -v dir="$T/um" '$5 == dir {print $3}' /proc/self/mountinfo).sock
+mv "$sock" "$sock.ours"
+py -c '
+import socket, sys, time
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); time.sleep(60)' "$sock" &
+liar=$!
+on_exit "kill $liar"
+wait_for 5 test -S "$sock"
+must_fail 'daemon of this mount is gone' "$LSVDFS" status um
+kill "$liar"
+mv "$sock.ours" "$sock"
+as "$nobody" "$LSVDFS" umount um
+wait_for 5 bash -c "! kill -0 $pid"
+umount /dev/fuse
 
 # --- umount -f: aborts; the next mount has the rest
 "$LSVDFS" mount "$SOURCE" m -o "$O"

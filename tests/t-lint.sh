@@ -25,7 +25,7 @@ add fs/open.c 'int i; // one' 'a // comment'
 add fs/slot.c 'void f(void) { usleep(1); }' 'usleep(): clock.c is the file that sleeps'
 add fs/slot.h 'typedef struct x x_t;' 'a typedef of a struct, union or enum'
 add fs/spool.h '/* XXX */' 'XXX: an issue, or nothing'
-add fs/async.c "$(printf '/* */\n%.0s' {1..1200})" '[0-9]* lines, more than 1200'
+add fs/async.c "$(printf '/* */\n%.0s' {1..900})" '[0-9]* lines, more than 900'
 add fs/new.c 'int i;' 'line 1 is not the licence'
 echo 'fs/new.c:2: no words on what this file is' >>"$T/want"
 echo 'fs/new.c:1: no makefile names it.*' >>"$T/want"

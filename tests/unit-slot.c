@@ -123,6 +123,26 @@ static void test_two_mounts_two_slots(void **state)
 	free(id);
 }
 
+/* The path of a file:// bucket, each byte of it three characters: found again by the next mount. */
+static void test_long_identity(void **state)
+{
+	char path[4000], *id;
+	struct obj_url url = {.kind = OBJ_URL_FILE, .bucket = path, .prefix = path + sizeof(path) - 1};
+	struct slot s = {.lock_fd = -1};
+	struct objerr err = {0};
+
+	memset(path, '\xe9', sizeof(path));
+	path[0] = '/';
+	path[sizeof(path) - 1] = '\0';
+	assert_int_equal(slot_identity(&url, NULL, &id), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(slot_take(base, id, &s, &err), 0);
+		assert_int_equal(s.number, 0);
+		slot_release(&s);
+	}
+	free(id);
+}
+
 static void test_kill_unlocks(void **state)
 {
 	char *id = identity(NULL, "b", "");
@@ -257,6 +277,7 @@ int main(void)
 	    T(test_version),
 	    T(test_foreign_identity_refused),
 	    T(test_strangers),
+	    T(test_long_identity),
 	    cmocka_unit_test(test_volatile),
 	    T(test_errors),
 	};

@@ -11,23 +11,6 @@
 #include <sys/mount.h>
 #include <sys/wait.h>
 
-static struct spfile *new_file(struct env *e, const char *name, const struct version *base, bool whole)
-{
-	struct spfile *f;
-
-	assert_int_equal(spfile_new(e->s, "d/", name, 5, base, &e->h, whole, &f), 0);
-	return f;
-}
-
-static void expect_object(struct env *e, const char *key, const void *want, size_t n)
-{
-	char *got = malloc(n + 1);
-
-	assert_int_equal(env_get(e->mem, key, got, n + 1, NULL), n);
-	assert_memory_equal(got, want, n);
-	free(got);
-}
-
 /* Holds the next PUT before its effect until it is let go. */
 struct gate {
 	_Atomic int waiting, open;

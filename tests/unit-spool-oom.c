@@ -78,7 +78,7 @@ static void open_env(struct env *e)
 	log_set_level(LOG_L_ERROR);
 }
 
-static void expect_object(struct env *e, const char *key, size_t n)
+static void expect_written(struct env *e, const char *key, size_t n)
 {
 	static char got[BASE + 1];
 
@@ -162,7 +162,7 @@ static void test_life(void **state)
 		assert_int_equal(nv, 1);
 		assert_int_equal(parked_retry(e.s, v[0].id, false, &c, &err), 0);
 		parked_free(v, nv);
-		expect_object(&e, "p/n/b", PART);
+		expect_written(&e, "p/n/b", PART);
 		assert_int_equal(env_uploads(e.mem), 0);
 		env_done(&e);
 		if (!in_life && !failed)
@@ -218,7 +218,7 @@ static void test_recovery(void **state)
 			assert_int_equal(spool_recover(e.s, &n, NULL, NULL), 0);
 		}
 		assert_int_equal(n.parked + n.failed, 0);
-		expect_object(&e, "p/d/a", BASE);
+		expect_written(&e, "p/d/a", BASE);
 		env_done(&e);
 		if (!failed)
 			break;

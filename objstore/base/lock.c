@@ -19,7 +19,7 @@ static const char *const rank_name[RANK_MAX] = {
 	[RANK_NONE] = "none",	  [RANK_MOUNT] = "mount",   [RANK_RENAME] = "rename",	[RANK_INODES] = "inodes",
 	[RANK_FILE] = "file",	  [RANK_HANDLE] = "handle", [RANK_SPOOL] = "spool",	[RANK_SPFILE] = "spfile",
 	[RANK_TREE] = "tree",	  [RANK_ATTRDB] = "attrdb", [RANK_VOLUME] = "volume",	[RANK_JOURNAL] = "journal",
-	[RANK_BATCH] = "batch",	  [RANK_MAP] = "map",	    [RANK_CACHE] = "cache",	[RANK_POOL] = "pool",
+	[RANK_BATCH] = "batch",	  [RANK_NUMBERS] = "numbers", [RANK_MAP] = "map",	    [RANK_CACHE] = "cache",	[RANK_POOL] = "pool",
 	[RANK_BUDGET] = "budget", [RANK_STORE] = "store",   [RANK_RETRY] = "retry",	[RANK_CREDS] = "creds",
 	[RANK_HTTP] = "http",	  [RANK_WAIT] = "wait",	    [RANK_LOG] = "log",
 };

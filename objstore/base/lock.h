@@ -30,6 +30,7 @@ enum lock_rank {
 	RANK_JOURNAL, /* image: journal append order */
 	RANK_BATCH,   /* image: the open batch */
 	RANK_MAP,     /* image: the map */
+	RANK_NUMBERS, /* image: numbers of the log, the window */
 	RANK_CACHE,   /* block cache, prefetched chunks */
 	RANK_POOL,    /* base: pool queue */
 	RANK_BUDGET,  /* base: memory budget */

@@ -32,8 +32,15 @@ static void lists(const uint8_t *data, size_t size)
 	if (s3xml_parts(data, size, &l) == 0) {
 		check_page(l);
 		obj_listing_free(l);
+		l = NULL;
 	} else {
 		check(l == NULL);
+	}
+	if (s3xml_parts(data, size, &l) == 0) {
+		check_page(l);
+		for (size_t i = 0; i < l->n; i++)
+			check(strlen(l->v[i].key) == 5 && strspn(l->v[i].key, "0123456789") == 5 && strcmp(l->v[i].key, "00000"));
+		obj_listing_free(l);
 	}
 	if (s3xml_uploads(data, size, &u) == 0) {
 		check_page(u.listing);

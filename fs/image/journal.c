@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * journal.c - appending, group commit, trimming (journal.h).
+ *
+ * A record's sequence and place are given under the lock, its bytes are written without it, and its append ends in
+ * sequence order again: `done` is never behind a hole. One thread syncs for everybody who waits: all that was done
+ * when it began. Segments stand in the order of their generations; free ones are the oldest, so they are at the front
+ * and are reused from there.
+ */
+#include "config.h"
+#include "journal-private.h"
+#include "../../objstore/base/crc32c.h"
+#include "logobj-private.h"
+#include <stdio.h>
+#include <string.h>
+
+static const char seg_magic[8] = {'L', 'S', 'V', 'D', 'J', 'N', 'L', '\n'};
+static const char rec_magic[4] = {'L', 'S', 'J', 'R'};
+
+void jsegment_header(const struct journal *j, const struct jseg *s, uint8_t out[JHEADER])
+{
+	struct cursor c = {.p = out, .len = JHEADER};
+
+	memset(out, 0, JHEADER);
+	cur_put_bytes(&c, seg_magic, sizeof(seg_magic));
+	cur_put(&c, 1, 4);
+	cur_put(&c, j->segment, 4);
+	cur_put_bytes(&c, j->uuid, 16);
+	cur_put(&c, s->generation, 8);
+	cur_put(&c, s->first, 8);
+	c.at = 124;
+	cur_put(&c, crc32c(0, out, 124), 4);
+}
+
+static uint32_t record_crc(const struct journal *j, const uint8_t h[64])
+{
+	return crc32c(crc32c(0, j->uuid, 16), h, 64);
+}
+
+void jrecord_encode(const struct journal *j, const struct jrecord *r, uint64_t generation, uint32_t data_crc,
+		    uint8_t out[JHEADER])
+{
+	struct cursor c = {.p = out, .len = JHEADER};
+
+	memset(out, 0, JHEADER);
+	cur_put_bytes(&c, rec_magic, sizeof(rec_magic));
+	cur_put(&c, r->type, 2);
+	cur_put(&c, 0, 2);
+	cur_put(&c, r->seq, 8);
+	cur_put(&c, generation, 8);
+	cur_put(&c, r->off, 8);
+	cur_put(&c, r->len, 8);
+	cur_put_bytes(&c, r->nonce.b, 16);
+	cur_put(&c, r->type == J_WRITE ? r->len : 0, 4);
+	cur_put(&c, data_crc, 4);
+	cur_put(&c, record_crc(j, out), 4);
+}
+
+int jrecord_decode(const struct journal *j, const uint8_t h[JHEADER], uint64_t generation, struct jrecord *ret,
+		   uint32_t *ret_data, uint32_t *ret_data_crc)
+{
+	struct cursor c = {.p = (uint8_t *)h, .len = JHEADER, .at = 4};
+	struct jrecord r = {0};
+	uint64_t type, gen, data;
+
+	type = cur_get(&c, 2);
+	(void)cur_get(&c, 2);
+	r.seq = cur_get(&c, 8);
+	gen = cur_get(&c, 8);
+	r.off = cur_get(&c, 8);
+	r.len = cur_get(&c, 8);
+	cur_get_bytes(&c, r.nonce.b, 16);
+	data = cur_get(&c, 4);
+	*ret_data_crc = (uint32_t)cur_get(&c, 4);
+	if (memcmp(h, rec_magic, sizeof(rec_magic)) != 0 || (uint32_t)cur_get(&c, 4) != record_crc(j, h) ||
+	    gen != generation)
+		return -EUCLEAN;
+	if (type < J_WRITE || type > J_COMMITTED || data > j->segment || (type == J_WRITE && data != r.len) ||
+	    (type != J_WRITE && data != 0))
+		return -EUCLEAN;
+	r.type = (enum jtype)type;
+	/* Sectors of an image; sizes and numbers are what they are. */
+	if (type <= J_DISCARD && (r.off % SECTOR != 0 || r.len % SECTOR != 0 || r.off > IMG_SECTORS_MAX * SECTOR ||
+				  r.len > IMG_SECTORS_MAX * SECTOR - r.off))
+		return -EUCLEAN;
+	*ret = r;
+	*ret_data = (uint32_t)data;
+	return 0;
+}
+
+static struct jseg *current(struct journal *j)
+{
+	return &j->seg[j->nseg - 1];
+}
+
+static int segment_create_locked(struct journal *j, struct jseg *ret)
+{
+	struct jseg s = {.fd = -1}, *v;
+	char name[32];
+	int r;
+
+	for (size_t i = 0; i < j->nseg; i++)
+		s.id = MAX(s.id, j->seg[i].id + 1);
+	v = reallocarray(j->seg, j->nseg + 1, sizeof(*v));
+	if (v == NULL)
+		return -ENOMEM;
+	j->seg = v;
+	(void)snprintf(name, sizeof(name), "journal-%08x", s.id);
+	s.fd = j->disk.open(j->disk.ctx, j->dirfd, name, true);
+	if (s.fd < 0)
+		return s.fd;
+	r = j->disk.allocate(j->disk.ctx, s.fd, j->segment);
+	if (r == 0)
+		r = j->disk.dirsync(j->disk.ctx, j->dirfd);
+	if (r < 0) {
+		j->disk.close(j->disk.ctx, s.fd);
+		ignore(j->disk.unlink(j->disk.ctx, j->dirfd, name)); /* the first error counts */
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+int journal_rotate_locked(struct journal *j)
+{
+	uint8_t header[JHEADER];
+	struct jseg s;
+	int r = 0;
+
+	if (j->nfree > 0) {
+		s = j->seg[0];
+		memmove(j->seg, j->seg + 1, --j->nseg * sizeof(s));
+		j->nfree--;
+	} else if ((j->nseg + 1) * j->segment <= j->limit) {
+		r = segment_create_locked(j, &s);
+	} else {
+		r = -ENOSPC;
+	}
+	if (r < 0)
+		return r;
+	s.generation = ++j->generation;
+	s.first = j->next;
+	s.last = j->next - 1;
+	s.needed = 0;
+	s.used = JHEADER;
+	j->seg[j->nseg++] = s;
+	jsegment_header(j, &s, header);
+	r = j->disk.pwrite(j->disk.ctx, s.fd, header, sizeof(header), 0);
+	/*
+	 * On the disk before its first record: else a power cut could leave the old header over new records, and
+	 * replay would start with a segment that connects to nothing. Once a segment, under the lock.
+	 */
+	return r < 0 ? r : j->disk.datasync(j->disk.ctx, s.fd);
+}
+
+static void break_locked(struct journal *j)
+{
+	j->broken = true;
+	cond_broadcast(&j->changed);
+}
+
+/* A place for n bytes and a sequence number, waiting for a free segment if need be. */
+static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, int *ret_fd, uint64_t *ret_off,
+		 uint64_t *ret_gen)
+{
+	int r = 0;
+
+	if (n > j->segment - JHEADER)
+		return -EFBIG;
+	for (;;) {
+		if (j->broken)
+			return -EIO;
+		if (j->stopping)
+			return -ESHUTDOWN;
+		if (j->nseg > j->nfree && current(j)->used + n <= j->segment)
+			break;
+		r = journal_rotate_locked(j);
+		if (r == -ENOSPC && note)
+			return r;
+		if (r == -ENOSPC) {
+			cond_wait(&j->changed, &j->lock);
+		} else if (r < 0) {
+			break_locked(j);
+			return -EIO;
+		}
+	}
+	*ret_seq = j->next++;
+	*ret_fd = current(j)->fd;
+	*ret_off = current(j)->used;
+	*ret_gen = current(j)->generation;
+	current(j)->used += n;
+	current(j)->last = *ret_seq;
+	if (!note)
+		current(j)->needed = *ret_seq;
+	return 0;
+}
+
+static uint8_t *record_bytes(const struct journal *j, const struct jrecord *r, uint64_t gen, const uint8_t *data,
+			     uint8_t *buf)
+{
+	uint32_t crc = r->type == J_WRITE ? crc32c(0, data, r->len) : 0;
+
+	jrecord_encode(j, r, gen, crc, buf);
+	return buf;
+}
+
+static int append(struct journal *j, struct jrecord *rec, const struct iovec *iov, int iovcnt,
+		  void (*on_append)(void *arg, uint64_t seq, uint64_t where), void *arg, uint64_t *ret_seq)
+{
+	size_t n = JHEADER + (rec->type == J_WRITE ? rec->len : 0), at = JHEADER;
+	uint8_t *buf = malloc(n);
+	uint64_t off, gen;
+	int fd, r;
+
+	if (buf == NULL)
+		return -ENOMEM;
+	for (int i = 0; i < iovcnt && rec->type == J_WRITE; at += iov[i++].iov_len)
+		memcpy(buf + at, iov[i].iov_base, iov[i].iov_len);
+	assert(at == n);
+	mtx_lock(&j->lock);
+	rec->nonce = j->nonce;
+	r = place(j, n, rec->type == J_COMMITTED, &rec->seq, &fd, &off, &gen);
+	mtx_unlock(&j->lock);
+	if (r < 0) {
+		free(buf);
+		return r;
+	}
+	r = j->disk.pwrite(j->disk.ctx, fd, record_bytes(j, rec, gen, buf + JHEADER, buf), n, off);
+	free(buf);
+	mtx_lock(&j->lock);
+	if (r < 0)
+		break_locked(j);
+	while (j->done != rec->seq - 1 && !j->broken)
+		cond_wait(&j->changed, &j->lock);
+	/* Behind a record that failed nothing is acknowledged: replay would not reach it. */
+	r = j->broken ? -EIO : 0;
+	if (r == 0) {
+		if (on_append != NULL)
+			on_append(arg, rec->seq, gen * j->segment + off + JHEADER);
+		j->done = rec->seq;
+		j->appends++;
+		cond_broadcast(&j->changed);
+		*ret_seq = rec->seq;
+	}
+	mtx_unlock(&j->lock);
+	return r;
+}
+
+int journal_append(struct journal *j, enum jtype type, uint64_t off, uint64_t len, const struct iovec *iov, int iovcnt,
+		   void (*on_append)(void *arg, uint64_t seq, uint64_t where), void *arg, uint64_t *ret_seq)
+{
+	struct jrecord rec = {.type = type, .off = off, .len = len};
+
+	return append(j, &rec, iov, iovcnt, on_append, arg, ret_seq);
+}
+
+/*
+ * Syncs every segment that holds something newer than `from`, without the lock. Free ones as well, as long as they
+ * are not reused: one that a power cut emptied would part those behind it from replay.
+ */
+static int sync_from(struct journal *j, uint64_t from)
+{
+	int fds[64], r = 0;
+	size_t n;
+
+	do {
+		n = 0;
+		mtx_lock(&j->lock);
+		for (size_t i = 0; i < j->nseg && n < ARRAY_SIZE(fds); i++)
+			if (j->seg[i].last > from && j->seg[i].last >= j->seg[i].first) {
+				fds[n++] = j->seg[i].fd;
+				from = MAX(from, n == ARRAY_SIZE(fds) ? j->seg[i].last : from);
+			}
+		j->datasyncs += n;
+		mtx_unlock(&j->lock);
+		for (size_t i = 0; i < n && r == 0; i++)
+			r = j->disk.datasync(j->disk.ctx, fds[i]);
+	} while (r == 0 && n == ARRAY_SIZE(fds));
+	return r;
+}
+
+int journal_commit(struct journal *j, uint64_t seq)
+{
+	int r = 0;
+
+	mtx_lock(&j->lock);
+	if (seq == 0)
+		seq = j->done;
+	while (j->synced < seq && !j->broken) {
+		uint64_t from = j->synced, upto = j->done;
+
+		if (j->syncing || j->done < seq) {
+			cond_wait(&j->changed, &j->lock);
+			continue;
+		}
+		j->syncing = true;
+		mtx_unlock(&j->lock);
+		r = sync_from(j, from);
+		mtx_lock(&j->lock);
+		j->syncing = false;
+		if (r < 0)
+			j->broken = true; /* the kernel may have dropped the pages: a second try would lie */
+		else
+			j->synced = upto;
+		cond_broadcast(&j->changed);
+	}
+	r = j->synced >= seq ? 0 : -EIO;
+	mtx_unlock(&j->lock);
+	return r;
+}
+
+int journal_read(struct journal *j, uint64_t where, void *p, size_t n)
+{
+	uint64_t gen = where / j->segment, off = where % j->segment;
+	int fd = -1, r;
+
+	mtx_lock(&j->lock);
+	for (size_t i = 0; i < j->nseg; i++)
+		if (j->seg[i].generation == gen)
+			fd = j->seg[i].fd;
+	mtx_unlock(&j->lock);
+	if (fd < 0)
+		return -ESTALE;
+	r = j->disk.pread(j->disk.ctx, fd, p, n, off);
+	if (r < 0)
+		return r;
+	/* Still the same generation? Else the bytes may be newer ones. */
+	r = -ESTALE;
+	mtx_lock(&j->lock);
+	for (size_t i = 0; i < j->nseg; i++)
+		if (j->seg[i].generation == gen)
+			r = 0;
+	mtx_unlock(&j->lock);
+	return r;
+}
+
+int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
+{
+	struct jrecord note = {.type = J_COMMITTED, .off = number, .len = seq};
+	bool freed = false;
+	uint64_t ignored;
+	int r;
+
+	mtx_lock(&j->lock);
+	j->trimmed = MAX(j->trimmed, MIN(seq, j->done));
+	/* Not the one that is being written, and not one that somebody is still writing into. */
+	while (j->nfree + 1 < j->nseg && j->seg[j->nfree].needed <= j->trimmed && j->seg[j->nfree].last <= j->done) {
+		j->nfree++;
+		freed = true;
+	}
+	if (number > j->committed)
+		j->committed = number;
+	if (freed)
+		cond_broadcast(&j->changed);
+	mtx_unlock(&j->lock);
+	if (!freed && !force)
+		return 0;
+	r = append(j, &note, NULL, 0, NULL, NULL, &ignored);
+	return r == -ENOSPC ? 0 : r; /* only a note */
+}
+
+uint64_t journal_committed(struct journal *j)
+{
+	uint64_t n;
+
+	mtx_lock(&j->lock);
+	n = j->committed;
+	mtx_unlock(&j->lock);
+	return n;
+}
+
+void journal_set_nonce(struct journal *j, const struct log_nonce *nonce)
+{
+	mtx_lock(&j->lock);
+	j->nonce = *nonce;
+	mtx_unlock(&j->lock);
+}
+
+bool journal_knows_nonce(struct journal *j, const struct log_nonce *nonce)
+{
+	bool known = false;
+
+	mtx_lock(&j->lock);
+	for (size_t i = 0; i < j->nknown; i++)
+		known = known || memcmp(&j->known[i], nonce, sizeof(*nonce)) == 0;
+	mtx_unlock(&j->lock);
+	return known;
+}
+
+void journal_stat(struct journal *j, struct journal_stat *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	mtx_lock(&j->lock);
+	ret->limit = j->limit;
+	for (size_t i = j->nfree; i < j->nseg; i++)
+		ret->used += j->seg[i].used;
+	ret->appended = j->done;
+	ret->synced = j->synced;
+	ret->trimmed = j->trimmed;
+	ret->appends = j->appends;
+	ret->datasyncs = j->datasyncs;
+	ret->broken = j->broken;
+	mtx_unlock(&j->lock);
+}
+
+void journal_wake(struct journal *j, bool stop)
+{
+	mtx_lock(&j->lock);
+	j->stopping = j->stopping || stop;
+	cond_broadcast(&j->changed);
+	mtx_unlock(&j->lock);
+}

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * jreplay.c - opening a journal: which segments are there, which records check, whose nonces they are; and the real
+ * disk.
+ *
+ * Replay takes segments by generation and stops for good at the first record that does not check, unless the next
+ * segment goes on with the very next sequence: then that was only the end of a segment.
+ */
+#include "config.h"
+#include "journal-private.h"
+#include "../../objstore/base/clock.h"
+#include "../../objstore/base/crc32c.h"
+#include "logobj-private.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- the real disk ---- */
+
+static int real_open(void *ctx, int dirfd, const char *name, bool create)
+{
+	int fd = openat(dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
+
+	(void)ctx;
+	return fd < 0 ? -errno : fd;
+}
+
+static int real_pwrite(void *ctx, int fd, const void *p, size_t n, uint64_t off)
+{
+	(void)ctx;
+	return base_pwrite_all(fd, p, n, off);
+}
+
+static int real_pread(void *ctx, int fd, void *p, size_t n, uint64_t off)
+{
+	(void)ctx;
+	return base_pread_all(fd, p, n, off);
+}
+
+static int real_allocate(void *ctx, int fd, uint64_t len)
+{
+	static const uint8_t zeros[65536];
+
+	(void)ctx;
+	/* Written, not only reserved: the first write into an unwritten extent changes the file system's own tree. */
+	for (uint64_t off = 0; off < len; off += sizeof(zeros)) {
+		int r = base_pwrite_all(fd, zeros, MIN(sizeof(zeros), len - off), off);
+
+		if (r < 0)
+			return r;
+	}
+	return fdatasync(fd) < 0 ? -errno : 0;
+}
+
+static int real_datasync(void *ctx, int fd)
+{
+	(void)ctx;
+	return fdatasync(fd) < 0 ? -errno : 0;
+}
+
+static int real_dirsync(void *ctx, int dirfd)
+{
+	(void)ctx;
+	return fsync(dirfd) < 0 ? -errno : 0;
+}
+
+static int real_unlink(void *ctx, int dirfd, const char *name)
+{
+	(void)ctx;
+	return unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
+}
+
+static int real_rename(void *ctx, int dirfd, const char *from, const char *to)
+{
+	(void)ctx;
+	return renameat(dirfd, from, dirfd, to) < 0 ? -errno : 0;
+}
+
+static int real_list(void *ctx, int dirfd, int (*fn)(void *arg, const char *name), void *arg)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	(void)ctx;
+	if (d == NULL) {
+		r = -errno;
+		base_closep(&fd);
+		return r;
+	}
+	while (r == 0 && (e = readdir(d)) != NULL)
+		if (e->d_name[0] != '.')
+			r = fn(arg, e->d_name);
+	(void)closedir(d);
+	return r;
+}
+
+static void real_close(void *ctx, int fd)
+{
+	(void)ctx;
+	base_closep(&fd);
+}
+
+void jdisk_real(struct jdisk *d)
+{
+	static const struct jdisk real = {NULL,          real_open,     real_pwrite,  real_pread,
+					  real_allocate, real_datasync, real_dirsync, real_unlink,
+					  real_rename,   real_list,     real_close};
+
+	if (d->open == NULL)
+		*d = real;
+}
+
+/* ---- nonces ---- */
+
+static int nonces_read(struct journal *j)
+{
+	int fd = j->disk.open(j->disk.ctx, j->dirfd, "nonces", false);
+	char line[33];
+	int r = 0;
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	for (uint64_t off = 0; j->nknown < JNONCES; off += sizeof(line)) {
+		struct log_nonce n;
+
+		r = j->disk.pread(j->disk.ctx, fd, line, sizeof(line), off);
+		if (r < 0)
+			break;
+		line[32] = '\0';
+		if (log_uuid_parse(line, n.b) < 0)
+			break; /* the file is renamed into place whole: what is not a nonce is not ours */
+		j->known[j->nknown++] = n;
+	}
+	j->disk.close(j->disk.ctx, fd);
+	return r == -ENODATA ? 0 : r;
+}
+
+int journal_note_nonce(struct journal *j, const struct log_nonce *nonce)
+{
+	static const char temp[] = "nonces.new";
+	char text[JNONCES * 33 + 1];
+	size_t n;
+	int fd, r;
+
+	/* Claims are made one at a time: the lock is held over the disk on purpose. */
+	mtx_lock(&j->lock);
+	if (j->nknown == JNONCES)
+		memmove(j->known, j->known + 1, --j->nknown * sizeof(j->known[0]));
+	j->known[j->nknown++] = *nonce;
+	for (n = 0; n < j->nknown; n++) {
+		char hex[33];
+
+		log_uuid_format(j->known[n].b, hex);
+		memcpy(text + n * 33, hex, 32);
+		text[n * 33 + 32] = '\n';
+	}
+	ignore(j->disk.unlink(j->disk.ctx, j->dirfd, temp)); /* a leftover would be longer than what is written now */
+	fd = j->disk.open(j->disk.ctx, j->dirfd, temp, true);
+	r = fd < 0 ? fd : j->disk.pwrite(j->disk.ctx, fd, text, n * 33, 0);
+	if (r == 0)
+		r = j->disk.datasync(j->disk.ctx, fd);
+	if (fd >= 0)
+		j->disk.close(j->disk.ctx, fd);
+	if (r == 0)
+		r = j->disk.rename(j->disk.ctx, j->dirfd, temp, "nonces");
+	if (r == 0)
+		r = j->disk.dirsync(j->disk.ctx, j->dirfd);
+	mtx_unlock(&j->lock);
+	return r;
+}
+
+/* ---- opening ---- */
+
+/* A segment's header; generation 0: none that checks. */
+static int segment_add(void *arg, const char *name)
+{
+	struct journal *j = arg;
+	struct jseg s = {.fd = -1}, *v;
+	uint8_t h[JHEADER], uuid[16];
+	struct cursor c = {.p = h, .len = sizeof(h), .at = 8};
+	uint64_t version, size, crc;
+	char *end;
+	int r;
+
+	if (strncmp(name, "journal-", 8) != 0 || strlen(name) != 16)
+		return 0;
+	s.id = (uint32_t)strtoul(name + 8, &end, 16);
+	if (*end != '\0' || j->nseg == JSEG_MAX)
+		return 0;
+	v = reallocarray(j->seg, j->nseg + 1, sizeof(*v));
+	if (v == NULL)
+		return -ENOMEM;
+	j->seg = v;
+	s.fd = j->disk.open(j->disk.ctx, j->dirfd, name, false);
+	if (s.fd < 0)
+		return s.fd;
+	r = j->disk.pread(j->disk.ctx, s.fd, h, sizeof(h), 0);
+	if (r < 0 && r != -ENODATA) {
+		j->disk.close(j->disk.ctx, s.fd);
+		return r;
+	}
+	version = cur_get(&c, 4);
+	size = cur_get(&c, 4);
+	cur_get_bytes(&c, uuid, 16);
+	s.generation = cur_get(&c, 8);
+	s.first = cur_get(&c, 8);
+	c.at = 124;
+	crc = cur_get(&c, 4);
+	if (r == 0 && crc == crc32c(0, h, 124) && memcmp(h, "LSVDJNL\n", 8) == 0) {
+		if (memcmp(uuid, j->uuid, 16) != 0 || version != 1) {
+			j->disk.close(j->disk.ctx, s.fd);
+			return -EUCLEAN;
+		}
+		/* Segments keep the size with which the journal was made: positions count with it. */
+		for (size_t i = 0; i < j->nseg; i++)
+			if (j->seg[i].generation != 0 && size != j->segment)
+				s.generation = 0;
+		if (s.generation != 0)
+			j->segment = size;
+	} else {
+		s.generation = 0; /* a crash while it was made */
+	}
+	s.used = s.generation != 0 ? size : 0;
+	s.last = s.first - 1;
+	j->seg[j->nseg++] = s;
+	return 0;
+}
+
+static int by_generation(const void *a, const void *b)
+{
+	const struct jseg *x = a, *y = b;
+
+	return x->generation < y->generation ? -1 : x->generation > y->generation;
+}
+
+static int data_checks(struct journal *j, const struct jseg *s, uint64_t off, uint32_t n, uint32_t crc)
+{
+	uint8_t *buf = malloc(n + 1);
+	int r;
+
+	if (buf == NULL)
+		return -ENOMEM;
+	r = j->disk.pread(j->disk.ctx, s->fd, buf, n, off);
+	if (r == 0 && crc32c(0, buf, n) != crc)
+		r = -EUCLEAN;
+	free(buf);
+	return r;
+}
+
+/* The records of one segment; io_next: the sequence that must come. */
+static int segment_replay(struct journal *j, struct jseg *s, uint64_t *io_next,
+			  int (*fn)(void *arg, const struct jrecord *r), void *arg)
+{
+	uint64_t off = JHEADER, size = s->used;
+	int r = 0;
+
+	while (r == 0 && off + JHEADER <= size) {
+		uint8_t h[JHEADER];
+		struct jrecord rec;
+		uint32_t data, crc;
+
+		r = j->disk.pread(j->disk.ctx, s->fd, h, sizeof(h), off);
+		if (r < 0)
+			break;
+		r = jrecord_decode(j, h, s->generation, &rec, &data, &crc);
+		if (r < 0 || rec.seq != *io_next || off + JHEADER + data > size) {
+			r = -EUCLEAN;
+			break;
+		}
+		if (data > 0)
+			r = data_checks(j, s, off + JHEADER, data, crc);
+		if (r < 0)
+			break;
+		rec.where = s->generation * j->segment + off + JHEADER;
+		if (rec.type == J_COMMITTED)
+			j->committed = MAX(j->committed, rec.off);
+		r = fn(arg, &rec);
+		s->last = rec.seq;
+		if (rec.type != J_COMMITTED)
+			s->needed = rec.seq;
+		(*io_next)++;
+		off += JHEADER + data;
+	}
+	s->used = off;
+	return r == -EUCLEAN || r == -ENODATA ? 0 : r; /* a torn tail ends it, nothing more */
+}
+
+/* A segment that must not count at the next opening either. */
+static int forget(struct journal *j, struct jseg *s)
+{
+	uint8_t zero[JHEADER] = {0};
+	int r = j->disk.pwrite(j->disk.ctx, s->fd, zero, sizeof(zero), 0);
+
+	if (r == 0)
+		r = j->disk.datasync(j->disk.ctx, s->fd);
+	s->generation = 0;
+	s->first = 1;
+	s->last = s->needed = 0;
+	return r;
+}
+
+static int replay(struct journal *j, int (*fn)(void *arg, const struct jrecord *r), void *arg)
+{
+	uint64_t next = 0;
+	bool torn = false;
+	int r = 0;
+
+	qsort(j->seg, j->nseg, sizeof(*j->seg), by_generation);
+	for (size_t i = 0; i < j->nseg && r == 0; i++) {
+		struct jseg *s = &j->seg[i];
+
+		j->generation = MAX(j->generation, s->generation);
+		if (s->generation == 0) {
+			s->first = 1;
+			s->last = 0;
+			continue;
+		}
+		if (next == 0)
+			next = s->first;
+		torn = torn || s->first != next;
+		if (torn)
+			r = forget(j, s); /* behind a hole: nobody was told that this is durable */
+		else
+			r = segment_replay(j, s, &next, fn, arg);
+	}
+	j->next = MAX(next, (uint64_t)1);
+	j->done = j->synced = j->next - 1;
+	qsort(j->seg, j->nseg, sizeof(*j->seg), by_generation);
+	while (j->nfree < j->nseg && j->seg[j->nfree].generation == 0)
+		j->nfree++;
+	/* A killed daemon left these in the page cache only; the next flush covers them as well. */
+	for (size_t i = j->nfree; i < j->nseg && r == 0; i++)
+		r = j->disk.datasync(j->disk.ctx, j->seg[i].fd);
+	/* Never behind a record that may be torn: what lies there could check again one day. */
+	if (j->nfree < j->nseg)
+		j->seg[j->nseg - 1].used = j->segment;
+	return r;
+}
+
+int journal_begin(struct journal *j, uint64_t seq)
+{
+	int r = 0;
+
+	if (seq <= j->done)
+		return 0;
+	for (size_t i = j->nfree; i < j->nseg && r == 0; i++)
+		r = forget(j, &j->seg[i]);
+	j->nfree = j->nseg;
+	j->next = seq + 1;
+	j->done = j->synced = seq;
+	return r;
+}
+
+int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t segment, const struct jdisk *disk,
+		 int (*fn)(void *arg, const struct jrecord *r), void *arg, struct journal **ret, struct objerr *err)
+{
+	struct journal *j = calloc(1, sizeof(*j));
+	int r;
+
+	if (j == NULL)
+		return -ENOMEM;
+	mtx_init(&j->lock, RANK_JOURNAL);
+	cond_init(&j->changed);
+	j->dirfd = dirfd;
+	if (disk != NULL)
+		j->disk = *disk;
+	jdisk_real(&j->disk);
+	memcpy(j->uuid, uuid, 16);
+	j->limit = limit;
+	j->segment = segment;
+	r = nonces_read(j);
+	if (r == 0)
+		r = j->disk.list(j->disk.ctx, dirfd, segment_add, j);
+	if (r == 0)
+		r = replay(j, fn, arg);
+	if (r < 0) {
+		if (err != NULL)
+			objerr_set(err,
+				   r == -EUCLEAN ? "the journal is another image's or another version's"
+						 : "the journal could not be read: %s",
+				   strerror(-r));
+		journal_close(j);
+		return r;
+	}
+	*ret = j;
+	return 0;
+}
+
+void journal_close(struct journal *j)
+{
+	if (j == NULL)
+		return;
+	for (size_t i = 0; i < j->nseg; i++)
+		j->disk.close(j->disk.ctx, j->seg[i].fd);
+	free(j->seg);
+	cond_destroy(&j->changed);
+	mtx_destroy(&j->lock);
+	free(j);
+}
+
+/* ---- aside ---- */
+
+struct aside {
+	int dirfd;
+	struct jdisk disk;
+	char name[32];
+};
+
+static int aside_one(void *arg, const char *name)
+{
+	struct aside *a = arg;
+	char to[64];
+
+	if (strncmp(name, "journal-", 8) != 0 && strcmp(name, "nonces") != 0)
+		return 0;
+	(void)snprintf(to, sizeof(to), "%s-%s", a->name, name);
+	return a->disk.rename(a->disk.ctx, a->dirfd, name, to);
+}
+
+int journal_set_aside(int dirfd, const struct jdisk *disk, char **ret_name)
+{
+	struct aside a = {.dirfd = dirfd};
+	int r;
+
+	if (disk != NULL)
+		a.disk = *disk;
+	jdisk_real(&a.disk);
+	(void)snprintf(a.name, sizeof(a.name), "aside-%" PRId64, clock_real_ns() / NSEC_PER_SEC);
+	r = a.disk.list(a.disk.ctx, dirfd, aside_one, &a);
+	if (r == 0)
+		r = a.disk.dirsync(a.disk.ctx, dirfd);
+	if (r == 0) {
+		*ret_name = strdup(a.name);
+		r = *ret_name == NULL ? -ENOMEM : 0;
+	}
+	return r;
+}

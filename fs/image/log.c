@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * log.c - life of a log, and the requests that everything else here is made of.
+ *
+ * A key that is absent proves nothing about the past (PROTOCOL.md 1): nothing in these files concludes anything from
+ * a 404 but that a GET found nothing at that moment.
+ */
+#include "config.h"
+#include "log-private.h"
+#include "../../objstore/base/clock.h"
+#include "../../objstore/base/str.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { TRIES = 8 };
+#define BACKOFF_NS (50 * NSEC_PER_MSEC)
+#define BACKOFF_MAX_NS (5 * NSEC_PER_SEC)
+
+int log_open(const struct log_at *at, struct log **ret)
+{
+	struct log *l = calloc(1, sizeof(*l));
+
+	if (l == NULL)
+		return -ENOMEM;
+	l->store = at->store;
+	l->pool = at->pool;
+	memcpy(l->uuid, at->uuid, 16);
+	l->prefix = strdup(at->prefix);
+	l->host = strdup(at->host != NULL ? at->host : "");
+	if (l->prefix == NULL || l->host == NULL || strlen(at->prefix) > OBJ_KEY_MAX - 32) {
+		bool long_key = strlen(at->prefix) > OBJ_KEY_MAX - 32;
+
+		free(l->prefix);
+		free(l->host);
+		free(l);
+		return long_key ? -ENAMETOOLONG : -ENOMEM;
+	}
+	mtx_init(&l->lock, RANK_NUMBERS);
+	cond_init(&l->progress);
+	*ret = l;
+	return 0;
+}
+
+static void free_origins(struct log *l)
+{
+	for (size_t i = 0; i < l->norigins; i++)
+		free(l->origins[i].path);
+	free(l->origins);
+	l->origins = NULL;
+	l->norigins = 0;
+}
+
+void log_close(struct log *l)
+{
+	if (l == NULL)
+		return;
+	log_stop(l);
+	mtx_lock(&l->lock);
+	while (l->under_way > 0 || l->resending)
+		cond_wait(&l->progress, &l->lock);
+	mtx_unlock(&l->lock);
+	free_origins(l);
+	cond_destroy(&l->progress);
+	mtx_destroy(&l->lock);
+	free(l->prefix);
+	free(l->host);
+	free(l);
+}
+
+void log_stop(struct log *l)
+{
+	mtx_lock(&l->lock);
+	l->stopping = true;
+	cond_broadcast(&l->progress);
+	mtx_unlock(&l->lock);
+}
+
+void log_watch(struct log *l, void (*on_committed)(void *arg), void (*on_fenced)(void *arg), void *arg)
+{
+	l->on_committed = on_committed;
+	l->on_fenced = on_fenced;
+	l->watch_arg = arg;
+}
+
+void log_view(struct log *l, struct log_view *ret)
+{
+	mtx_lock(&l->lock);
+	*ret = l->view;
+	if (l->state == LOG_OWNER)
+		ret->tail = l->next;
+	mtx_unlock(&l->lock);
+}
+
+void log_why(struct log *l, char *out, size_t n)
+{
+	mtx_lock(&l->lock);
+	(void)snprintf(out, n, "%s", l->why);
+	mtx_unlock(&l->lock);
+}
+
+void log_key(const char *prefix, uint64_t number, char out[OBJ_KEY_MAX + 1])
+{
+	(void)snprintf(out, OBJ_KEY_MAX + 1, "%s%016" PRIx64, prefix, number);
+}
+
+bool log_transient(int status)
+{
+	switch (status) {
+	case -EAGAIN:
+	case -ETIMEDOUT:
+	case -ECONNREFUSED:
+	case -ECONNRESET:
+	case -EHOSTUNREACH:
+	case -EBADMSG:
+	case -EIO:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool stopped(struct log *l)
+{
+	bool s;
+
+	mtx_lock(&l->lock);
+	s = l->stopping;
+	mtx_unlock(&l->lock);
+	return s;
+}
+
+int log_do(struct log *l, struct objreq *req)
+{
+	int r;
+
+	for (unsigned i = 1;; i++) {
+		r = obj_do(l->store, req);
+		if (!log_transient(r) || i == TRIES)
+			return r;
+		if (stopped(l))
+			return -ESHUTDOWN;
+		objreq_reset_answer(req);
+		clock_sleep_ns(clock_backoff_ns(i, BACKOFF_NS, BACKOFF_MAX_NS, 0x80000000u));
+	}
+}
+
+int log_look(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct objerr *err)
+{
+	char prefix[OBJ_KEY_MAX + 1];
+	uint64_t m[2] = {0, 0};
+	struct objreq req;
+	int r;
+
+	(void)snprintf(prefix, sizeof(prefix), "%smark/", l->prefix);
+	objreq_init(&req, OBJ_LIST, prefix);
+	req.max_keys = 2;
+	r = log_do(l, &req);
+	if (r < 0 && err != NULL)
+		*err = req.err;
+	for (size_t i = 0; r == 0 && i < MIN(req.listing->n, (size_t)2); i++) {
+		if (log_number_parse(req.listing->v[i].key + strlen(prefix), &m[i]) < 0) {
+			if (err != NULL)
+				objerr_set(err, "%s is no mark: remove it", req.listing->v[i].key);
+			r = -EUCLEAN;
+		}
+		m[i] = UINT64_MAX - m[i];
+	}
+	objreq_done(&req);
+	if (r == 0) {
+		*ret_newest = m[0];
+		*ret_before = m[1];
+	}
+	return r;
+}
+
+int log_create(const struct log_at *at, struct logobj *o, struct objerr *err)
+{
+	struct log *l = NULL;
+	void *bytes = NULL;
+	size_t len;
+	uint32_t crc;
+	int r = log_open(at, &l);
+
+	if (r < 0)
+		return r;
+	memcpy(o->uuid, at->uuid, 16);
+	o->type = LOG_CREATE;
+	o->number = MAX(o->number, (uint64_t)1);
+	o->epoch = 1;
+	o->window = o->create->window;
+	o->time_s = clock_real_ns() / NSEC_PER_SEC;
+	base_random(o->nonce.b, sizeof(o->nonce.b));
+	r = logobj_encode(o, NULL, 0, &bytes, &len, &crc);
+	if (r == 0)
+		r = log_create_object(l, o->number, bytes, len, crc, &o->nonce, NULL);
+	if (r < 0 && err != NULL)
+		objerr_set(err, "the image's first log object could not be created: %s", strerror(-r));
+	free(bytes);
+	log_close(l);
+	return r;
+}
+
+void log_fill(struct log *l, struct logobj *o)
+{
+	memcpy(o->uuid, l->uuid, 16);
+	mtx_lock(&l->lock);
+	o->epoch = l->view.epoch;
+	o->nonce = l->view.nonce;
+	o->window = l->view.window;
+	mtx_unlock(&l->lock);
+	o->time_s = clock_real_ns() / NSEC_PER_SEC;
+}
+
+int log_release(struct log *l, uint64_t jseq, uint64_t size)
+{
+	struct logobj o = {.type = LOG_RELEASE, .jseq = jseq, .size = size};
+	void *bytes = NULL;
+	size_t len;
+	uint32_t crc;
+	int r = log_reserve(l);
+
+	if (r < 0)
+		return r;
+	o.number = log_take(l);
+	r = log_wait_committed(l, o.number - 1);
+	if (r < 0)
+		return r;
+	log_fill(l, &o);
+	r = logobj_encode(&o, NULL, 0, &bytes, &len, &crc);
+	if (r == 0)
+		r = log_create_object(l, o.number, bytes, len, crc, &o.nonce, NULL);
+	free(bytes);
+	mtx_lock(&l->lock);
+	if (r == 0) {
+		l->state = LOG_READER;
+		log_see_locked(l, &o);
+	} else if (r == -EEXIST) {
+		log_fence_locked(l, NULL);
+		r = -EIO;
+	}
+	mtx_unlock(&l->lock);
+	return r;
+}
+
+int log_delete(struct log *l, const uint64_t *numbers, size_t n, size_t *ret_deleted)
+{
+	char(*key)[OBJ_KEY_MAX + 1] = NULL;
+	const char **ptr = NULL;
+	size_t step = (obj_caps(l->store) & OBJ_CAP_DELETE_MANY) != 0 ? 1000 : 1;
+	int r = 0;
+
+	*ret_deleted = 0;
+	key = calloc(step, sizeof(*key));
+	ptr = calloc(step, sizeof(*ptr));
+	if (key == NULL || ptr == NULL)
+		r = -ENOMEM;
+	for (size_t i = 0; i < n && r == 0; i += step) {
+		size_t k = MIN(step, n - i);
+		struct objreq req;
+
+		for (size_t j = 0; j < k; j++) {
+			log_key(l->prefix, numbers[i + j], key[j]);
+			ptr[j] = key[j];
+		}
+		objreq_init(&req, step == 1 ? OBJ_DELETE : OBJ_DELETE_MANY, step == 1 ? key[0] : NULL);
+		req.prio = OBJ_PRIO_BG;
+		if (step > 1) {
+			req.keys = ptr;
+			req.nkeys = k;
+		}
+		r = obj_do(l->store, &req);
+		objreq_done(&req);
+		if (r == 0)
+			*ret_deleted += k;
+	}
+	free(key);
+	free(ptr);
+	return r;
+}
+
+int log_delete_marks(struct log *l)
+{
+	char prefix[OBJ_KEY_MAX + 1];
+	struct objreq req, del;
+	int r;
+
+	(void)snprintf(prefix, sizeof(prefix), "%smark/", l->prefix);
+	objreq_init(&req, OBJ_LIST, prefix);
+	r = obj_do(l->store, &req);
+	/*
+	 * The newest come first. A stray mark of a number that was never one only sorts among them: nobody attaches
+	 * by it twice.
+	 */
+	for (size_t i = 2; r == 0 && i < req.listing->n; i++) {
+		objreq_init(&del, OBJ_DELETE, req.listing->v[i].key);
+		del.prio = OBJ_PRIO_BG;
+		r = obj_do(l->store, &del);
+		objreq_done(&del);
+	}
+	objreq_done(&req);
+	return r;
+}

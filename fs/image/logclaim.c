@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * logclaim.c - becoming the owner: step 3.4 of the protocol.
+ *
+ *	READER	--our claim at the tail is there, and no newer mark since the walk-->	OWNER
+ *		--... but there is a newer mark--> walk from that: our claim is the newest --> OWNER, else it was made
+ *		at a number
+ *		  that had been deleted and means nothing: claim anew
+ *		--somebody else's object is at the tail--> -EBUSY: the caller attaches again and thinks about policy
+ *		again
+ *
+ * A writer that keeps the tail moving would win for ever: after RACES losses the claim is put at all W numbers that
+ * it can have in flight at once. The lowest of ours that a walk meets counts; the others are void then.
+ */
+#include "config.h"
+#include "log-private.h"
+#include "../../objstore/base/clock.h"
+#include "../../objstore/base/str.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { RACES = 3 };
+
+static int encode_claim(struct log *l, uint64_t number, uint64_t next, const struct log_nonce *nonce, uint64_t jseq,
+			struct logobj *o, void **ret, size_t *ret_len, uint32_t *ret_crc)
+{
+	struct str text = {0};
+	int r;
+
+	memset(o, 0, sizeof(*o));
+	o->type = LOG_CLAIM;
+	memcpy(o->uuid, l->uuid, 16);
+	o->number = number;
+	o->nonce = *nonce;
+	o->jseq = jseq;
+	o->time_s = clock_real_ns() / NSEC_PER_SEC;
+	mtx_lock(&l->lock);
+	o->epoch = l->view.epoch + 1;
+	o->size = l->view.size;
+	o->window = l->view.window;
+	o->claim_before = l->view.claim;
+	mtx_unlock(&l->lock);
+	o->claim_next = next;
+	str_addf(&text, "host=%s\n", l->host);
+	r = str_take(&text, &o->text);
+	return r < 0 ? r : logobj_encode(o, NULL, 0, ret, ret_len, ret_crc);
+}
+
+/* One claim; its bytes do not change from try to try. */
+static int put_claim(struct log *l, uint64_t number, uint64_t next, const struct log_nonce *nonce, uint64_t jseq,
+		     struct logobj *o)
+{
+	void *bytes = NULL;
+	size_t len;
+	uint32_t crc;
+	int r = encode_claim(l, number, next, nonce, jseq, o, &bytes, &len, &crc);
+
+	while (r == 0) {
+		r = log_create_object(l, number, bytes, len, crc, nonce, NULL);
+		if (!log_transient(r))
+			break;
+		mtx_lock(&l->lock);
+		r = l->stopping ? -ESHUTDOWN : 0;
+		mtx_unlock(&l->lock);
+	}
+	free(bytes);
+	return r;
+}
+
+static int own(struct log *l, const struct log_nonce *nonce)
+{
+	int r = -EBUSY;
+
+	mtx_lock(&l->lock);
+	if (memcmp(&l->view.nonce, nonce, sizeof(*nonce)) == 0) {
+		l->state = LOG_OWNER;
+		l->low = l->next = l->view.tail;
+		l->reserved = 0;
+		l->lost_races = 0;
+		r = 0;
+	}
+	mtx_unlock(&l->lock);
+	return r;
+}
+
+/*
+ * Walk again; the newest claim is ours, or somebody else's (-EBUSY), or neither: no claim since the one we built on
+ * (-EAGAIN).
+ */
+static int walk_again(struct log *l, const struct log_nonce *nonce, uint64_t built_on, const struct log_walker *w,
+		      struct objerr *err)
+{
+	int r = log_attach(l, w, false, err);
+
+	if (r < 0)
+		return r;
+	if (own(l, nonce) == 0)
+		return 0;
+	mtx_lock(&l->lock);
+	r = l->view.claim == built_on ? -EAGAIN : -EBUSY;
+	mtx_unlock(&l->lock);
+	return r;
+}
+
+/* All at once, never further than the former owner can have numbers under way. */
+static int burst(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_view *v,
+		 const struct log_walker *w, struct objerr *err)
+{
+	struct logobj o;
+
+	for (uint64_t n = v->tail; n < v->tail + v->window;
+	     n++) { /* one after the other is as good: none is above N+W-1 */
+		int r = put_claim(l, n, v->tail + 2 * v->window - 1, nonce, jseq, &o);
+
+		logobj_free(&o);
+		if (r < 0 && r != -EEXIST)
+			return r;
+	}
+	return walk_again(l, nonce, v->claim, w, err);
+}
+
+int log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_walker *w,
+	      struct objerr *err)
+{
+	struct log_view v;
+	uint64_t now, before;
+	struct logobj o;
+	int r;
+
+	for (;;) {
+		log_view(l, &v);
+		if (l->lost_races >= RACES) {
+			r = burst(l, nonce, jseq, &v, w, err);
+			if (r != -EAGAIN)
+				return r;
+			continue;
+		}
+		r = put_claim(l, v.tail, v.tail + v.window, nonce, jseq, &o);
+		if (r == -EEXIST) {
+			l->lost_races++;
+			logobj_free(&o);
+			return -EBUSY;
+		}
+		if (r == 0)
+			r = log_look(l, &now, &before, err);
+		if (r == 0 && now == v.mark) {
+			r = w->object(w->arg, &o);
+			if (r == 0) {
+				mtx_lock(&l->lock);
+				log_see_locked(l, &o);
+				mtx_unlock(&l->lock);
+				r = own(l, nonce);
+			}
+			logobj_free(&o);
+			return r;
+		}
+		logobj_free(&o);
+		if (r < 0)
+			return r;
+		r = walk_again(l, nonce, v.claim, w, err);
+		if (r != -EAGAIN)
+			return r;
+	}
+}

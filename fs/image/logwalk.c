@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * logwalk.c - look, walk, look again: steps 3.2, 3.3 and 3.11 of the protocol.
+ *
+ *	look	newest mark m (and the one before)
+ *	begin	the object of m and its checkpoint; without marks the create record, the first key of the log
+ *	digests	of the checkpoint, in order
+ *	walk	from the end of the last digest to the first number that a GET does not find; a claim jumps to its
+ *	`next`
+ *	look	a newer mark than m? Then nothing of this is worth anything: from the start
+ *
+ * Headers are read READ_AHEAD at a time; which numbers exist says a listing first, but only a GET's 404 ends the
+ * walk. What does not verify is damage only if the newest mark has not moved meanwhile: otherwise it was deleted
+ * under our feet, or is somebody's stray.
+ */
+#include "config.h"
+#include "log-private.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { READ_AHEAD = 32, ATTEMPTS = 100 };
+
+struct walk {
+	struct log *l;
+	const struct log_walker *w;
+	struct objerr *err;
+	uint64_t at;       /* the next number */
+	uint64_t check;    /* from here on nonces count */
+	struct log_view v; /* what it finds */
+};
+
+/* ---- headers, several at a time ---- */
+
+struct head {
+	uint64_t number;
+	struct objreq req;
+	char key[OBJ_KEY_MAX + 1];
+	void *buf;
+	size_t cap;
+	int status;
+	struct logobj o;
+	struct heads *all;
+};
+
+struct heads {
+	struct mtx lock; /* RANK_WAIT */
+	struct cond done;
+	unsigned left;
+	struct head v[READ_AHEAD];
+};
+
+static void head_done(struct objreq *req)
+{
+	struct head *h = req->priv;
+
+	mtx_lock(&h->all->lock);
+	if (--h->all->left == 0)
+		cond_signal(&h->all->done);
+	mtx_unlock(&h->all->lock);
+}
+
+static int head_submit(struct log *l, struct head *h, size_t len)
+{
+	void *p = realloc(h->buf, len);
+	uint8_t uuid[16];
+
+	if (p == NULL)
+		return -ENOMEM;
+	h->buf = p;
+	h->cap = len;
+	log_key(log_prefix_of(l, h->number, uuid), h->number, h->key);
+	objreq_init(&h->req, OBJ_GET, h->key);
+	h->req.len = len;
+	h->req.buf = p;
+	h->req.cap = len;
+	h->req.done = head_done;
+	h->req.priv = h;
+	mtx_lock(&h->all->lock);
+	h->all->left++;
+	mtx_unlock(&h->all->lock);
+	obj_submit(l->store, &h->req);
+	return 0;
+}
+
+/* Decodes what came; -EAGAIN: more bytes are needed (cap is set). */
+static int head_decode(struct log *l, struct head *h, struct objerr *err)
+{
+	uint8_t uuid[16];
+	size_t need = 0;
+	int r = h->req.status;
+
+	if (r == 0) {
+		(void)log_prefix_of(l, h->number, uuid);
+		r = logobj_decode(h->buf, h->req.got, uuid, h->number, &h->o, &need, err);
+		if (r == -EAGAIN && need <= h->cap) {
+			objerr_set(err, "log object %016" PRIx64 " is cut short", h->number);
+			r = -EUCLEAN;
+		} else if (r == -EAGAIN) {
+			h->cap = need;
+		}
+	}
+	objreq_done(&h->req);
+	return r;
+}
+
+static void heads_wait(struct heads *hs)
+{
+	mtx_lock(&hs->lock);
+	while (hs->left > 0)
+		cond_wait(&hs->done, &hs->lock);
+	mtx_unlock(&hs->lock);
+}
+
+/*
+ * Reads the headers of numbers[0..n), n <= READ_AHEAD; each has its own status. The rare second look (long headers,
+ * failures) goes one by one.
+ */
+static int heads_get(struct log *l, const uint64_t *numbers, size_t n, struct heads *hs, struct objerr *err)
+{
+	int r = 0;
+
+	memset(hs, 0, sizeof(*hs));
+	mtx_init(&hs->lock, RANK_WAIT);
+	cond_init(&hs->done);
+	for (size_t i = 0; i < n; i++) {
+		hs->v[i].all = hs;
+		hs->v[i].number = numbers[i];
+		hs->v[i].status = r == 0 ? head_submit(l, &hs->v[i], LOG_STRIDE) : r;
+		r = hs->v[i].status;
+	}
+	heads_wait(hs);
+	for (size_t i = 0; i < n && r == 0; i++)
+		hs->v[i].status = head_decode(l, &hs->v[i], err);
+	for (size_t i = 0; i < n && r == 0; i++)
+		if (hs->v[i].status == -EAGAIN || log_transient(hs->v[i].status))
+			hs->v[i].status = log_head(l, numbers[i], &hs->v[i].o, err);
+	return r;
+}
+
+static void heads_free(struct heads *hs, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		logobj_free(&hs->v[i].o);
+		free(hs->v[i].buf);
+	}
+	cond_destroy(&hs->done);
+	mtx_destroy(&hs->lock);
+}
+
+/* ---- one object ---- */
+
+static void note_host(struct log_view *v, const struct logobj *o)
+{
+	const char *p = o->text;
+
+	v->host[0] = '\0';
+	while (p != NULL && strncmp(p, "host=", 5) != 0) {
+		p = strchr(p, '\n');
+		p = p != NULL ? p + 1 : NULL;
+	}
+	if (p != NULL)
+		(void)snprintf(v->host, sizeof(v->host), "%.*s", (int)strcspn(p + 5, "\n"), p + 5);
+}
+
+static void see(struct log_view *v, const struct logobj *o)
+{
+	v->jseq = o->jseq;
+	v->size = o->size;
+	v->window = o->window;
+	v->released = o->type == LOG_RELEASE || (v->released && o->type != LOG_CLAIM && o->type != LOG_DATA);
+	v->tail = o->number + 1;
+	if (o->type == LOG_CREATE) {
+		v->object_bytes = o->create->object_bytes;
+		v->fsync_remote = o->create->fsync_remote;
+		v->released = true;
+		v->nonce = o->nonce;
+		v->epoch = o->epoch;
+		note_host(v, o);
+	}
+	if (o->type == LOG_CLAIM) {
+		v->claim = o->number;
+		v->epoch = o->epoch;
+		v->nonce = o->nonce;
+		v->claim_time = o->time_s;
+		v->tail = o->claim_next;
+		note_host(v, o);
+	}
+}
+
+void log_see_locked(struct log *l, const struct logobj *o)
+{
+	see(&l->view, o);
+}
+
+/* -ESTALE: not of this log, or worthless: the caller looks whether the mark moved. */
+static int step(struct walk *k, const struct logobj *o)
+{
+	int r;
+
+	if (o->number >= k->check && o->type != LOG_CLAIM && o->type != LOG_CREATE &&
+	    memcmp(&o->nonce, &k->v.nonce, sizeof(o->nonce)) != 0) {
+		objerr_set(k->err, "log object %016" PRIx64 " was written by nobody who owned the image", o->number);
+		return -ESTALE;
+	}
+	r = k->w->object(k->w->arg, o);
+	if (r == 0) {
+		see(&k->v, o);
+		k->at = k->v.tail;
+	}
+	return r;
+}
+
+/* ---- the beginning ---- */
+
+/* The first key of a log that has no mark: its create record. */
+static int first_number(struct log *l, uint64_t *ret, struct objerr *err)
+{
+	struct objreq req;
+	int r;
+
+	objreq_init(&req, OBJ_LIST, l->prefix);
+	req.max_keys = 1;
+	r = log_do(l, &req);
+	if (r < 0)
+		*err = req.err;
+	else if (req.listing->n == 0)
+		r = -ENOENT;
+	else if (log_number_parse(req.listing->v[0].key + strlen(l->prefix), ret) < 0)
+		r = -ENOENT; /* marks or refs, but no log */
+	objreq_done(&req);
+	if (r == -ENOENT)
+		objerr_set(err, "there is no log of the image at %s", l->prefix);
+	return r;
+}
+
+static int set_origins(struct log *l, const struct log_create *c)
+{
+	char uuid[33];
+
+	if (l->norigins > 0 || c->norigins == 0)
+		return 0;
+	l->origins = calloc(c->norigins, sizeof(*l->origins));
+	if (l->origins == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->norigins; i++) {
+		struct log_origin *o = &l->origins[i];
+		/* "…/.lsvd/img/<uuid>/": ancestors lie beside us unless they say otherwise. */
+		size_t base = strlen(l->prefix) - 33, dir = base - strlen(".lsvd/img/");
+		int n;
+
+		*o = c->origins[i];
+		o->path = malloc(OBJ_KEY_MAX + 1);
+		l->norigins = i + (o->path != NULL);
+		if (o->path == NULL)
+			return -ENOMEM;
+		log_uuid_format(o->uuid, uuid);
+		if (c->origins[i].path[0] == '\0')
+			n = snprintf(o->path, OBJ_KEY_MAX + 1, "%.*s%s/", (int)base, l->prefix, uuid);
+		else
+			n = snprintf(o->path, OBJ_KEY_MAX + 1, "%.*s%s", (int)dir, l->prefix, c->origins[i].path);
+		if (n > OBJ_KEY_MAX - 32)
+			return -ENAMETOOLONG;
+	}
+	return 0;
+}
+
+/* What the view says of an image for ever stands in the create record. */
+static int read_create(struct walk *k)
+{
+	struct logobj o;
+	uint64_t first;
+	int r = first_number(k->l, &first, k->err);
+
+	if (r == 0)
+		r = log_head(k->l, first, &o, k->err);
+	if (r < 0)
+		return r;
+	if (o.type != LOG_CREATE) {
+		objerr_set(k->err, "log object %016" PRIx64 " comes first and is no create record", first);
+		r = -EUCLEAN;
+	} else {
+		see(&k->v, &o);
+		r = set_origins(k->l, o.create);
+	}
+	logobj_free(&o);
+	return r;
+}
+
+/* Digests, in order; where the walk begins. own: the object that carries the checkpoint. */
+static int digests(struct walk *k, const struct logobj *own, const struct log_checkpoint *c)
+{
+	uint64_t end = c->tree_covers;
+	int r = 0;
+
+	for (size_t done = 0; done < c->ndigests && r == 0;) {
+		size_t n = MIN(c->ndigests - done, (size_t)READ_AHEAD);
+		struct heads *hs = malloc(sizeof(*hs));
+
+		if (hs == NULL)
+			return -ENOMEM;
+		r = heads_get(k->l, c->digests + done, n, hs, k->err);
+		for (size_t i = 0; i < n && r == 0; i++) {
+			const struct logobj *o = c->digests[done + i] == own->number ? own : &hs->v[i].o;
+
+			r = hs->v[i].status;
+			if (r == 0 && (o->digest == NULL || o->digest->first < end || o->digest->end > own->number)) {
+				objerr_set(k->err,
+					   "log object %016" PRIx64 " has not the digest that checkpoint %016" PRIx64
+					   " names",
+					   o->number, own->number);
+				r = -EUCLEAN;
+			}
+			if (r == 0)
+				r = k->w->digest(k->w->arg, o->digest);
+			if (r == 0)
+				end = o->digest->end;
+		}
+		heads_free(hs, n);
+		free(hs);
+		done += n;
+	}
+	k->at = MAX(end, c->tree_covers);
+	k->at = MIN(k->at == 0 ? own->number : k->at, own->number);
+	return r;
+}
+
+static int begin(struct walk *k, uint64_t mark)
+{
+	struct logobj o;
+	uint64_t c = mark;
+	int r = read_create(k);
+
+	if (r == 0 && c == 0)
+		r = first_number(k->l, &c, k->err);
+	if (r == 0)
+		r = log_head(k->l, c, &o, k->err);
+	if (r < 0)
+		return r;
+	k->check = c;
+	k->v.checkpoint = c;
+	if (o.type != LOG_CREATE && o.checkpoint == NULL) {
+		objerr_set(k->err, "log object %016" PRIx64 " is marked as a checkpoint and is none", c);
+		r = -EUCLEAN;
+	}
+	if (r == 0)
+		r = k->w->begin(k->w->arg, &o, o.checkpoint);
+	if (r == 0 && o.checkpoint != NULL) {
+		k->v.claim = o.checkpoint->claim;
+		k->v.epoch = o.checkpoint->epoch;
+		k->v.nonce = o.checkpoint->nonce;
+		k->v.size = o.checkpoint->size;
+		k->v.jseq = o.checkpoint->jseq;
+		k->v.released = false;
+		r = digests(k, &o, o.checkpoint);
+	} else if (r == 0) {
+		k->at = c;
+	}
+	logobj_free(&o);
+	return r;
+}
+
+/* ---- the walk ---- */
+
+/*
+ * Which of the numbers from `at` on a listing shows, at most READ_AHEAD, as far as they follow each other. Only a
+ * guess.
+ */
+static int guess(struct walk *k, uint64_t *numbers, size_t *ret_n)
+{
+	char after[OBJ_KEY_MAX + 1];
+	struct objreq req;
+	uint64_t n;
+	int r;
+
+	*ret_n = 0;
+	objreq_init(&req, OBJ_LIST, k->l->prefix);
+	log_key(k->l->prefix, k->at - 1, after);
+	req.start_after = after;
+	req.max_keys = READ_AHEAD;
+	r = log_do(k->l, &req);
+	for (size_t i = 0; r == 0 && i < req.listing->n && *ret_n < READ_AHEAD; i++)
+		if (log_number_parse(req.listing->v[i].key + strlen(k->l->prefix), &n) == 0 && n == k->at + *ret_n)
+			numbers[(*ret_n)++] = n;
+	if (r < 0)
+		*k->err = req.err;
+	objreq_done(&req);
+	if (r == 0 && *ret_n == 0)
+		numbers[(*ret_n)++] = k->at;
+	return r;
+}
+
+/* To the end of the log. 0: reached. */
+static int walk(struct walk *k)
+{
+	uint64_t numbers[READ_AHEAD];
+	struct heads *hs = malloc(sizeof(*hs));
+	bool end = false;
+	int r = 0;
+
+	if (hs == NULL)
+		return -ENOMEM;
+	while (r == 0 && !end) {
+		size_t n;
+
+		r = guess(k, numbers, &n);
+		if (r < 0)
+			break;
+		r = heads_get(k->l, numbers, n, hs, k->err);
+		/* A claim in between jumps: what was read behind it may be void. */
+		for (size_t i = 0; i < n && r == 0 && !end; i++) {
+			if (numbers[i] != k->at)
+				continue;
+			r = hs->v[i].status;
+			if (r == -ENOENT) {
+				end = true;
+				r = 0;
+			} else if (r == 0) {
+				r = step(k, &hs->v[i].o);
+			}
+		}
+		heads_free(hs, n);
+	}
+	free(hs);
+	if (r == 0)
+		k->v.tail = k->at;
+	return r;
+}
+
+static bool worth_another_look(int r)
+{
+	return r == -ENOENT || r == -EUCLEAN || r == -ESTALE;
+}
+
+int log_attach(struct log *l, const struct log_walker *w, bool follower, struct objerr *err)
+{
+	struct objerr sink = {0};
+	uint64_t m, before, now, now_before;
+	int r = -EUCLEAN;
+
+	err = err != NULL ? err : &sink;
+	for (int i = 0; i < ATTEMPTS; i++) {
+		struct walk k = {.l = l, .w = w, .err = err};
+
+		r = log_look(l, &m, &before, err);
+		if (r < 0)
+			return r;
+		r = begin(&k, m);
+		/*
+		 * The newest checkpoint cannot be read: the one before must do, unless it only was deleted meanwhile.
+		 */
+		if (worth_another_look(r) && m != 0) {
+			if (log_look(l, &now, &now_before, NULL) == 0 && now != m)
+				continue;
+			k = (struct walk){.l = l, .w = w, .err = err};
+			r = begin(&k, before);
+		}
+		if (r == 0)
+			r = walk(&k);
+		if (r < 0 && !worth_another_look(r))
+			return r;
+		if (log_look(l, &now, &now_before, err) < 0)
+			return -EAGAIN;
+		if (now != m && !(follower && r == 0 && now_before == m))
+			continue;
+		if (r < 0)
+			return r == -ESTALE ? -EUCLEAN : r;
+		k.v.mark = m;
+		k.v.mark_before = before;
+		mtx_lock(&l->lock);
+		l->view = k.v;
+		l->state = LOG_READER;
+		mtx_unlock(&l->lock);
+		return 0;
+	}
+	objerr_set(err, "the owner of the image moves on faster than it can be read");
+	return r == 0 ? -EAGAIN : r;
+}
+
+int log_follow(struct log *l, const struct log_walker *w, struct objerr *err)
+{
+	struct objerr sink = {0};
+	struct walk k = {.l = l, .w = w, .err = err != NULL ? err : &sink};
+	uint64_t now, before;
+	int r;
+
+	mtx_lock(&l->lock);
+	k.v = l->view;
+	mtx_unlock(&l->lock);
+	k.at = k.check = k.v.tail;
+	r = walk(&k);
+	if (r < 0)
+		return worth_another_look(r) ? -EAGAIN : r;
+	r = log_look(l, &now, &before, k.err);
+	if (r < 0)
+		return r;
+	if (now != k.v.mark && before != k.v.mark)
+		return -EAGAIN;
+	mtx_lock(&l->lock);
+	l->view = k.v;
+	mtx_unlock(&l->lock);
+	return 0;
+}

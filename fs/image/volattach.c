@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * volattach.c - from log and journal to a map, and from follower to owner.
+ *
+ *	open	attach: the walk fills the map. Nothing is claimed
+ *	own	follow to the tail; who owns it? our journal's nonces -> replay what the log does not have yet; else
+ *	set the journal aside
+ *		nonce to the journal (durable), claim, then writes go on
+ * The journal replays iff the newest claim of the walk is one of its nonces (PROTOCOL.md 3.5).
+ */
+#include "config.h"
+#include "volume-private.h"
+#include "../../objstore/base/clock.h"
+#include "../../objstore/base/str.h"
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int vol_append_u64(uint64_t **v, size_t *n, size_t *cap, uint64_t x)
+{
+	if (*n == *cap) {
+		size_t c = *cap * 2 + 16;
+		uint64_t *p = reallocarray(*v, c, sizeof(*p));
+
+		if (p == NULL)
+			return -ENOMEM;
+		*v = p;
+		*cap = c;
+	}
+	(*v)[(*n)++] = x;
+	return 0;
+}
+
+static void drop_effects(struct volume *v)
+{
+	for (size_t i = 0; i < v->neffects; i++)
+		free(v->effect[i].v);
+	v->neffects = 0;
+}
+
+void vol_forget_log(struct volume *v)
+{
+	drop_effects(v);
+	free(v->ck.digests);
+	free(v->ck.claims);
+	free(v->ck.snaps);
+	memset(&v->ck, 0, sizeof(v->ck));
+	v->capdigests = v->capclaims = v->capsnaps = 0;
+	v->digest_end = 0;
+}
+
+int vol_add_effect(struct volume *v, const struct log_effect *e)
+{
+	struct log_effect c = *e;
+
+	if (v->neffects == v->capeffects) {
+		size_t cap = v->capeffects * 2 + VOL_DIGEST_EVERY;
+		struct log_effect *p = reallocarray(v->effect, cap, sizeof(*p));
+
+		if (p == NULL)
+			return -ENOMEM;
+		v->effect = p;
+		v->capeffects = cap;
+	}
+	c.v = malloc((e->n + 1) * sizeof(*c.v));
+	if (c.v == NULL)
+		return -ENOMEM;
+	if (e->n > 0)
+		memcpy(c.v, e->v, e->n * sizeof(*c.v));
+	v->effect[v->neffects++] = c;
+	return 0;
+}
+
+static void *dup_array(const void *p, size_t n)
+{
+	void *d = malloc(n + 1);
+
+	if (d != NULL && n > 0)
+		memcpy(d, p, n);
+	return d;
+}
+
+static int on_begin(void *arg, const struct logobj *o, const struct log_checkpoint *c)
+{
+	struct volume *v = arg;
+
+	vol_forget_log(v);
+	map_reset(v->map, c, c != NULL ? c->size : o->size);
+	v->size = c != NULL ? c->size : o->size;
+	v->digest_end = o->number;
+	v->last_checkpoint = c != NULL ? o->number : 0;
+	if (c == NULL) {
+		v->ck.first = o->number;
+		return 0;
+	}
+	v->ck = *c;
+	v->ck.digests = dup_array(c->digests, c->ndigests * sizeof(*c->digests));
+	v->ck.claims = dup_array(c->claims, c->nclaims * sizeof(*c->claims));
+	v->ck.snaps = dup_array(c->snaps, c->nsnaps * sizeof(*c->snaps));
+	if (v->ck.digests == NULL || v->ck.claims == NULL || v->ck.snaps == NULL)
+		return -ENOMEM;
+	v->capdigests = c->ndigests;
+	v->capclaims = c->nclaims;
+	v->capsnaps = c->nsnaps;
+	return 0;
+}
+
+static int on_digest(void *arg, const struct log_digest *d)
+{
+	struct volume *v = arg;
+	int r = 0;
+
+	for (size_t i = 0; i < d->n && r == 0; i++)
+		r = map_apply(v->map, &d->v[i], 0);
+	v->digest_end = MAX(v->digest_end, d->end);
+	return r;
+}
+
+static int on_object(void *arg, const struct logobj *o)
+{
+	struct volume *v = arg;
+	struct log_effect e = {
+	    .number = o->number, .size = o->size, .type = o->type, .n = o->nextents, .v = o->extents};
+	struct page_object p = {.number = o->number, .type = o->type, .sectors = o->content_sectors};
+	int r = 0;
+
+	e.first = (o->header_bytes + LOG_BLOCK - 1) / LOG_BLOCK * (LOG_BLOCK / SECTOR);
+	if (o->type == LOG_ROLLBACK) { /* map and size are those of its checkpoint */
+		r = on_begin(v, o, o->checkpoint);
+		return r == 0 && o->digest != NULL ? on_digest(v, o->digest) : r;
+	}
+	if (o->type == LOG_DATA || o->type == LOG_CLEANER || o->type == LOG_RESIZE) {
+		r = map_apply(v->map, &e, o->content_sectors);
+		if (r == 0)
+			r = vol_add_effect(v, &e);
+		v->size = o->size;
+	} else if (o->type != LOG_CREATE) {
+		r = map_note_object(v->map, &p);
+	}
+	if (r == 0 && o->type == LOG_CLAIM)
+		r = vol_append_u64(&v->ck.claims, &v->ck.nclaims, &v->capclaims, o->number);
+	return r;
+}
+
+const struct log_walker vol_walker = {on_begin, on_digest, on_object, NULL};
+
+int vol_fetch_page(struct volume *v, const struct log_pageref *need)
+{
+	uint32_t sectors = (need->bytes + SECTOR - 1) / SECTOR;
+	struct log_place at = {need->number, need->sector};
+	_cleanup_free_ void *buf = malloc((size_t)sectors * SECTOR);
+	struct objerr err = {0};
+	int r;
+
+	if (buf == NULL)
+		return -ENOMEM;
+	r = log_read(v->log, &at, sectors, buf, &err);
+	if (r == 0)
+		r = map_add_page(v->map, need, buf, (size_t)sectors * SECTOR, &err);
+	if (r == -EUCLEAN || r == -ENOENT)
+		vol_fail(v, VOL_FAILED, "a page of the map is damaged: %s", err.msg);
+	return r;
+}
+
+/* ---- owner ---- */
+
+struct replay {
+	struct volume *v;
+	uint64_t from; /* records up to it are in the log */
+	bool apply;
+	int r;
+};
+
+static int on_record(void *arg, const struct jrecord *rec)
+{
+	struct replay *p = arg;
+
+	if (!p->apply || rec->seq <= p->from || rec->type == J_COMMITTED)
+		return 0;
+	return vol_take_record_locked(p->v, rec->type, rec->seq, rec->off, rec->len, rec->where);
+}
+
+static int open_dir(struct volume *v)
+{
+	_cleanup_free_ char *path = NULL;
+	struct str s = {0};
+	char uuid[33];
+	int r;
+
+	if (v->env.disk != NULL || v->dirfd >= 0)
+		return 0;
+	log_uuid_format(v->uuid, uuid);
+	str_addf(&s, "%s/%s", v->env.state_dir, uuid);
+	r = str_take(&s, &path);
+	if (r < 0)
+		return r;
+	if ((mkdir(v->env.state_dir, 0700) < 0 && errno != EEXIST) || (mkdir(path, 0700) < 0 && errno != EEXIST))
+		return -errno;
+	v->dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return v->dirfd < 0 ? -errno : 0;
+}
+
+static int journal_make(struct volume *v, bool apply, uint64_t from, struct objerr *err)
+{
+	struct replay p = {.v = v, .from = from, .apply = apply};
+	uint64_t limit = v->env.journal_bytes != 0 ? v->env.journal_bytes : 1 * GiB;
+	uint64_t segment = v->env.segment_bytes != 0 ? v->env.segment_bytes : 16 * MiB;
+
+	return journal_open(v->dirfd, v->uuid, limit, segment, v->env.disk, on_record, &p, &v->journal, err);
+}
+
+/* Opens the journal, or sets it aside if the image went on without it. ret_jseq: what of it the log has. */
+static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err)
+{
+	_cleanup_free_ char *aside = NULL;
+	struct log_view view;
+	bool ours;
+	int r = open_dir(v);
+
+	if (r == 0 && v->journal == NULL)
+		r = journal_make(v, false, 0, err);
+	if (r < 0)
+		return r;
+	log_view(v->log, &view);
+	ours = view.claim == 0 || journal_knows_nonce(v->journal, &view.nonce);
+	if (ours && journal_committed(v->journal) >= view.tail) {
+		objerr_set(err,
+			   "the bucket has gone back in time: the journal knows log object %016" PRIx64
+			   " as committed, the log ends at %016" PRIx64,
+			   journal_committed(v->journal), view.tail);
+		return -EUCLEAN;
+	}
+	*ret_jseq = ours ? view.jseq : 0;
+	if (ours)
+		return 0;
+	journal_close(v->journal);
+	v->journal = NULL;
+	r = journal_set_aside(v->dirfd, v->env.disk, &aside);
+	return r < 0 ? r : journal_make(v, false, 0, err);
+}
+
+/* Takes from the journal what the log does not have: after the claim, whose walks begin the map anew. */
+static int replay_journal(struct volume *v, uint64_t jseq, struct objerr *err)
+{
+	int r;
+
+	journal_close(v->journal);
+	v->journal = NULL;
+	v->jseq = v->sealed_jseq = v->trimmed_jseq = v->trim_jseq = jseq;
+	v->sealed_size = v->size;
+	v->mark_wanted = 0;
+	v->nclosed = v->closed_at = 0;
+	v->dirty_since = 0;
+	r = journal_make(v, true, jseq, err);
+	if (r == 0)
+		r = journal_begin(v->journal, jseq);
+	/* What the log has needs no room here: a journal that was full when the daemon died has some again. */
+	return r < 0 ? r : journal_trim(v->journal, 0, jseq, false);
+}
+
+static int claim_once(struct volume *v, struct objerr *err)
+{
+	struct log_walker w = vol_walker;
+	struct log_nonce nonce;
+	uint64_t jseq = 0;
+	int r = open_journal(v, &jseq, err);
+
+	if (r < 0)
+		return r;
+	w.arg = v;
+	base_random(nonce.b, sizeof(nonce.b));
+	r = journal_note_nonce(v->journal, &nonce);
+	if (r == 0)
+		r = log_claim(v->log, &nonce, jseq, &w, err);
+	if (r == 0)
+		r = replay_journal(v, jseq, err);
+	if (r == 0)
+		journal_set_nonce(v->journal, &nonce);
+	return r;
+}
+
+/* May we take it over? The holder, if somebody holds it. */
+static int policy(struct volume *v, struct objerr *err)
+{
+	struct log_view view;
+
+	log_view(v->log, &view);
+	if (view.claim == 0 || view.released || v->env.takeover == VOL_TAKEOVER_ALWAYS ||
+	    (v->journal != NULL && journal_knows_nonce(v->journal, &view.nonce)))
+		return 0;
+	objerr_set(err, "the image is held by %s (claim %016" PRIx64 ", epoch %" PRIu64 ")", view.host, view.claim,
+		   view.epoch);
+	return -EBUSY;
+}
+
+/* Claims; waits for a release for a while. The caller made sure that nobody else does. */
+static int claim(struct volume *v, struct objerr *err)
+{
+	int64_t until = clock_now_ns() + v->env.claim_wait_ns;
+	struct log_walker w = vol_walker;
+	int r;
+
+	w.arg = v;
+	for (;;) {
+		r = log_attach(v->log, &w, false, err);
+		if (r == 0 && v->journal == NULL) {
+			r = open_dir(v);
+			if (r == 0)
+				r = journal_make(v, false, 0, err);
+		}
+		if (r < 0)
+			return r;
+		r = policy(v, err);
+		if (r == 0) {
+			r = claim_once(v, err);
+			if (r != -EBUSY)
+				return r;
+			continue; /* somebody came between: think again */
+		}
+		if (clock_now_ns() >= until)
+			return r;
+		clock_sleep_ns(200 * NSEC_PER_MSEC);
+	}
+}
+
+int vol_own(struct volume *v)
+{
+	struct objerr err = {0};
+	int r = 0;
+
+	mtx_lock(&v->lock);
+	while (v->claiming || v->state == VOL_RELEASING)
+		cond_wait(&v->changed, &v->lock);
+	if (v->state == VOL_FENCED || v->state == VOL_FAILED)
+		r = -EIO;
+	else if (v->env.read_only)
+		r = -EROFS;
+	else if (v->state == VOL_FOLLOWER)
+		v->claiming = true;
+	if (!v->claiming || r < 0) {
+		mtx_unlock(&v->lock);
+		return r;
+	}
+	mtx_unlock(&v->lock);
+	log_watch(v->log, vol_on_committed, vol_on_fenced, v);
+	r = claim(v, &err);
+	if (r == 0)
+		vol_start_uploader(v);
+	mtx_lock(&v->lock);
+	v->claiming = false;
+	if (r == 0)
+		v->state = VOL_OWNER;
+	else
+		(void)snprintf(v->why, sizeof(v->why), "%s", err.msg);
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+	return r;
+}

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * volio.c - reads and writes of bytes: down to whole sectors, into the journal, out of wherever the map says.
+ *
+ * A write of whole sectors within the image shares the volume with others; one that touches parts of sectors, or
+ * grows the image, is alone, since it reads before it writes. Record order in the journal is the order of writes.
+ */
+#include "config.h"
+#include "volume-private.h"
+#include "../../objstore/base/clock.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { RECORD_MAX = 1 << 20, PIECES = 64 };
+
+/* ---- into the journal ---- */
+
+int vol_close_batch_locked(struct volume *v)
+{
+	struct map_batch b;
+	int r;
+
+	map_batch(v->map, &b);
+	if (b.extents == 0 || v->nclosed == VOL_CLOSED_MAX)
+		return 0;
+	r = map_close_batch(v->map);
+	if (r < 0)
+		return r;
+	v->closed_jseq[(v->closed_at + v->nclosed) % VOL_CLOSED_MAX] = v->jseq;
+	v->closed_size[(v->closed_at + v->nclosed) % VOL_CLOSED_MAX] = v->size;
+	v->nclosed++;
+	v->dirty_since = 0;
+	cond_broadcast(&v->work);
+	return 0;
+}
+
+int vol_take_record_locked(struct volume *v, enum jtype type, uint64_t seq, uint64_t off, uint64_t len, uint64_t where)
+{
+	enum em_kind kind = type == J_WRITE ? EM_JOURNAL : type == J_ZERO ? EM_ZERO : EM_HOLE;
+	struct map_batch b;
+	int r = 0;
+
+	if (type == J_RESIZE) {
+		/* Behind the new end: holes; growing needs nothing. The object's header carries the size. */
+		uint64_t from = (off + SECTOR - 1) / SECTOR;
+
+		if (off < v->size)
+			r = map_pending(v->map, from, IMG_SECTORS_MAX - from, EM_HOLE, 0);
+		v->size = off;
+	} else {
+		r = map_pending(v->map, off / SECTOR, len / SECTOR, kind, where);
+		v->size = MAX(v->size, type == J_WRITE ? MIN(off + len, IMG_SECTORS_MAX * SECTOR) : 0);
+	}
+	v->jseq = seq;
+	if (v->dirty_since == 0)
+		v->dirty_since = clock_now_ns();
+	map_batch(v->map, &b);
+	/* A size belongs to one object: what comes after another size goes to the next one. */
+	if (r == 0 &&
+	    (b.data_sectors * SECTOR >= v->batch_bytes || b.extents >= LOG_HEADER_MAX / 64 || type == J_RESIZE))
+		r = vol_close_batch_locked(v);
+	return r;
+}
+
+struct record {
+	struct volume *v;
+	enum jtype type;
+	uint64_t off, len;
+};
+
+static void on_append(void *arg, uint64_t seq, uint64_t where)
+{
+	struct record *rec = arg;
+	struct volume *v = rec->v;
+
+	mtx_lock(&v->batch);
+	if (vol_take_record_locked(v, rec->type, seq, rec->off, rec->len, where) < 0)
+		v->broken = true;
+	mtx_unlock(&v->batch);
+}
+
+static int journal_put(struct volume *v, enum jtype type, uint64_t off, uint64_t len, const struct iovec *iov,
+		       int iovcnt)
+{
+	struct record rec = {v, type, off, len};
+	uint64_t seq;
+	int r = journal_append(v->journal, type, off, len, iov, iovcnt, on_append, &rec, &seq);
+	bool broken;
+
+	mtx_lock(&v->batch);
+	broken = v->broken;
+	mtx_unlock(&v->batch);
+	if (r == -EIO)
+		vol_fail(v, VOL_FAILED, "the journal could not be written");
+	else if (broken)
+		vol_fail(v, VOL_FAILED, "out of memory for the map");
+	return broken ? -EIO : r;
+}
+
+/* ---- who may write at the same time ---- */
+
+static void enter(struct volume *v, bool alone)
+{
+	mtx_lock(&v->lock);
+	while (v->exclusive || (alone && v->shared > 0))
+		cond_wait(&v->changed, &v->lock);
+	if (alone)
+		v->exclusive = true;
+	else
+		v->shared++;
+	mtx_unlock(&v->lock);
+}
+
+static void leave(struct volume *v, bool alone)
+{
+	mtx_lock(&v->lock);
+	if (alone)
+		v->exclusive = false;
+	else
+		v->shared--;
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+}
+
+/* ---- out of the map ---- */
+
+/* An object that is not durable: its bytes are here. -ENOENT: it is not among them (any more). */
+static int read_put(struct volume *v, const struct em_ext *p, void *out)
+{
+	struct vol_put *u;
+	uint64_t off, len;
+	struct objerr err;
+	int r = -ENOENT;
+
+	mtx_lock(&v->batch);
+	for (;;) {
+		for (u = v->puts; u != NULL && u->put.number != p->number; u = u->next)
+			;
+		if (u == NULL || u->ready)
+			break;
+		cond_wait(&v->work, &v->batch);
+	}
+	if (u != NULL) {
+		logobj_range(p->sector, (uint32_t)p->len, &off, &len);
+		r = logobj_extract((char *)u->put.bytes + off, MIN(len, u->put.len - off), v->uuid, p->number,
+				   p->sector, (uint32_t)p->len, out, &err);
+	}
+	mtx_unlock(&v->batch);
+	return r;
+}
+
+static int read_piece(struct volume *v, const struct em_ext *p, void *out)
+{
+	struct log_place at = {p->number, p->sector};
+	struct objerr err = {0};
+	int r;
+
+	switch (p->kind) {
+	case EM_JOURNAL:
+		return journal_read(v->journal, p->where, out, p->len * SECTOR);
+	case EM_LOG:
+		r = read_put(v, p, out);
+		if (r == -ENOENT)
+			r = log_read(v->log, &at, (uint32_t)p->len, out, &err);
+		if (r == -EUCLEAN) {
+			mtx_lock(&v->lock);
+			(void)snprintf(v->why, sizeof(v->why), "%s", err.msg);
+			mtx_unlock(&v->lock);
+		}
+		return r;
+	default:
+		memset(out, 0, p->len * SECTOR);
+		return 0;
+	}
+}
+
+/*
+ * Whole sectors. What moves meanwhile (a batch gets its number, a segment is reused, a follower's object is deleted)
+ * is looked up again.
+ */
+static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out)
+{
+	int stale = 0;
+
+	while (n > 0) {
+		struct em_ext p[PIECES];
+		struct log_pageref need;
+		int k = map_lookup(v->map, lba, n, false, p, PIECES, &need), r = k;
+
+		if (k == -EAGAIN)
+			r = vol_fetch_page(v, &need);
+		for (int i = 0; i < k && r >= 0; i++) {
+			/* One range of an object at a time is bounded by the object; a hole is not. */
+			r = read_piece(v, &p[i], out);
+			if (r == 0) {
+				lba += p[i].len;
+				n -= p[i].len;
+				out += p[i].len * SECTOR;
+				stale = 0;
+			}
+		}
+		if ((r == -ESTALE || r == -ENOENT) && ++stale < 3)
+			continue;
+		if (r < 0)
+			return r == -ENOENT || r == -EUCLEAN || r == -ESTALE ? -EIO : r;
+	}
+	return 0;
+}
+
+ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n)
+{
+	uint64_t first = off / SECTOR, size;
+	size_t head = (size_t)(off % SECTOR), sectors;
+	uint8_t *bounce;
+	int r = 0;
+
+	if (writer)
+		r = vol_own(v);
+	if (r < 0)
+		return r;
+	size = vol_size(v);
+	if (off >= size)
+		return 0;
+	n = (size_t)MIN((uint64_t)n, size - off);
+	sectors = (head + n + SECTOR - 1) / SECTOR;
+	if (head == 0 && n % SECTOR == 0) {
+		r = read_sectors(v, first, sectors, buf);
+		return r < 0 ? r : (ssize_t)n;
+	}
+	bounce = malloc(sectors * SECTOR);
+	if (bounce == NULL)
+		return -ENOMEM;
+	r = read_sectors(v, first, sectors, bounce);
+	if (r == 0)
+		memcpy(buf, bounce + head, n);
+	free(bounce);
+	return r < 0 ? r : (ssize_t)n;
+}
+
+/* ---- writes ---- */
+
+/* Alone. Reads the sectors at both ends, lays the bytes over them, writes whole sectors. */
+static int write_parts(struct volume *v, uint64_t off, const uint8_t *p, size_t n)
+{
+	while (n > 0) {
+		size_t head = (size_t)(off % SECTOR), take = MIN(n, (size_t)RECORD_MAX - head);
+		uint64_t first = off / SECTOR, size = vol_size(v), end = MAX(size, off + take);
+		size_t sectors = (head + take + SECTOR - 1) / SECTOR;
+		_cleanup_free_ uint8_t *buf = calloc(sectors, SECTOR);
+		struct iovec iov = {buf, sectors * SECTOR};
+		int r = 0;
+
+		if (buf == NULL)
+			return -ENOMEM;
+		if (head > 0 || sectors == 1)
+			r = read_sectors(v, first, 1, buf);
+		if (r == 0 && sectors > 1 && (head + take) % SECTOR != 0)
+			r = read_sectors(v, first + sectors - 1, 1, buf + (sectors - 1) * SECTOR);
+		if (r < 0)
+			return r;
+		/* Behind the old end lies what a larger image had there. */
+		for (uint64_t i = size; i < (first + sectors) * SECTOR; i++)
+			if (i >= first * SECTOR)
+				buf[i - first * SECTOR] = 0;
+		memcpy(buf + head, p, take);
+		r = journal_put(v, J_WRITE, first * SECTOR, sectors * SECTOR, &iov, 1);
+		/* The record has whole sectors; the image may end within the last. */
+		if (r == 0 && end % SECTOR != 0 && end > size)
+			r = journal_put(v, J_RESIZE, end, 0, NULL, 0);
+		else if (r == 0 && size % SECTOR != 0 && (first + sectors) * SECTOR > size && end == size)
+			r = journal_put(v, J_RESIZE, size, 0, NULL, 0);
+		if (r < 0)
+			return r;
+		off += take;
+		p += take;
+		n -= take;
+	}
+	return 0;
+}
+
+static int write_whole(struct volume *v, uint64_t off, const uint8_t *p, size_t n)
+{
+	while (n > 0) {
+		size_t take = MIN(n, (size_t)RECORD_MAX);
+		struct iovec iov = {(void *)p, take};
+		int r = journal_put(v, J_WRITE, off, take, &iov, 1);
+
+		if (r < 0)
+			return r;
+		off += take;
+		p += take;
+		n -= take;
+	}
+	return 0;
+}
+
+int vol_write(struct volume *v, uint64_t off, const struct iovec *iov, int iovcnt, size_t n)
+{
+	bool parts = off % SECTOR != 0 || n % SECTOR != 0, alone;
+	uint8_t *flat = NULL;
+	const uint8_t *p = iovcnt > 0 ? iov[0].iov_base : NULL;
+	int r = vol_own(v);
+
+	if (r < 0 || n == 0)
+		return r;
+	if (off > IMG_SECTORS_MAX * SECTOR - n)
+		return -EFBIG;
+	if (iovcnt > 1) {
+		size_t at = 0;
+
+		flat = malloc(n);
+		if (flat == NULL)
+			return -ENOMEM;
+		for (int i = 0; i < iovcnt; at += iov[i++].iov_len)
+			memcpy(flat + at, iov[i].iov_base, iov[i].iov_len);
+		p = flat;
+	}
+	alone = parts || off + n > vol_size(v);
+	enter(v, alone);
+	/* A resize may have come before. */
+	if (!alone && off + n > vol_size(v)) {
+		leave(v, alone);
+		alone = true;
+		enter(v, alone);
+	}
+	r = parts || vol_size(v) % SECTOR != 0 ? write_parts(v, off, p, n) : write_whole(v, off, p, n);
+	leave(v, alone);
+	free(flat);
+	return r;
+}
+
+/* [off, off + n) reads as zeros: whole sectors by one record, the ends by bytes. */
+static int zero_range(struct volume *v, enum jtype type, uint64_t off, uint64_t n)
+{
+	static const uint8_t zeros[SECTOR];
+	uint64_t size, end, first, last;
+	int r = vol_own(v);
+
+	if (r < 0)
+		return r;
+	enter(v, true);
+	size = vol_size(v);
+	end = n < size - MIN(off, size) ? off + n : size;
+	first = (off + SECTOR - 1) / SECTOR * SECTOR;
+	last = end == size ? (end + SECTOR - 1) / SECTOR * SECTOR : end / SECTOR * SECTOR;
+	if (off >= end)
+		goto out;
+	if (first >= last) { /* within one sector, or the ends of two */
+		uint64_t mid = MIN(first, end);
+
+		if (off < mid)
+			r = write_parts(v, off, zeros, (size_t)(mid - off));
+		if (r == 0 && mid < end)
+			r = write_parts(v, mid, zeros, (size_t)(end - mid));
+		goto out;
+	}
+	if (off < first)
+		r = write_parts(v, off, zeros, (size_t)(first - off));
+	if (r == 0)
+		r = journal_put(v, type, first, last - first, NULL, 0);
+	if (r == 0 && last < end)
+		r = write_parts(v, last, zeros, (size_t)(end - last));
+out:
+	leave(v, true);
+	return r;
+}
+
+int vol_discard(struct volume *v, uint64_t off, uint64_t n)
+{
+	return zero_range(v, J_DISCARD, off, n);
+}
+int vol_zero(struct volume *v, uint64_t off, uint64_t n)
+{
+	return zero_range(v, J_ZERO, off, n);
+}
+
+int vol_resize(struct volume *v, uint64_t size)
+{
+	int r = vol_own(v);
+
+	if (r < 0)
+		return r;
+	if (size > IMG_SECTORS_MAX * SECTOR)
+		return -EFBIG;
+	enter(v, true);
+	if (size < vol_size(v) && size % SECTOR != 0) {
+		/* The rest of the last sector is zeros when the image grows again. */
+		static const uint8_t zeros[SECTOR];
+		uint64_t end = MIN(vol_size(v), (size + SECTOR - 1) / SECTOR * SECTOR);
+
+		r = write_parts(v, size, zeros, (size_t)(end - size));
+	}
+	if (r == 0 && size != vol_size(v))
+		r = journal_put(v, J_RESIZE, size, 0, NULL, 0);
+	leave(v, true);
+	return r;
+}
+
+int vol_flush(struct volume *v)
+{
+	struct journal *j;
+	struct log_view view;
+	int r = 0;
+
+	mtx_lock(&v->lock);
+	j = v->state == VOL_OWNER || v->state == VOL_RELEASING ? v->journal : NULL;
+	if (v->state == VOL_FENCED || v->state == VOL_FAILED)
+		r = -EIO;
+	mtx_unlock(&v->lock);
+	if (r < 0 || j == NULL)
+		return r;
+	r = journal_commit(j, 0);
+	if (r < 0) {
+		vol_fail(v, VOL_FAILED, "the journal could not be synced");
+		return r;
+	}
+	log_view(v->log, &view);
+	return view.fsync_remote ? vol_drain(v) : 0;
+}
+
+int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
+{
+	uint64_t size = vol_size(v), lba = off / SECTOR, end = (size + SECTOR - 1) / SECTOR;
+
+	if (off >= size)
+		return -ENXIO;
+	while (lba < end) {
+		struct em_ext p[PIECES];
+		struct log_pageref need;
+		int k = map_lookup(v->map, lba, end - lba, false, p, PIECES, &need);
+
+		if (k == -EAGAIN) {
+			k = vol_fetch_page(v, &need);
+			if (k < 0)
+				return -EIO;
+			continue;
+		}
+		for (int i = 0; i < k; i++) {
+			if ((p[i].kind == EM_HOLE) == hole) {
+				*ret = MAX(off, p[i].lba * SECTOR);
+				return 0;
+			}
+			lba = p[i].lba + p[i].len;
+		}
+	}
+	if (!hole)
+		return -ENXIO;
+	*ret = size;
+	return 0;
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * volume.c - life of a volume: making, opening, states, closing (volume.h has the table of states).
+ *
+ * A volume that failed or was fenced answers -EIO to writes for ever; its journal stays where it is, untrimmed, so
+ * that nothing acknowledged is thrown away.
+ */
+#include "config.h"
+#include "volume-private.h"
+#include "../../objstore/base/clock.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { DEFAULT_WINDOW = 16, DEFAULT_OBJECT = 8 << 20 };
+
+int vol_create(const struct vol_env *env, const char *prefix, const struct vol_create *c, struct objerr *err)
+{
+	struct log_create lc = {.window = c->window != 0 ? c->window : DEFAULT_WINDOW,
+				.object_bytes = c->object_bytes != 0 ? c->object_bytes : DEFAULT_OBJECT,
+				.fsync_remote = c->fsync_remote};
+	struct logobj o = {.type = LOG_CREATE, .size = c->size, .create = &lc};
+	struct log_at at = {.store = env->store, .prefix = prefix, .host = env->host};
+
+	memcpy(at.uuid, c->uuid, 16);
+	return log_create(&at, &o, err);
+}
+
+void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...)
+{
+	va_list ap;
+
+	mtx_lock(&v->lock);
+	if (v->state != VOL_FENCED && v->state != VOL_FAILED) {
+		v->state = s;
+		va_start(ap, fmt);
+		(void)vsnprintf(v->why, sizeof(v->why), fmt, ap);
+		va_end(ap);
+	}
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+	if (v->journal != NULL)
+		journal_wake(v->journal, true); /* whoever waits for space waits no more */
+	mtx_lock(&v->batch);
+	v->up_stop = true;
+	cond_broadcast(&v->work);
+	mtx_unlock(&v->batch);
+}
+
+static void destroy(struct volume *v)
+{
+	log_close(v->log);
+	journal_close(v->journal);
+	map_free(v->map);
+	vol_forget_log(v);
+	free(v->effect);
+	base_closep(&v->dirfd);
+	cond_destroy(&v->work);
+	mtx_destroy(&v->batch);
+	cond_destroy(&v->changed);
+	mtx_destroy(&v->lock);
+	free(v->prefix);
+	free(v);
+}
+
+int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
+	     struct objerr *err)
+{
+	struct volume *v = calloc(1, sizeof(*v));
+	struct log_at at = {.store = env->store, .prefix = prefix, .host = env->host, .pool = env->pool};
+	struct log_walker w = vol_walker;
+	struct log_view view;
+	int r;
+
+	if (v == NULL)
+		return -ENOMEM;
+	v->env = *env;
+	v->dirfd = -1;
+	memcpy(v->uuid, uuid, 16);
+	memcpy(at.uuid, uuid, 16);
+	mtx_init(&v->lock, RANK_VOLUME);
+	cond_init(&v->changed);
+	mtx_init(&v->batch, RANK_BATCH);
+	cond_init(&v->work);
+	v->prefix = strdup(prefix);
+	r = v->prefix == NULL ? -ENOMEM : log_open(&at, &v->log);
+	if (r == 0)
+		r = map_new(env->map_bytes != 0 ? env->map_bytes : 64 * MiB, &v->map);
+	w.arg = v;
+	if (r == 0)
+		r = log_attach(v->log, &w, true, err);
+	if (r < 0) {
+		destroy(v);
+		return r;
+	}
+	log_view(v->log, &view);
+	v->batch_bytes = env->batch_bytes != 0 ? env->batch_bytes : view.object_bytes;
+	*ret = v;
+	return 0;
+}
+
+/* Everything to the bucket, then the release. */
+static int let_go(struct volume *v)
+{
+	bool owner;
+	uint64_t jseq, size;
+	int r;
+
+	mtx_lock(&v->lock);
+	owner = v->state == VOL_OWNER;
+	if (owner)
+		v->state = VOL_RELEASING;
+	mtx_unlock(&v->lock);
+	if (!owner)
+		return 0;
+	r = journal_commit(v->journal, 0);
+	if (r == 0)
+		r = vol_drain(v);
+	vol_stop_uploader(v);
+	mtx_lock(&v->batch);
+	jseq = v->sealed_jseq;
+	size = v->sealed_size;
+	mtx_unlock(&v->batch);
+	if (r == 0)
+		r = log_release(v->log, jseq, size);
+	if (r == 0)
+		r = journal_trim(v->journal, log_committed(v->log), jseq, true);
+	mtx_lock(&v->lock);
+	if (v->state == VOL_RELEASING)
+		v->state = r == 0 ? VOL_FOLLOWER : VOL_FAILED;
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+	return r == 0 ? 0 : -EIO;
+}
+
+int vol_close(struct volume *v)
+{
+	int r = let_go(v);
+
+	log_stop(v->log);
+	mtx_lock(&v->lock);
+	if (r == 0 && (v->state == VOL_FENCED || v->state == VOL_FAILED))
+		r = -EIO;
+	mtx_unlock(&v->lock);
+	vol_stop_uploader(v);
+	destroy(v);
+	return r;
+}
+
+void vol_begin_write(struct volume *v)
+{
+	mtx_lock(&v->lock);
+	v->writers++;
+	mtx_unlock(&v->lock);
+}
+
+int vol_end_write(struct volume *v)
+{
+	bool last;
+
+	mtx_lock(&v->lock);
+	last = --v->writers == 0;
+	mtx_unlock(&v->lock);
+	return last ? let_go(v) : 0;
+}
+
+uint64_t vol_size(struct volume *v)
+{
+	uint64_t n;
+
+	mtx_lock(&v->batch);
+	n = v->size;
+	mtx_unlock(&v->batch);
+	return n;
+}
+
+void vol_stat(struct volume *v, struct vol_stat *ret)
+{
+	struct map_stat ms;
+	struct log_view view;
+	struct journal_stat js = {0};
+
+	memset(ret, 0, sizeof(*ret));
+	map_stat(v->map, &ms);
+	log_view(v->log, &view);
+	mtx_lock(&v->lock);
+	ret->state = v->state;
+	memcpy(ret->why, v->why, sizeof(ret->why));
+	if (v->journal != NULL && !v->claiming)
+		journal_stat(v->journal, &js);
+	mtx_unlock(&v->lock);
+	ret->size = vol_size(v);
+	ret->allocated = ms.allocated * SECTOR;
+	ret->live = ms.live * SECTOR;
+	ret->stored = ms.stored * SECTOR;
+	ret->epoch = view.epoch;
+	ret->tail = view.tail;
+	ret->checkpoint = view.mark;
+	ret->journal_used = js.used;
+	ret->journal_limit = js.limit;
+	ret->fsync_remote = view.fsync_remote;
+	ret->released = view.released;
+	memcpy(ret->holder, view.host, sizeof(ret->holder));
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * unit-journal.c - a journal in the simulated world (tests/sim): appends by several writers, commits, trims, a full
+ * journal; then kill -9 or a power cut at any disk call, and a new opening, many times over.
+ *
+ * Expected after each crash: replay gives an unbroken row of sequences; everything whose append returned before a
+ * kill is in it, everything whose commit returned before a power cut; bytes are those that were written; nothing that
+ * was trimmed is needed.
+ */
+#include "config.h"
+#include "sim/simnet.h"
+#include "objstore/base/clock.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { MAXREC = 5000, SEGMENT = 16384, LIMIT = 6 * SEGMENT };
+
+static struct {
+	struct simdisk *disk;
+	struct jdisk jd;
+	struct journal *j;
+	uint64_t acked, durable, trimmed; /* sequences, as the writers were told */
+	struct {
+		uint64_t off, len, stamp;
+		enum jtype type;
+		bool known;
+	} rec[MAXREC];
+	bool stop;
+} S;
+
+static void check(bool ok, const char *what, uint64_t n)
+{
+	if (ok)
+		return;
+	(void)fprintf(stderr, "seed %" PRIu64 ": %s (%" PRIu64 ")\n", sim_seed(), what, n);
+	_exit(1);
+}
+
+static void fill(uint8_t *p, size_t n, uint64_t stamp)
+{
+	for (size_t i = 0; i < n; i += 8)
+		memcpy(p + i, &stamp, 8);
+}
+
+static void on_append(void *arg, uint64_t seq, uint64_t where)
+{
+	uint64_t *stamp = arg;
+
+	(void)where;
+	check(seq < MAXREC, "too many records", seq);
+	check(!S.rec[seq].known || S.rec[seq].stamp == 0, "a sequence twice", seq);
+	S.rec[seq].stamp = *stamp;
+}
+
+static void writer(void *arg)
+{
+	uint8_t buf[8192];
+
+	(void)arg;
+	while (!S.stop) {
+		uint64_t stamp = (uint64_t)sim_rand() << 20 | 1, seq, len = SECTOR * (1 + sim_below(8)),
+			 off = SECTOR * sim_below(100);
+		enum jtype t = sim_chance(1, 5) ? J_DISCARD : J_WRITE;
+		struct iovec iov[2] = {{buf, SECTOR}, {buf + SECTOR, len - SECTOR}};
+		int r;
+
+		fill(buf, len, stamp);
+		r = journal_append(S.j, t, off, len, iov, 2, on_append, &stamp, &seq);
+		if (r == -ESHUTDOWN || r == -EIO)
+			return;
+		check(r == 0, "append failed", (uint64_t)-r);
+		S.rec[seq].off = off;
+		S.rec[seq].len = len;
+		S.rec[seq].type = t;
+		S.rec[seq].known = true;
+		S.acked = MAX(S.acked, seq);
+		if (sim_chance(1, 4)) {
+			r = journal_commit(S.j, seq);
+			if (r == -EIO)
+				return;
+			S.durable = MAX(S.durable, seq);
+		}
+		if (sim_chance(1, 3)) {
+			uint64_t t2 = sim_below(S.acked + 1);
+
+			S.trimmed = MAX(S.trimmed, t2);
+			ignore(journal_trim(S.j, t2, t2, sim_chance(1, 8)));
+		}
+		if (sim_chance(1, 300))
+			S.stop = true;
+	}
+}
+
+static struct {
+	uint64_t first, last, committed;
+} R;
+
+static int on_record(void *arg, const struct jrecord *r)
+{
+	(void)arg;
+	check(R.last == 0 || r->seq == R.last + 1, "replay has a hole", r->seq);
+	if (R.first == 0)
+		R.first = r->seq;
+	R.last = r->seq;
+	if (r->type == J_COMMITTED) {
+		R.committed = MAX(R.committed, r->off);
+		return 0;
+	}
+	if (S.rec[r->seq].known)
+		check(S.rec[r->seq].off == r->off && S.rec[r->seq].len == r->len && S.rec[r->seq].type == r->type,
+		      "another record", r->seq);
+	return 0;
+}
+
+static struct jrecord wanted[MAXREC];
+
+static int remember(void *arg, const struct jrecord *r)
+{
+	wanted[r->seq % MAXREC] = *r;
+	return on_record(arg, r);
+}
+
+/* Opens; everything that counts must be there. */
+static void reopen(bool power)
+{
+	static const uint8_t uuid[16] = "journal of tests";
+	struct objerr err;
+	uint64_t must = power ? S.durable : S.acked;
+	int r;
+
+	memset(&R, 0, sizeof(R));
+	memset(wanted, 0, sizeof(wanted));
+	r = journal_open(0, uuid, LIMIT, SEGMENT, &S.jd, remember, NULL, &S.j, &err);
+	check(r == 0, "it does not open", (uint64_t)-r);
+	if (getenv("TRACE") != NULL)
+		(void)fprintf(stderr,
+			      "%s: replay %" PRIu64 "..%" PRIu64 ", acknowledged %" PRIu64 ", durable %" PRIu64
+			      ", trimmed %" PRIu64 "\n",
+			      power ? "power" : "kill", R.first, R.last, S.acked, S.durable, S.trimmed);
+	check(R.last >= must || must <= S.trimmed, "an acknowledged record is missing", must);
+	for (uint64_t q = S.trimmed + 1; q < R.first; q++)
+		check(!S.rec[q].known, "an untrimmed record is missing", q); /* notes may go with their segment */
+	check(R.committed <= S.trimmed, "it notes more than was committed", R.committed);
+	for (uint64_t q = R.first; q <= R.last && q > 0; q++) {
+		uint8_t buf[8192], want[8192];
+
+		if (wanted[q].type != J_WRITE || !S.rec[q].known)
+			continue;
+		check(journal_read(S.j, wanted[q].where, buf, wanted[q].len) == 0, "a record cannot be read", q);
+		fill(want, wanted[q].len, S.rec[q].stamp);
+		check(memcmp(buf, want, wanted[q].len) == 0, "other bytes", q);
+	}
+	/* What did not come back never happened; its numbers are used again. */
+	for (uint64_t q = R.last + 1; q < MAXREC; q++)
+		memset(&S.rec[q], 0, sizeof(S.rec[q]));
+	check(journal_begin(S.j, S.trimmed) == 0, "it cannot begin", S.trimmed);
+	S.acked = MAX(R.last, S.trimmed);
+	S.durable = MIN(S.durable, S.acked);
+	S.stop = false;
+}
+
+static void scenario(void *arg)
+{
+	bool crashed_by_power = false;
+
+	(void)arg;
+	S.disk = simdisk_new();
+	simdisk_jdisk(S.disk, &S.jd);
+	sim_preempt(200);
+	for (int round = 0; round < 12 && S.acked < MAXREC - 700; round++) {
+		bool power = sim_chance(1, 2);
+
+		reopen(crashed_by_power);
+		/* The bucket gets what was replayed, now and then: else the journal stays full. */
+		if (sim_chance(2, 3))
+			S.trimmed = MAX(S.trimmed, R.last);
+		ignore(journal_trim(S.j, S.trimmed, S.trimmed, false));
+		for (int i = 0; i < 3; i++)
+			sim_spawn(1, "writer", writer, NULL);
+		sim_die_at(sim_steps() + 1 + sim_below(400));
+		clock_sleep_ns(NSEC_PER_SEC);
+		/* Whoever still lives waits for space, or has stopped: dies now. */
+		sim_die_at(0);
+		sim_crash(1);
+		if (power)
+			simdisk_power_cut(S.disk);
+		crashed_by_power = power;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, n = argc > 2   ? strtoull(argv[2], NULL, 10)
+									: argc > 1 ? 1
+										   : 300;
+
+	for (uint64_t seed = from; seed < from + n; seed++) {
+		pid_t pid = fork();
+		int st;
+
+		if (pid == 0) {
+			sim_begin(seed);
+			_exit(sim_run(scenario, NULL) ? 0 : 2);
+		}
+		if (pid < 0 || waitpid(pid, &st, 0) != pid || st != 0) {
+			(void)printf("not ok: seed %" PRIu64 " (run %s %" PRIu64 ")\n", seed, argv[0], seed);
+			return 1;
+		}
+	}
+	(void)printf("%" PRIu64 " seeds, 12 crashes each: clean\n", n);
+	return 0;
+}
