@@ -43,8 +43,11 @@ static int follow_locked(struct inode *i, const struct version *v)
 	return r;
 }
 
-/* The one question of OPEN. */
-static void ask(struct fsd *f, struct inode *i, const char *dir, const char *name, bool head, struct answer *a,
+/*
+ * The one question of OPEN. A writer will send all headers again, so he needs those of now, which a 304 does not carry:
+ * he is answered by a HEAD wherever the data are known or not wanted.
+ */
+static void ask(struct fsd *f, struct inode *i, const char *dir, const char *name, bool writes, bool head, struct answer *a,
 		struct objerr *err)
 {
 	_cleanup_free_ char *key = NULL;
@@ -59,6 +62,7 @@ static void ask(struct fsd *f, struct inode *i, const char *dir, const char *nam
 	if (i->pages_sure && strcmp(i->pages, i->base.etag) == 0)
 		memcpy(known, i->pages, sizeof known);
 	mtx_unlock(&i->lock);
+	head = head || (writes && known[0]);
 	objreq_init(&a->req, head ? OBJ_HEAD : OBJ_GET, key);
 	if (!head) {
 		a->cap = MIN(FIRST_WINDOW, MAX(size, 64 * KiB));
@@ -73,7 +77,7 @@ static void ask(struct fsd *f, struct inode *i, const char *dir, const char *nam
 		a->req.cap = a->cap;
 		a->req.len = size > a->cap ? a->cap : OBJ_WHOLE; /* a range on an empty object would be 416 */
 	}
-	if (known[0])
+	if (known[0] && !writes)
 		a->req.if_none_match = known;
 	a->asked_ns = clock_now_ns();
 	a->status = obj_do(f->o.store, &a->req);
@@ -213,7 +217,7 @@ int file_check_late(struct fsd *f, struct handle *h, struct objerr *err)
 	r = inode_path(f, i, &dir, &name);
 	if (r < 0)
 		return -ESTALE;
-	ask(f, i, dir, name, false, &a, err);
+	ask(f, i, dir, name, false, false, &a, err);
 	r = a.status == -ENOENT ? -ESTALE : a.status;
 	if (r == 0) {
 		mtx_lock(&i->lock);
@@ -269,7 +273,7 @@ static int open_asking(struct fsd *f, struct inode *i, struct handle *h, bool *k
 			obj_headers_free(&waiting);
 			return open_unchecked(f, i, h, gen, keep);
 		}
-		ask(f, i, dir, name, head, &a, err);
+		ask(f, i, dir, name, (h->flags & O_ACCMODE) != O_RDONLY, head, &a, err);
 		if (a.status == -ENOENT) {
 			r = gone(f, i, dir, name, gen);
 		} else if (a.status < 0) {

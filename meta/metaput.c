@@ -14,7 +14,8 @@
  * through) -> again from there, the last one wins; other bytes -> -ESTALE, and whoever asked decides what still applies.
  *
  * LIST shows a change by its LastModified alone, in whole seconds, when the etag stays: so it is never made within the
- * second of the LastModified that it replaces. When the etag may change, the object says whose bytes it has (META_WAS).
+ * second of the LastModified that it replaces. The node that made the version replaced may know it by the Date of its
+ * answer only and takes what is listed up to that for its own: other nodes keep further away from it. When the etag may change, the object says whose bytes it has (META_WAS).
  */
 #include "config.h"
 #include "tree-private.h"
@@ -24,6 +25,7 @@
 #include <string.h>
 
 #define MAX_TRIES 8
+#define FOREIGN_S 3 /* a Date is at most this much behind the LastModified that it belongs to */
 
 struct metaput {
 	struct tree *t;
@@ -36,19 +38,39 @@ struct metaput {
 	struct obj_headers found; /* headers of the version that was met instead */
 	bool theirs;		  /* what is there now is another node's change behind ours: its headers are `found` */
 	int64_t asked_ns, date_s;
+	int64_t leave_s; /* the first second in which cur may be replaced */
 };
 
-/* Sleeps until the server's clock is out of the second of the LastModified. */
-static void leave_second(struct tree *t, int64_t mtime_s)
+/* Only this node's own Date may serve as the LastModified of what it has stored itself. */
+static int find_leave_s(struct metaput *m, const char *dir, const char *name, bool is_dir)
+{
+	char point[ROW_NAME_MAX];
+	struct row row = {};
+	int r = point_of(name, is_dir, point);
+
+	if (r < 0)
+		return r;
+	m->leave_s = m->cur.mtime_s + FOREIGN_S;
+	mtx_lock(&m->t->lock);
+	r = row_get_locked(m->t, dir, point, &row);
+	mtx_unlock(&m->t->lock);
+	if (!r && (row.flags & ROW_OWN) && !strcmp(row.v.etag, m->cur.etag) && row.v.mtime_s == m->cur.mtime_s)
+		m->leave_s = m->cur.mtime_s + (row.flags & ROW_OWN_EDGE ? 2 : 1);
+	row_done(&row);
+	return r == -ENOMEM ? r : 0;
+}
+
+/* Sleeps until the server's clock is there. */
+static void await_second(struct tree *t, int64_t s)
 {
 	int64_t now_ns, left_ns;
 
 	mtx_lock(&t->lock);
 	now_ns = t->date_known ? clock_now_ns() + t->date_off_ns : clock_real_ns();
 	mtx_unlock(&t->lock);
-	left_ns = (mtime_s + 1) * NSEC_PER_SEC - now_ns;
+	left_ns = s * NSEC_PER_SEC - now_ns;
 	/* Further ahead than clocks differ: then it is not that second, and the change will show. */
-	if (left_ns > 0 && left_ns <= 3 * NSEC_PER_SEC)
+	if (left_ns > 0 && left_ns <= (FOREIGN_S + 2) * NSEC_PER_SEC)
 		clock_sleep_ns(left_ns);
 }
 
@@ -193,13 +215,14 @@ static int run(struct metaput *m, struct version *ret_found, struct objerr *err)
 		if (r < 0)
 			return r;
 		if (m->cur.etag[0])
-			leave_second(m->t, m->cur.mtime_s);
+			await_second(m->t, m->leave_s);
 		r = put_once(m, nonce, err);
 		if (r != -ESTALE)
 			return r;
 		r = look_again(m, nonce, ret_found, err);
 		if (r)
 			return MIN(r, 0);
+		m->leave_s = m->cur.mtime_s + FOREIGN_S;
 	}
 	return -EBUSY;
 }
@@ -215,6 +238,8 @@ int tree_put_headers(struct tree *t, const char *dir, const char *name, bool is_
 		r = -EINVAL;
 	if (!r)
 		r = headers_to_send(h, &m.h);
+	if (!r)
+		r = find_leave_s(&m, dir, name, is_dir);
 	if (!r)
 		r = run(&m, ret_found, err);
 	if (r < 0) {

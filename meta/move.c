@@ -5,7 +5,9 @@
  * The target is never absent, and nothing is deleted that was not copied. Per round:
  *
  *   copy      conditional on the source where the store can; on the target's absence for NOREPLACE: by the copy, else for
- *             a small object by a PUT, else by a HEAD before it
+ *             a small object by a PUT, else by a HEAD before it. Onto a target where copies take no condition: a PUT on
+ *             the condition of that target, or of a large object a copy and a look at what stands there then. For a store
+ *             may drop the copy for a conditional PUT of another node that arrives in the same moment (seen on RGW)
  *   delete    conditional, else behind a HEAD (which is also what vouches for an unconditional copy)
  *   changed   the source is another version now: another round, at most three; then -EBUSY, both are there
  */
@@ -22,26 +24,57 @@ struct move {
 	struct version cur; /* of the source */
 	struct obj_headers h;
 	bool have_h; /* send h; else the copy keeps what the source has */
+	bool asked_h; /* h says what this node wants, not only a Content-Type */
 	bool noreplace;
 	bool tags;
+	struct version target; /* what the new name held when we knew last; etag "": nothing known */
 	bool copied; /* the target is ours: made */
 	struct version made;
 	int64_t asked_ns, date_s;
 };
+
+/* A rename replaces whatever is there. -ESTALE: again, on the condition of what is there now. */
+static int after_onto(struct move *m, bool by_put, int r, struct objerr *err)
+{
+	struct version v;
+
+	if (r == 0 && by_put) {
+		m->target = m->made;
+		return 0;
+	}
+	if (r != 0 && r != -ESTALE && r != -ENOENT)
+		return r;
+	if (r == 0 || by_put) {
+		int k = object_head(m->t, m->dkey, &v, NULL, err);
+
+		if (k < 0 && k != -ENOENT)
+			return k;
+		if (r == 0 && k == 0 && strcmp(v.etag, m->target.etag) == 0 && strcmp(v.etag, m->made.etag) != 0)
+			r = -ESTALE; /* our copy was dropped */
+		else if (r == 0)
+			return 0;
+		m->target = k == 0 ? v : (struct version){};
+	}
+	return -ESTALE;
+}
 
 /* One copy of m->cur. -EEXIST, -ENOENT: no source; -ESTALE: the source is another version. */
 static int copy_once(struct move *m, struct objerr *err)
 {
 	unsigned caps = obj_caps(m->t->store);
 	struct copy c = {.src_key = m->skey, .dst_key = m->dkey, .src = &m->cur, .h = m->have_h ? &m->h : NULL};
-	bool by_put = false, large = m->t->store->put_max && m->cur.size > m->t->store->put_max;
+	bool onto, by_put = false, large = m->t->store->put_max && m->cur.size > m->t->store->put_max;
 	bool fenced = large ? caps & OBJ_CAP_COMPLETE_COND : caps & OBJ_CAP_COPY_DST;
 	struct version v;
 	int r = 0;
 
+	onto = !m->noreplace && !fenced && m->target.etag[0];
 	c.only_new = m->noreplace && !m->copied;
 	c.if_match = m->noreplace && m->copied ? m->made.etag : NULL; /* only over our own copy of a moment ago */
-	if (c.only_new && !fenced) {
+	if (onto && m->cur.size <= SMALL_OBJECT && (caps & OBJ_CAP_PUT_MATCH) && !m->tags) {
+		by_put = true;
+		c.if_match = m->target.etag;
+	} else if (c.only_new && !fenced) {
 		by_put = m->cur.size <= SMALL_OBJECT && (caps & OBJ_CAP_PUT_NEW) && !m->tags;
 		if (!by_put && !large) {
 			r = object_head(m->t, m->dkey, &v, NULL, err);
@@ -66,6 +99,8 @@ static int copy_once(struct move *m, struct objerr *err)
 	m->date_s = c.date_s;
 	if (!r)
 		m->copied = true;
+	if (onto)
+		return after_onto(m, by_put, r, err);
 	if (r != -ESTALE || !m->noreplace)
 		return r;
 	/* Which of the two conditions was it? */
@@ -75,6 +110,28 @@ static int copy_once(struct move *m, struct objerr *err)
 	if (!r && m->copied && !strcmp(v.etag, m->made.etag))
 		return -ESTALE;
 	return r ? r : -EEXIST;
+}
+
+/* Other bytes are moved now: with their own headers and times, of ours only what a chmod or chown has set. */
+static int headers_of_foreign(struct move *m, const struct obj_headers *theirs)
+{
+	static const char *const ours[] = {META_PREFIX "mode", META_PREFIX "uid", META_PREFIX "gid"};
+	const char *type = obj_headers_get(&m->h, "content-type");
+	struct obj_headers h = {};
+	int r = headers_to_send(theirs, &h);
+
+	if (!r && type)
+		r = obj_headers_set(&h, "content-type", type);
+	for (unsigned i = 0; i < ARRAY_SIZE(ours) && !r && m->asked_h; i++)
+		if (obj_headers_get(&m->h, ours[i]))
+			r = obj_headers_set(&h, ours[i], obj_headers_get(&m->h, ours[i]));
+	if (r < 0) {
+		obj_headers_free(&h);
+		return r;
+	}
+	obj_headers_free(&m->h);
+	m->h = h;
+	return 0;
 }
 
 /* Where is the source now? 0 with *changed, or gone: -ENOENT. */
@@ -90,6 +147,8 @@ static int look_at_source(struct move *m, bool *changed, struct objerr *err)
 		if (*changed && !strcmp(v.etag, m->cur.etag) && v.size == m->cur.size &&
 		    (m->have_h || !m->cur.mtime_s || v.mtime_s <= m->cur.mtime_s))
 			*changed = false;
+		if (*changed && m->have_h && !version_same_bytes(&m->cur, &v, &h))
+			r = headers_of_foreign(m, &h);
 		if (*changed)
 			m->cur = v;
 	}
@@ -151,6 +210,24 @@ static int run(struct move *m, struct objerr *err)
 	return -EBUSY;
 }
 
+/* What the cache says of the target: a condition that turns out wrong costs a question. */
+static int known_target(struct move *m, const char *dir, const char *name)
+{
+	struct row row = {};
+	int r;
+
+	if (obj_caps(m->t->store) & OBJ_CAP_COPY_DST)
+		return 0;
+	mtx_lock(&m->t->lock);
+	flights_land_locked(m->t);
+	r = row_get_locked(m->t, dir, name, &row);
+	mtx_unlock(&m->t->lock);
+	if (!r)
+		m->target = row.v;
+	row_done(&row);
+	return r == -ENOMEM ? r : 0;
+}
+
 /* What the cache knows of the source: inode number, and headers of this very version. */
 static int known_source(struct tree *t, const char *dir, const char *point, const struct version *src, uint64_t *ino,
 			struct obj_headers *ret_h, bool *ret_have)
@@ -206,7 +283,7 @@ static int choose_headers(struct move *m, const char *sname, const char *dname, 
 			m->have_h = true;
 		}
 		if (asked)
-			m->have_h = true;
+			m->have_h = m->asked_h = true;
 	}
 	obj_headers_free(&head);
 	return r;
@@ -236,6 +313,8 @@ int tree_move(struct tree *t, const char *sdir, const char *sname, struct versio
 	}
 	if (!r)
 		r = known_source(t, sdir, real, src, &ino, &known, &have_known);
+	if (!r)
+		r = known_target(&m, ddir, dname);
 	if (!r)
 		r = choose_headers(&m, real, dname, h, have_known ? &known : NULL, err);
 	if (!r)

@@ -311,8 +311,7 @@ int row_learn(struct row *row, const struct version *v, const struct obj_headers
 			return r;
 	}
 	if (same_version(row, v)) {
-		if (row->v.mtime_s != v->mtime_s)
-			row->flags &= ~(unsigned)(ROW_OWN_DATE | ROW_OWN_EDGE);
+		row->flags &= ~(unsigned)(ROW_OWN_DATE | ROW_OWN_EDGE); /* the LastModified itself, from here on */
 		row->v.mtime_s = v->mtime_s;
 	} else {
 		free(row->headers);

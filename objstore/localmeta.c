@@ -407,9 +407,11 @@ int local_meta_write(int fd, const struct obj_headers *h, size_t nparts, struct 
 	struct stat st;
 	int r;
 
-	base_random_hex(etag, 16);
+	/* must not look like an MD5: a copy of the same bytes has another one, and whoever changes headers asks that */
+	etag[0] = 'f';
+	base_random_hex(etag + 1, 16);
 	if (nparts > 0)
-		(void)snprintf(etag + 32, sizeof(etag) - 32, "-%zu", nparts);
+		(void)snprintf(etag + 33, sizeof(etag) - 33, "-%zu", nparts);
 	if (fstat(fd, &st) != 0)
 		return local_errno(&req->err, errno, "stat", req->key);
 	format_time(mtime, sizeof(mtime), &st.st_mtim);

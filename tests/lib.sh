@@ -92,15 +92,18 @@ same() { cmp "$1" "$2" || fail "$1 and $2 differ (from line ${BASH_LINENO[0]})";
 py() { /usr/bin/python3 "$@"; }
 # random bytes that the seed decides: rnd BYTES SALT
 rnd() { py -c 'import random,sys; sys.stdout.buffer.write(random.Random(sys.argv[2]).randbytes(int(sys.argv[1])))' "$1" "$SEED.$2"; }
-# one line a file: type, mode, owner, size, ns mtime, symlink's target, xattrs, content; for comparing trees
+# tree_facts DIR [dirtimes]: one line a file: type, mode, owner, size, ns mtime, symlink's target, xattrs, content; for
+# comparing trees. With dirtimes the mtimes of directories too (a change of their children is seen on one node only).
 tree_facts() {
-	py - "$1" <<-'P'
+	py - "$@" <<-'P'
 	import hashlib, os, stat, sys
 	top = sys.argv[1]
 	def one(p):
 	    s = os.lstat(p)
 	    f = [os.path.relpath(p, top), oct(s.st_mode), s.st_uid, s.st_gid]
-	    if not stat.S_ISDIR(s.st_mode):
+	    if stat.S_ISDIR(s.st_mode):
+	        f += [s.st_mtime_ns] if len(sys.argv) > 2 else []
+	    else:
 	        f += [s.st_mtime_ns, s.st_rdev if stat.S_ISCHR(s.st_mode) or stat.S_ISBLK(s.st_mode) else 0]
 	    if stat.S_ISREG(s.st_mode):
 	        f += [s.st_size, hashlib.sha256(open(p, 'rb').read()).hexdigest()]

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-extmap.c - the extent map against an array with one entry a sector: random sets and clears, small and dense, then large and in order.
+ * unit-extmap.c - the extent map against an array with one entry a sector: random sets and clears, small and dense,
+ * then large and in order.
  */
 #include "config.h"
 #include "fs/image/extmap.h"
@@ -33,7 +34,8 @@ static struct sector sector_of(const struct em_ext *e, uint64_t lba)
 	case EM_LOG:
 		return (struct sector){e->kind, e->number, e->sector + d};
 	case EM_MOVED:
-		return (struct sector){e->kind, e->number << 32 | (e->sector + d), e->from.number << 32 | (e->from.sector + d)};
+		return (struct sector){e->kind, e->number << 32 | (e->sector + d),
+				       e->from.number << 32 | (e->from.sector + d)};
 	case EM_JOURNAL:
 		return (struct sector){e->kind, e->where + d * SECTOR, 0};
 	default:
@@ -138,8 +140,8 @@ static void order_fills_chunks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(equals_an_array),
-		cmocka_unit_test(order_fills_chunks),
+	    cmocka_unit_test(equals_an_array),
+	    cmocka_unit_test(order_fills_chunks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

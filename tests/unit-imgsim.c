@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-imgsim.c - volumes in the simulated world: one image, up to three nodes, one of which writes at a time; a store that loses, repeats and delays; nodes
- * that are killed, lose their power, lose their disks, freeze and thaw.
+ * unit-imgsim.c - volumes in the simulated world: one image, up to three nodes, one of which writes at a time; a
+ * store that loses, repeats and delays; nodes that are killed, lose their power, lose their disks, freeze and thaw.
  *
- * Oracle: the guest's operations in order, each with a stamp in every sector it writes. Whoever opens the image next must read the state after some prefix of them, and
- * that prefix holds
+ * Oracle: the guest's operations in order, each with a stamp in every sector it writes. Whoever opens the image next
+ * must read the state after some prefix of them, and that prefix holds
  *	the same node, killed				everything acknowledged
  *	the same node after a power cut			everything that a flush covered
- *	another node, or one that lost its disk		everything that reached the bucket (a flush with fsync=remote; a clean close)
+ *	another node, or one that lost its disk		everything that reached the bucket (a flush with fsync=remote;
+ *	a clean close)
  * A writer that was overtaken gets errors and no byte of it shows up later.
  *
  *	unit-imgsim [SEED [COUNT]]	TRACE=1 tells what happens
@@ -46,7 +47,8 @@ static struct {
 	bool remote;
 	/* the guest */
 	struct op op[OPS];
-	uint32_t issued, acked, flushed, in_bucket; /* counts of operations since the beginning; issued may be one more than acked */
+	uint32_t issued, acked, flushed,
+	    in_bucket; /* counts of operations since the beginning; issued may be one more than acked */
 	uint32_t stamps;
 	bool running, failed;
 	struct volume *v;
@@ -98,12 +100,22 @@ static void fill(uint8_t *p, uint64_t n, uint32_t stamp)
 
 static void env_of(int node, struct pool *pool, struct vol_env *env)
 {
-	*env = (struct vol_env){.store = S.node[node].store, .pool = pool, .disk = &S.node[node].jd, .host = "node",
-				.journal_bytes = 512 * KiB, .segment_bytes = 32 * KiB, .map_bytes = 8 * KiB, .batch_bytes = 12 * KiB,
-				.dirty_age_ns = NSEC_PER_SEC, .takeover = VOL_TAKEOVER_ALWAYS};
+	*env = (struct vol_env){.store = S.node[node].store,
+				.pool = pool,
+				.disk = &S.node[node].jd,
+				.host = "node",
+				.journal_bytes = 512 * KiB,
+				.segment_bytes = 32 * KiB,
+				.map_bytes = 8 * KiB,
+				.batch_bytes = 12 * KiB,
+				.dirty_age_ns = NSEC_PER_SEC,
+				.takeover = VOL_TAKEOVER_ALWAYS};
 }
 
-/* What is read must be the state after some prefix of at least `least` operations; from there the next session goes on. */
+/*
+ * What is read must be the state after some prefix of at least `least` operations; from there the next session goes
+ * on.
+ */
 static void verify(struct volume *v, bool writer, uint32_t least)
 {
 	static uint8_t buf[SECTORS * SECTOR];
@@ -130,7 +142,8 @@ static void verify(struct volume *v, bool writer, uint32_t least)
 		if (img[s] != got[s])
 			trace("sector %d: %u, after everything %u", s, got[s], img[s]);
 	check(best != UINT32_MAX, "session %u: no prefix of the writes (%u acknowledged)", S.sessions, S.acked);
-	check(best >= least, "session %u: the state after %u operations, %u were promised (%u acknowledged)", S.sessions, best, least, S.acked);
+	check(best >= least, "session %u: the state after %u operations, %u were promised (%u acknowledged)",
+	      S.sessions, best, least, S.acked);
 	trace("read: the state after %u of %u, promised %u", best, S.acked, least);
 	if (!writer)
 		return;
@@ -220,7 +233,8 @@ static void guest(void *arg)
 
 static void scenario(void *arg)
 {
-	struct vol_create vc = {.size = SECTORS * SECTOR, .window = 2 + (uint32_t)sim_below(3), .object_bytes = 64 * KiB};
+	struct vol_create vc = {
+	    .size = SECTORS * SECTOR, .window = 2 + (uint32_t)sim_below(3), .object_bytes = 64 * KiB};
 	struct vol_env env;
 	uint32_t promised = 0;
 	int node = 1, r;
@@ -232,10 +246,19 @@ static void scenario(void *arg)
 		S.node[i].disk = simdisk_new();
 		simdisk_jdisk(S.node[i].disk, &S.node[i].jd);
 	}
-	simnet = (struct simnet_faults){.latency_ns = 20 * NSEC_PER_MSEC, .timeout_ns = NSEC_PER_SEC, .late_ns = 60 * NSEC_PER_SEC};
+	simnet = (struct simnet_faults){
+	    .latency_ns = 20 * NSEC_PER_MSEC, .timeout_ns = NSEC_PER_SEC, .late_ns = 60 * NSEC_PER_SEC};
 	if (sim_chance(2, 3))
-		simnet = (struct simnet_faults){.lost_reply = 30, .lost = 30, .late = 20, .twice = 30, .busy = 50, .broken = 30, .read_fails = 30,
-						.latency_ns = 20 * NSEC_PER_MSEC, .timeout_ns = NSEC_PER_SEC, .late_ns = 60 * NSEC_PER_SEC};
+		simnet = (struct simnet_faults){.lost_reply = 30,
+						.lost = 30,
+						.late = 20,
+						.twice = 30,
+						.busy = 50,
+						.broken = 30,
+						.read_fails = 30,
+						.latency_ns = 20 * NSEC_PER_MSEC,
+						.timeout_ns = NSEC_PER_SEC,
+						.late_ns = 60 * NSEC_PER_SEC};
 	S.remote = vc.fsync_remote = sim_chance(1, 3);
 	memcpy(vc.uuid, uuid, 16);
 	env_of(1, NULL, &env);
@@ -264,10 +287,15 @@ static void scenario(void *arg)
 				sim_dump();
 				if (S.v != NULL)
 					vol_stat(S.v, &st);
-				trace("state %d, journal %" PRIu64 " of %" PRIu64 ", tail %" PRIu64 ", %s", st.state, st.journal_used,
-				      st.journal_limit, st.tail, st.why);
+				trace("state %d, journal %" PRIu64 " of %" PRIu64 ", tail %" PRIu64 ", %s", st.state,
+				      st.journal_used, st.journal_limit, st.tail, st.why);
 				if (S.v != NULL)
-					trace("closed %zu, dirty %d, jseq %" PRIu64 ", sealed %" PRIu64 ", trim %" PRIu64 "/%" PRIu64 ", mark %" PRIu64 ", committed %" PRIu64 ", puts %d, up %d", S.v->nclosed, S.v->dirty_since != 0, S.v->jseq, S.v->sealed_jseq, S.v->trim_jseq, S.v->trimmed_jseq, S.v->mark_wanted, log_committed(S.v->log), S.v->puts != NULL, S.v->up);
+					trace("closed %zu, dirty %d, jseq %" PRIu64 ", sealed %" PRIu64
+					      ", trim %" PRIu64 "/%" PRIu64 ", mark %" PRIu64 ", committed %" PRIu64
+					      ", puts %d, up %d",
+					      S.v->nclosed, S.v->dirty_since != 0, S.v->jseq, S.v->sealed_jseq,
+					      S.v->trim_jseq, S.v->trimmed_jseq, S.v->mark_wanted,
+					      log_committed(S.v->log), S.v->puts != NULL, S.v->up);
 			}
 			check(ms < 4000000, "the guest waits for ever");
 		}
@@ -293,14 +321,16 @@ static void scenario(void *arg)
 		/* Nobody read since the last blow: what that one took is not promised again. */
 		if (S.sessions == reads)
 			promised = MIN(promised, before);
-		trace("fate %d: node %d next, promised %u (%u acknowledged, %u flushed, %u in the bucket)", fate, node, promised, S.acked, S.flushed,
-		      S.in_bucket);
+		trace("fate %d: node %d next, promised %u (%u acknowledged, %u flushed, %u in the bucket)", fate, node,
+		      promised, S.acked, S.flushed, S.in_bucket);
 	}
 }
 
 int main(int argc, char **argv)
 {
-	uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, n = argc > 2 ? strtoull(argv[2], NULL, 10) : argc > 1 ? 1 : 200;
+	uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, n = argc > 2   ? strtoull(argv[2], NULL, 10)
+									: argc > 1 ? 1
+										   : 200;
 
 	trace_on = getenv("TRACE") != NULL;
 	for (uint64_t seed = from; seed < from + n; seed++) {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-journal.c - a journal in the simulated world (tests/sim): appends by several writers, commits, trims, a full journal; then kill -9 or a power cut at
- * any disk call, and a new opening, many times over.
+ * unit-journal.c - a journal in the simulated world (tests/sim): appends by several writers, commits, trims, a full
+ * journal; then kill -9 or a power cut at any disk call, and a new opening, many times over.
  *
- * Expected after each crash: replay gives an unbroken row of sequences; everything whose append returned before a kill is in it, everything whose commit
- * returned before a power cut; bytes are those that were written; nothing that was trimmed is needed.
+ * Expected after each crash: replay gives an unbroken row of sequences; everything whose append returned before a
+ * kill is in it, everything whose commit returned before a power cut; bytes are those that were written; nothing that
+ * was trimmed is needed.
  */
 #include "config.h"
 #include "sim/simnet.h"
@@ -60,7 +61,8 @@ static void writer(void *arg)
 
 	(void)arg;
 	while (!S.stop) {
-		uint64_t stamp = (uint64_t)sim_rand() << 20 | 1, seq, len = SECTOR * (1 + sim_below(8)), off = SECTOR * sim_below(100);
+		uint64_t stamp = (uint64_t)sim_rand() << 20 | 1, seq, len = SECTOR * (1 + sim_below(8)),
+			 off = SECTOR * sim_below(100);
 		enum jtype t = sim_chance(1, 5) ? J_DISCARD : J_WRITE;
 		struct iovec iov[2] = {{buf, SECTOR}, {buf + SECTOR, len - SECTOR}};
 		int r;
@@ -108,8 +110,8 @@ static int on_record(void *arg, const struct jrecord *r)
 		return 0;
 	}
 	if (S.rec[r->seq].known)
-		check(S.rec[r->seq].off == r->off && S.rec[r->seq].len == r->len && S.rec[r->seq].type == r->type, "another record",
-		      r->seq);
+		check(S.rec[r->seq].off == r->off && S.rec[r->seq].len == r->len && S.rec[r->seq].type == r->type,
+		      "another record", r->seq);
 	return 0;
 }
 
@@ -134,7 +136,9 @@ static void reopen(bool power)
 	r = journal_open(0, uuid, LIMIT, SEGMENT, &S.jd, remember, NULL, &S.j, &err);
 	check(r == 0, "it does not open", (uint64_t)-r);
 	if (getenv("TRACE") != NULL)
-		(void)fprintf(stderr, "%s: replay %" PRIu64 "..%" PRIu64 ", acknowledged %" PRIu64 ", durable %" PRIu64 ", trimmed %" PRIu64 "\n",
+		(void)fprintf(stderr,
+			      "%s: replay %" PRIu64 "..%" PRIu64 ", acknowledged %" PRIu64 ", durable %" PRIu64
+			      ", trimmed %" PRIu64 "\n",
 			      power ? "power" : "kill", R.first, R.last, S.acked, S.durable, S.trimmed);
 	check(R.last >= must || must <= S.trimmed, "an acknowledged record is missing", must);
 	for (uint64_t q = S.trimmed + 1; q < R.first; q++)
@@ -189,7 +193,9 @@ static void scenario(void *arg)
 
 int main(int argc, char **argv)
 {
-	uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, n = argc > 2 ? strtoull(argv[2], NULL, 10) : argc > 1 ? 1 : 300;
+	uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, n = argc > 2   ? strtoull(argv[2], NULL, 10)
+									: argc > 1 ? 1
+										   : 300;
 
 	for (uint64_t seed = from; seed < from + n; seed++) {
 		pid_t pid = fork();

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-logobj.c - log objects, pages and names as bytes: what is written is read back the same, and what was damaged is not read at all.
+ * unit-logobj.c - log objects, pages and names as bytes: what is written is read back the same, and what was damaged
+ * is not read at all.
  *
- * Random objects of every type with every section; every bit flip and every cut of a small one; another object's bytes in its place.
+ * Random objects of every type with every section; every bit flip and every cut of a small one; another object's
+ * bytes in its place.
  */
 #include "config.h"
 #include "fs/image/logobj.h"
@@ -64,7 +66,8 @@ static struct log_checkpoint *random_checkpoint(uint64_t number)
 
 	k->tree_covers = rnd(number);
 	if (rnd(2))
-		k->root = (struct log_pageref){1 + rnd(number), (uint32_t)rnd(8) * 128, 1 + (uint32_t)rnd(65536), (uint32_t)rnd(1u << 31), 2};
+		k->root = (struct log_pageref){1 + rnd(number), (uint32_t)rnd(8) * 128, 1 + (uint32_t)rnd(65536),
+					       (uint32_t)rnd(1u << 31), 2};
 	if (rnd(2))
 		k->objects = (struct log_pageref){1 + rnd(number), 128, 1 + (uint32_t)rnd(65536), 7, PAGE_OBJTABLE};
 	k->claim = rnd(number);
@@ -129,7 +132,8 @@ static void random_object(struct logobj *o, enum log_type t)
 		o->nextents = random_extents(t, rnd(4) == 0 ? 3000 : 20, 40, &o->extents);
 	if (t == LOG_CREATE) {
 		o->create = zalloc(sizeof(*o->create));
-		*o->create = (struct log_create){.window = o->window, .object_bytes = 8 << 20, .fsync_remote = rnd(2), .norigins = rnd(3)};
+		*o->create = (struct log_create){
+		    .window = o->window, .object_bytes = 8 << 20, .fsync_remote = rnd(2), .norigins = rnd(3)};
 		o->create->origins = zalloc(3 * sizeof(*o->create->origins));
 		for (size_t i = 0; i < o->create->norigins; i++) {
 			o->create->origins[i].last = 10 * (i + 1);
@@ -215,8 +219,8 @@ static void every_type_comes_back(void **state)
 			out = zalloc(back.extents[k].len * SECTOR);
 			logobj_range(back.extents[k].at, (uint32_t)back.extents[k].len, &from, &n);
 			assert_true(from < len);
-			assert_int_equal(logobj_extract((uint8_t *)bytes + from, MIN(n, len - from), o.uuid, o.number, back.extents[k].at,
-							(uint32_t)back.extents[k].len, out, &err),
+			assert_int_equal(logobj_extract((uint8_t *)bytes + from, MIN(n, len - from), o.uuid, o.number,
+							back.extents[k].at, (uint32_t)back.extents[k].len, out, &err),
 					 0);
 			assert_memory_equal(out, (uint8_t *)data + off, back.extents[k].len * SECTOR);
 			off += back.extents[k].len * SECTOR;
@@ -324,7 +328,8 @@ static void pages_come_back(void **state)
 	(void)state;
 	for (int i = 0; i < 60; i++) {
 		size_t n = rnd(20000), done = 0;
-		struct page p = {.level = PAGE_LEAF, .end = IMG_SECTORS_MAX, .n = n, .runs = zalloc(n * sizeof(*p.runs))};
+		struct page p = {
+		    .level = PAGE_LEAF, .end = IMG_SECTORS_MAX, .n = n, .runs = zalloc(n * sizeof(*p.runs))};
 		struct page_run *all = p.runs;
 		uint64_t at = 0;
 
@@ -406,13 +411,21 @@ static void tables_and_indices_come_back(void **state)
 
 static void names_come_back(void **state)
 {
-	struct imgname n = {.uuid = "0123456789abcde", .name = (char *)"vm 1/sda", .log = (char *)".lsvd/img/x/", .size = 1ull << 40}, back;
+	struct imgname n = {.uuid = "0123456789abcde",
+			    .name = (char *)"vm 1/sda",
+			    .log = (char *)".lsvd/img/x/",
+			    .size = 1ull << 40},
+		       back;
 	static const char *const bad[] = {
-		"", "lsvdfs image 2\n", "lsvdfs image 1\n", "lsvdfs image 1\nuuid=00112233445566778899aabbccddeeff\nname=a\nlog=b/\n",
-		"lsvdfs image 1\nuuid=00112233445566778899aabbccddeefg\nname=a\nlog=b/\nsize=1\n",
-		"lsvdfs image 1\nuuid=00112233445566778899aabbccddeeff\nname=a\nlog=b\nsize=1\n",
-		"lsvdfs image 1\nuuid=00112233445566778899aabbccddeeff\nname=a\nlog=b/\nsize=1", "lsvdfs image 1\nname\n",
-		"lsvdfs image 1\nuuid=00112233445566778899aabbccddeeff\nname=a\nname=a\nlog=b/\nsize=1\n",
+	    "",
+	    "lsvdfs image 2\n",
+	    "lsvdfs image 1\n",
+	    "lsvdfs image 1\nuuid=00112233445566778899aabbccddeeff\nname=a\nlog=b/\n",
+	    "lsvdfs image 1\nuuid=00112233445566778899aabbccddeefg\nname=a\nlog=b/\nsize=1\n",
+	    "lsvdfs image 1\nuuid=00112233445566778899aabbccddeeff\nname=a\nlog=b\nsize=1\n",
+	    "lsvdfs image 1\nuuid=00112233445566778899aabbccddeeff\nname=a\nlog=b/\nsize=1",
+	    "lsvdfs image 1\nname\n",
+	    "lsvdfs image 1\nuuid=00112233445566778899aabbccddeeff\nname=a\nname=a\nlog=b/\nsize=1\n",
 	};
 	char *text, head[64];
 	uint8_t uuid[16];
@@ -441,13 +454,13 @@ static void names_come_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_type_comes_back),
-		cmocka_unit_test(no_flip_passes),
-		cmocka_unit_test(only_the_very_object_verifies),
-		cmocka_unit_test(encode_refuses_what_it_could_not_read),
-		cmocka_unit_test(pages_come_back),
-		cmocka_unit_test(tables_and_indices_come_back),
-		cmocka_unit_test(names_come_back),
+	    cmocka_unit_test(every_type_comes_back),
+	    cmocka_unit_test(no_flip_passes),
+	    cmocka_unit_test(only_the_very_object_verifies),
+	    cmocka_unit_test(encode_refuses_what_it_could_not_read),
+	    cmocka_unit_test(pages_come_back),
+	    cmocka_unit_test(tables_and_indices_come_back),
+	    cmocka_unit_test(names_come_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-map.c - the map against an array with one entry a sector: batches, objects, moves by a cleaner (also stale ones), new trees that
- * succeed and fail half-way, little memory for pages, and starting again from a checkpoint and the objects after it.
+ * unit-map.c - the map against an array with one entry a sector: batches, objects, moves by a cleaner (also stale
+ * ones), new trees that succeed and fail half-way, little memory for pages, and starting again from a checkpoint and
+ * the objects after it.
  */
 #include "config.h"
 #include "fs/image/map.h"
@@ -37,7 +38,10 @@ static uint64_t next_number;
 struct world {
 	struct map *m;
 	struct sector model[SPACE], assigned[SPACE]; /* with everything pending; without */
-	struct { struct sector s[SPACE]; bool touched[SPACE]; } batch[8]; /* closed ones, oldest first, then the open one */
+	struct {
+		struct sector s[SPACE];
+		bool touched[SPACE];
+	} batch[8]; /* closed ones, oldest first, then the open one */
 	size_t nbatch;
 	uint64_t where;
 	bool roomy; /* pages stay in memory */
@@ -98,11 +102,13 @@ static void compare(struct world *w, bool assigned)
 		for (int i = 0; i < n; i++) {
 			assert_int_equal(out[i].lba, lba);
 			for (uint64_t s = lba; s < lba + out[i].len; s++) {
-				struct sector is = sector_of(&out[i], s), *should = assigned ? &w->assigned[s] : &w->model[s];
+				struct sector is = sector_of(&out[i], s),
+					      *should = assigned ? &w->assigned[s] : &w->model[s];
 
 				if (memcmp(&is, should, sizeof(is)) != 0)
-					fail_msg("sector %d: %d %d %d, should be %d %d %d", (int)s, (int)is.kind, (int)is.a, (int)is.b,
-						 (int)should->kind, (int)should->a, (int)should->b);
+					fail_msg("sector %d: %d %d %d, should be %d %d %d", (int)s, (int)is.kind,
+						 (int)is.a, (int)is.b, (int)should->kind, (int)should->a,
+						 (int)should->b);
 			}
 			lba += out[i].len;
 		}
@@ -180,7 +186,9 @@ static void do_seal(struct world *w)
 				piece++, in_piece = 0;
 		}
 		set(w->assigned, x->lba, x->len,
-		    (struct sector){x->kind == EXT_DATA ? EM_LOG : x->kind == EXT_ZERO ? EM_ZERO : EM_HOLE,
+		    (struct sector){x->kind == EXT_DATA   ? EM_LOG
+				    : x->kind == EXT_ZERO ? EM_ZERO
+							  : EM_HOLE,
 				    x->kind == EXT_DATA ? number : 0, x->kind == EXT_DATA ? x->at : 0});
 	}
 	assert_int_equal(piece, s.npieces);
@@ -217,8 +225,11 @@ static void do_clean(struct world *w)
 			while (lba + len < SPACE && len < 20 && w->assigned[lba + len].kind == EM_LOG &&
 			       w->assigned[lba + len].a == s.a && w->assigned[lba + len].b == s.b + len)
 				len++;
-			v[e.n] = (struct log_extent){.lba = lba, .len = len, .at = (uint32_t)at, .from = {s.a, (uint32_t)s.b}};
-			/* Stale: seen at once where the pages are in memory. No writer puts such places into the log. */
+			v[e.n] = (struct log_extent){
+			    .lba = lba, .len = len, .at = (uint32_t)at, .from = {s.a, (uint32_t)s.b}};
+			/*
+			 * Stale: seen at once where the pages are in memory. No writer puts such places into the log.
+			 */
 			if (w->roomy && rnd(4) == 0)
 				v[e.n].from.sector += 1, stale[e.n] = true;
 			else
@@ -382,7 +393,8 @@ static void resize_cuts(void **state)
 	struct map *m;
 	struct log_extent x = {.lba = 0, .len = 100, .at = 8};
 	struct log_effect e = {.number = 1, .type = LOG_DATA, .size = 100 * SECTOR, .first = 8, .n = 1, .v = &x};
-	struct log_effect cut = {.number = 2, .type = LOG_RESIZE, .size = 10 * SECTOR}, grow = {.number = 3, .type = LOG_RESIZE, .size = 1000 * SECTOR};
+	struct log_effect cut = {.number = 2, .type = LOG_RESIZE, .size = 10 * SECTOR},
+			  grow = {.number = 3, .type = LOG_RESIZE, .size = 1000 * SECTOR};
 	struct em_ext out[4];
 	struct log_pageref need;
 	struct map_stat st;
@@ -416,7 +428,8 @@ static void a_large_tree(void **state)
 	next_number = 1;
 	assert_int_equal(treewr_new(PAGE_LEAF, put_page, NULL, &tw), 0);
 	for (uint64_t i = 0; i < 1000000; i++) {
-		struct page_run r = {.lba = i * 16, .len = 8, .at = {1 + i * 2654435761u % 100000, (uint32_t)(i % 16000)}};
+		struct page_run r = {
+		    .lba = i * 16, .len = 8, .at = {1 + i * 2654435761u % 100000, (uint32_t)(i % 16000)}};
 
 		assert_int_equal(treewr_runs(tw, &r, 1), 0);
 	}
@@ -442,9 +455,9 @@ static void a_large_tree(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(equals_an_array),
-		cmocka_unit_test(resize_cuts),
-		cmocka_unit_test(a_large_tree),
+	    cmocka_unit_test(equals_an_array),
+	    cmocka_unit_test(resize_cuts),
+	    cmocka_unit_test(a_large_tree),
 	};
 	int r = cmocka_run_group_tests(tests, NULL, NULL);
 

@@ -494,7 +494,7 @@ static void test_move_over_and_noreplace(void **state)
 static void test_move_of_a_changing_source(void **state)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(all_caps); i++) {
-		for (unsigned k = 0; k < 2; k++) {
+		for (unsigned k = 0; k < 4; k++) { /* & 1: in the deletion; & 2: a chmod goes along */
 			struct fixture f;
 			struct weak *w;
 			struct obj_headers h = {};
@@ -503,14 +503,22 @@ static void test_move_of_a_changing_source(void **state)
 
 			setup(&f, &w, all_caps[i]);
 			published(&f, "a", "body", &e, &h);
-			w->when = k ? OBJ_DELETE : (all_caps[i] && !(all_caps[i] & OBJ_CAP_COPY)) ? OBJ_PUT : OBJ_COPY;
+			w->when = k & 1 ? OBJ_DELETE : (all_caps[i] && !(all_caps[i] & OBJ_CAP_COPY)) ? OBJ_PUT : OBJ_COPY;
 			w->nth = 1;
 			w->other = other_bytes;
 			/* Where DELETE takes no condition its window is the one that is told. */
-			if (!k || !all_caps[i]) {
-				assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "b", NULL, false, 0, &v, NULL), 0);
+			if (!(k & 1) || !all_caps[i]) {
+				struct entry moved;
+
+				assert_int_equal(tree_move(f.tree, "", "a", &e.v, "", "b", k & 2 ? &h : NULL, false, 0, &v, NULL), 0);
+				assert_int_equal(e.v.size, strlen("THEIR BYTES")); /* the one that was moved */
 				assert_body(&f, "b", "THEIR BYTES");
 				assert_false(key_exists(&f, "a"));
+				/* The chmod is for whatever bytes; old times on new ones would fool make. */
+				assert_int_equal(look(&f, "", "b", TREE_ATTRS | TREE_FRESH, &moved), 0);
+				assert_int_equal(moved.attr.mode & 07777, k & 2 ? 0600 : 0644);
+				assert_int_not_equal(moved.attr.mtime.tv_sec, 1234);
+				entry_done(&moved);
 			}
 			entry_done(&e);
 			obj_headers_free(&h);

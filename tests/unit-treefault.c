@@ -80,7 +80,7 @@ static void one_step(struct fixture *f, unsigned *seed)
 	}
 	assert_true(r <= 0);
 	entry_done(&e);
-	test_advance_ms(1500); /* and out of the second of what was just written */
+	test_advance_ms(3500); /* and out of the seconds in which headers of what was just written are not replaced */
 }
 
 static void test_random_faults(void **state)

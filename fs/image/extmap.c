@@ -2,9 +2,9 @@
 /*
  * extmap.c - sorted extents in chunks of at most CHUNK (extmap.h).
  *
- * Invariants (extmap_check): no chunk is empty; extents ascend without overlap, within and across chunks; counters are the sums.
- * A change first reserves what it can need at most (a split and the new extent may each split a chunk: two chunks), so that it
- * cannot fail half-way.
+ * Invariants (extmap_check): no chunk is empty; extents ascend without overlap, within and across chunks; counters
+ * are the sums. A change first reserves what it can need at most (a split and the new extent may each split a chunk:
+ * two chunks), so that it cannot fail half-way.
  */
 #include "config.h"
 #include "extmap.h"
@@ -27,7 +27,7 @@ struct extmap {
 };
 
 struct pos {
-	size_t c;   /* == nchunks: behind the end */
+	size_t c; /* == nchunks: behind the end */
 	unsigned i;
 };
 
@@ -60,11 +60,23 @@ void extmap_free(struct extmap *m)
 	free(m);
 }
 
-size_t extmap_count(const struct extmap *m) { return m->count; }
-size_t extmap_bytes(const struct extmap *m) { return m->nchunks * sizeof(struct chunk) + m->cap * sizeof(void *); }
-uint64_t extmap_sectors(const struct extmap *m, enum em_kind kind) { return m->sectors[kind]; }
+size_t extmap_count(const struct extmap *m)
+{
+	return m->count;
+}
+size_t extmap_bytes(const struct extmap *m)
+{
+	return m->nchunks * sizeof(struct chunk) + m->cap * sizeof(void *);
+}
+uint64_t extmap_sectors(const struct extmap *m, enum em_kind kind)
+{
+	return m->sectors[kind];
+}
 
-static uint64_t end_of(const struct em_ext *e) { return e->lba + e->len; }
+static uint64_t end_of(const struct em_ext *e)
+{
+	return e->lba + e->len;
+}
 
 /* The first extent that ends behind lba. */
 static struct pos locate(const struct extmap *m, uint64_t lba)
@@ -220,7 +232,7 @@ static void insert(struct extmap *m, struct pos p, const struct em_ext *e)
 	m->count++;
 }
 
-static void delete(struct extmap *m, struct pos p)
+static void delete (struct extmap *m, struct pos p)
 {
 	struct chunk *c = m->chunk[p.c];
 
@@ -231,7 +243,8 @@ static void delete(struct extmap *m, struct pos p)
 		chunk_remove(m, p.c);
 }
 
-static void clear_range(struct extmap *m, uint64_t lba, uint64_t end, void (*gone)(void *arg, const struct em_ext *piece), void *arg)
+static void clear_range(struct extmap *m, uint64_t lba, uint64_t end,
+			void (*gone)(void *arg, const struct em_ext *piece), void *arg)
 {
 	struct pos p = locate(m, lba);
 	struct em_ext *e;
@@ -255,7 +268,10 @@ static void clear_range(struct extmap *m, uint64_t lba, uint64_t end, void (*gon
 			cut_front(e, end - e->lba);
 			return;
 		} else {
-			/* The chunk may vanish and the next take its index; an index behind a chunk's end means the next one. */
+			/*
+			 * The chunk may vanish and the next take its index; an index behind a chunk's end means the
+			 * next one.
+			 */
 			size_t c = p.c, before = m->nchunks;
 
 			delete(m, p);
@@ -267,7 +283,8 @@ static void clear_range(struct extmap *m, uint64_t lba, uint64_t end, void (*gon
 	}
 }
 
-int extmap_clear(struct extmap *m, uint64_t lba, uint64_t len, void (*gone)(void *arg, const struct em_ext *piece), void *arg)
+int extmap_clear(struct extmap *m, uint64_t lba, uint64_t len, void (*gone)(void *arg, const struct em_ext *piece),
+		 void *arg)
 {
 	int r = reserve(m);
 

@@ -10,11 +10,11 @@ enum { JSEG_MAX = 4096, JNONCES = 64, JHEADER = 512 };
 
 struct jseg {
 	int fd;
-	uint32_t id;	     /* in its name */
-	uint64_t generation; /* 0: never used */
-	uint64_t first, last;/* sequences; last < first: none */
-	uint64_t needed;     /* the last one that is not a note of what was committed */
-	uint64_t used;	     /* bytes, header included */
+	uint32_t id;          /* in its name */
+	uint64_t generation;  /* 0: never used */
+	uint64_t first, last; /* sequences; last < first: none */
+	uint64_t needed;      /* the last one that is not a note of what was committed */
+	uint64_t used;        /* bytes, header included */
 };
 
 struct journal {
@@ -27,7 +27,7 @@ struct journal {
 	struct cond changed; /* done, synced, free segments, broken or stopping changed */
 	struct jseg *seg;    /* in the order of generations: free ones (trimmed) first, the one being written last */
 	size_t nseg, nfree;
-	uint64_t generation; /* of the last */
+	uint64_t generation;         /* of the last */
 	uint64_t next, done, synced; /* next sequence to give; up to where the bytes are in the files; on the disk */
 	uint64_t trimmed, committed;
 	struct log_nonce nonce, known[JNONCES];
@@ -38,10 +38,11 @@ struct journal {
 
 /* Makes the next segment the one that is written: a free one, or a new one. -ENOSPC: neither. */
 int must_check journal_rotate_locked(struct journal *j);
-void jrecord_encode(const struct journal *j, const struct jrecord *r, uint64_t generation, uint32_t data_crc, uint8_t out[JHEADER]);
+void jrecord_encode(const struct journal *j, const struct jrecord *r, uint64_t generation, uint32_t data_crc,
+		    uint8_t out[JHEADER]);
 /* 0: it checks. r->where is not set. */
-int must_check jrecord_decode(const struct journal *j, const uint8_t h[JHEADER], uint64_t generation, struct jrecord *ret,
-			      uint32_t *ret_data, uint32_t *ret_data_crc);
+int must_check jrecord_decode(const struct journal *j, const uint8_t h[JHEADER], uint64_t generation,
+			      struct jrecord *ret, uint32_t *ret_data, uint32_t *ret_data_crc);
 void jsegment_header(const struct journal *j, const struct jseg *s, uint8_t out[JHEADER]);
 void jdisk_real(struct jdisk *d); /* fills NULL members */
 

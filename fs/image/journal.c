@@ -2,9 +2,10 @@
 /*
  * journal.c - appending, group commit, trimming (journal.h).
  *
- * A record's sequence and place are given under the lock, its bytes are written without it, and its append ends in sequence order again: `done` is
- * never behind a hole. One thread syncs for everybody who waits: all that was done when it began.
- * Segments stand in the order of their generations; free ones are the oldest, so they are at the front and are reused from there.
+ * A record's sequence and place are given under the lock, its bytes are written without it, and its append ends in
+ * sequence order again: `done` is never behind a hole. One thread syncs for everybody who waits: all that was done
+ * when it began. Segments stand in the order of their generations; free ones are the oldest, so they are at the front
+ * and are reused from there.
  */
 #include "config.h"
 #include "journal-private.h"
@@ -31,9 +32,13 @@ void jsegment_header(const struct journal *j, const struct jseg *s, uint8_t out[
 	cur_put(&c, crc32c(0, out, 124), 4);
 }
 
-static uint32_t record_crc(const struct journal *j, const uint8_t h[64]) { return crc32c(crc32c(0, j->uuid, 16), h, 64); }
+static uint32_t record_crc(const struct journal *j, const uint8_t h[64])
+{
+	return crc32c(crc32c(0, j->uuid, 16), h, 64);
+}
 
-void jrecord_encode(const struct journal *j, const struct jrecord *r, uint64_t generation, uint32_t data_crc, uint8_t out[JHEADER])
+void jrecord_encode(const struct journal *j, const struct jrecord *r, uint64_t generation, uint32_t data_crc,
+		    uint8_t out[JHEADER])
 {
 	struct cursor c = {.p = out, .len = JHEADER};
 
@@ -51,8 +56,8 @@ void jrecord_encode(const struct journal *j, const struct jrecord *r, uint64_t g
 	cur_put(&c, record_crc(j, out), 4);
 }
 
-int jrecord_decode(const struct journal *j, const uint8_t h[JHEADER], uint64_t generation, struct jrecord *ret, uint32_t *ret_data,
-		   uint32_t *ret_data_crc)
+int jrecord_decode(const struct journal *j, const uint8_t h[JHEADER], uint64_t generation, struct jrecord *ret,
+		   uint32_t *ret_data, uint32_t *ret_data_crc)
 {
 	struct cursor c = {.p = (uint8_t *)h, .len = JHEADER, .at = 4};
 	struct jrecord r = {0};
@@ -67,9 +72,11 @@ int jrecord_decode(const struct journal *j, const uint8_t h[JHEADER], uint64_t g
 	cur_get_bytes(&c, r.nonce.b, 16);
 	data = cur_get(&c, 4);
 	*ret_data_crc = (uint32_t)cur_get(&c, 4);
-	if (memcmp(h, rec_magic, sizeof(rec_magic)) != 0 || (uint32_t)cur_get(&c, 4) != record_crc(j, h) || gen != generation)
+	if (memcmp(h, rec_magic, sizeof(rec_magic)) != 0 || (uint32_t)cur_get(&c, 4) != record_crc(j, h) ||
+	    gen != generation)
 		return -EUCLEAN;
-	if (type < J_WRITE || type > J_COMMITTED || data > j->segment || (type == J_WRITE && data != r.len) || (type != J_WRITE && data != 0))
+	if (type < J_WRITE || type > J_COMMITTED || data > j->segment || (type == J_WRITE && data != r.len) ||
+	    (type != J_WRITE && data != 0))
 		return -EUCLEAN;
 	r.type = (enum jtype)type;
 	/* Sectors of an image; sizes and numbers are what they are. */
@@ -81,7 +88,10 @@ int jrecord_decode(const struct journal *j, const uint8_t h[JHEADER], uint64_t g
 	return 0;
 }
 
-static struct jseg *current(struct journal *j) { return &j->seg[j->nseg - 1]; }
+static struct jseg *current(struct journal *j)
+{
+	return &j->seg[j->nseg - 1];
+}
 
 static int segment_create_locked(struct journal *j, struct jseg *ret)
 {
@@ -137,8 +147,8 @@ int journal_rotate_locked(struct journal *j)
 	jsegment_header(j, &s, header);
 	r = j->disk.pwrite(j->disk.ctx, s.fd, header, sizeof(header), 0);
 	/*
-	 * On the disk before its first record: else a power cut could leave the old header over new records, and replay would
-	 * start with a segment that connects to nothing. Once a segment, under the lock.
+	 * On the disk before its first record: else a power cut could leave the old header over new records, and
+	 * replay would start with a segment that connects to nothing. Once a segment, under the lock.
 	 */
 	return r < 0 ? r : j->disk.datasync(j->disk.ctx, s.fd);
 }
@@ -150,8 +160,8 @@ static void break_locked(struct journal *j)
 }
 
 /* A place for n bytes and a sequence number, waiting for a free segment if need be. */
-static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, int *ret_fd, uint64_t *ret_off, uint64_t *ret_gen)
-	REQUIRES(j->lock)
+static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, int *ret_fd, uint64_t *ret_off,
+		 uint64_t *ret_gen) REQUIRES(j->lock)
 {
 	int r = 0;
 
@@ -185,7 +195,8 @@ static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, in
 	return 0;
 }
 
-static uint8_t *record_bytes(const struct journal *j, const struct jrecord *r, uint64_t gen, const uint8_t *data, uint8_t *buf)
+static uint8_t *record_bytes(const struct journal *j, const struct jrecord *r, uint64_t gen, const uint8_t *data,
+			     uint8_t *buf)
 {
 	uint32_t crc = r->type == J_WRITE ? crc32c(0, data, r->len) : 0;
 
@@ -244,8 +255,8 @@ int journal_append(struct journal *j, enum jtype type, uint64_t off, uint64_t le
 }
 
 /*
- * Syncs every segment that holds something newer than `from`, without the lock. Free ones as well, as long as they are not reused: one that a
- * power cut emptied would part those behind it from replay.
+ * Syncs every segment that holds something newer than `from`, without the lock. Free ones as well, as long as they
+ * are not reused: one that a power cut emptied would part those behind it from replay.
  */
 static int sync_from(struct journal *j, uint64_t from)
 {
@@ -333,8 +344,7 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 	mtx_lock(&j->lock);
 	j->trimmed = MAX(j->trimmed, MIN(seq, j->done));
 	/* Not the one that is being written, and not one that somebody is still writing into. */
-	while (j->nfree + 1 < j->nseg && j->seg[j->nfree].needed <= j->trimmed &&
-	       j->seg[j->nfree].last <= j->done) {
+	while (j->nfree + 1 < j->nseg && j->seg[j->nfree].needed <= j->trimmed && j->seg[j->nfree].last <= j->done) {
 		j->nfree++;
 		freed = true;
 	}

@@ -2,9 +2,10 @@
 /*
  * journal.h - the local write-ahead log of one image (FORMAT.md, 6): recycled segments, one writer.
  *
- * A record is acknowledged when it is in the page cache (a killed process loses nothing); journal_commit() puts it on the disk,
- * one fdatasync for everybody who waits. Append order is sequence order is replay order: an append that returned is never
- * behind a hole. After a failed write or fdatasync nothing is retried: the journal is broken (-EIO from then on, reads go on).
+ * A record is acknowledged when it is in the page cache (a killed process loses nothing); journal_commit() puts it on
+ * the disk, one fdatasync for everybody who waits. Append order is sequence order is replay order: an append that
+ * returned is never behind a hole. After a failed write or fdatasync nothing is retried: the journal is broken (-EIO
+ * from then on, reads go on).
  *
  * Space: `limit` bytes of segments. An append that finds them full waits until journal_trim() freed one. Segments are
  * written with zeros once and reused; a segment in use again has a new generation, which is in each record's CRC.
@@ -14,13 +15,16 @@
 
 #include "logobj.h"
 
-/* The system calls it needs; tests give it a disk that loses, reorders and tears what was not synced. NULL members are the real ones. */
+/*
+ * The system calls it needs; tests give it a disk that loses, reorders and tears what was not synced. NULL members
+ * are the real ones.
+ */
 struct jdisk {
 	void *ctx;
-	int (*open)(void *ctx, int dirfd, const char *name, bool create);	/* descriptor or -errno */
-	int (*pwrite)(void *ctx, int fd, const void *p, size_t n, uint64_t off);/* all of it: 0 or -errno */
-	int (*pread)(void *ctx, int fd, void *p, size_t n, uint64_t off);	/* all of it: 0, -ENODATA short, -errno */
-	int (*allocate)(void *ctx, int fd, uint64_t len);			/* makes it len zeros, on the disk */
+	int (*open)(void *ctx, int dirfd, const char *name, bool create);        /* descriptor or -errno */
+	int (*pwrite)(void *ctx, int fd, const void *p, size_t n, uint64_t off); /* all of it: 0 or -errno */
+	int (*pread)(void *ctx, int fd, void *p, size_t n, uint64_t off); /* all of it: 0, -ENODATA short, -errno */
+	int (*allocate)(void *ctx, int fd, uint64_t len);                 /* makes it len zeros, on the disk */
 	int (*datasync)(void *ctx, int fd);
 	int (*dirsync)(void *ctx, int dirfd);
 	int (*unlink)(void *ctx, int dirfd, const char *name);
@@ -32,19 +36,21 @@ struct jdisk {
 enum jtype { J_WRITE = 1, J_ZERO, J_DISCARD, J_RESIZE, J_COMMITTED };
 struct jrecord {
 	enum jtype type;
-	uint64_t seq, off, len;	/* bytes; see FORMAT.md for J_RESIZE and J_COMMITTED */
+	uint64_t seq, off, len; /* bytes; see FORMAT.md for J_RESIZE and J_COMMITTED */
 	struct log_nonce nonce;
-	uint64_t where;		/* J_WRITE: position of the data, for journal_read() */
+	uint64_t where; /* J_WRITE: position of the data, for journal_read() */
 };
 
 struct journal;
 /*
- * Opens or makes the journal in directory dirfd (borrowed) and replays it: fn for each record in order; its non-zero return ends the
- * opening with that code. fn must not call the journal. limit: bytes of all segments, at least 4 x segment; segment: bytes of each (a multiple of 4096).
+ * Opens or makes the journal in directory dirfd (borrowed) and replays it: fn for each record in order; its non-zero
+ * return ends the opening with that code. fn must not call the journal. limit: bytes of all segments, at least 4 x
+ * segment; segment: bytes of each (a multiple of 4096).
  * -EUCLEAN: of another image. A torn tail is no error.
  */
-int must_check journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t segment, const struct jdisk *disk,
-			    int (*fn)(void *arg, const struct jrecord *r), void *arg, struct journal **ret, struct objerr *err);
+int must_check journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t segment,
+			    const struct jdisk *disk, int (*fn)(void *arg, const struct jrecord *r), void *arg,
+			    struct journal **ret, struct objerr *err);
 /* Closes; what is in it stays. No call may be under way. NULL is fine. */
 void journal_close(struct journal *j);
 
@@ -55,40 +61,46 @@ int must_check journal_note_nonce(struct journal *j, const struct log_nonce *non
 bool journal_knows_nonce(struct journal *j, const struct log_nonce *nonce);
 
 /*
- * Appends; returns when the bytes are in the file. iov: J_WRITE only, len bytes. ret_seq, ret_where (J_WRITE) name the record.
- * Waits while the journal is full; -ESHUTDOWN once journal_wake(stop) was called. -EIO: broken.
- * on_append (may be NULL) runs in sequence order, when the record's bytes are in the file and before any append with a higher sequence
- * returns: whoever keeps a map in sequence order updates it there. It must not wait on the network, nor call the journal.
+ * Appends; returns when the bytes are in the file. iov: J_WRITE only, len bytes. ret_seq, ret_where (J_WRITE) name
+ * the record. Waits while the journal is full; -ESHUTDOWN once journal_wake(stop) was called. -EIO: broken.
+ * on_append (may be NULL) runs in sequence order, when the record's bytes are in the file and before any append with
+ * a higher sequence returns: whoever keeps a map in sequence order updates it there. It must not wait on the network,
+ * nor call the journal.
  */
-int must_check journal_append(struct journal *j, enum jtype type, uint64_t off, uint64_t len, const struct iovec *iov, int iovcnt,
-			      void (*on_append)(void *arg, uint64_t seq, uint64_t where), void *arg, uint64_t *ret_seq);
+int must_check journal_append(struct journal *j, enum jtype type, uint64_t off, uint64_t len, const struct iovec *iov,
+			      int iovcnt, void (*on_append)(void *arg, uint64_t seq, uint64_t where), void *arg,
+			      uint64_t *ret_seq);
 /* Returns when everything up to seq is on the disk (0: everything appended before the call). -EIO. */
 int must_check journal_commit(struct journal *j, uint64_t seq);
-/* Reads data of a J_WRITE. `where` grows for ever (generation x segment size + offset), so that a segment that was recycled meanwhile
- * shows: -ESTALE, the bytes are in the log by now, look up again. */
+/* Reads data of a J_WRITE. `where` grows for ever (generation x segment size + offset), so that a segment that was
+ * recycled meanwhile shows: -ESTALE, the bytes are in the log by now, look up again. */
 int must_check journal_read(struct journal *j, uint64_t where, void *p, size_t n);
 /*
- * Everything up to seq is in the bucket (number: the log's committed). Segments that hold nothing newer become free. Notes (number, seq) as a
- * J_COMMITTED record when it frees a segment and at `force`.
+ * Everything up to seq is in the bucket (number: the log's committed). Segments that hold nothing newer become free.
+ * Notes (number, seq) as a J_COMMITTED record when it frees a segment and at `force`.
  */
 int must_check journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force);
 /*
- * After opening, before the first append: the log holds everything up to seq. A journal that ends before (a power cut took what the bucket had
- * already) forgets what it has and goes on behind seq, so that no sequence is ever given twice.
+ * After opening, before the first append: the log holds everything up to seq. A journal that ends before (a power cut
+ * took what the bucket had already) forgets what it has and goes on behind seq, so that no sequence is ever given
+ * twice.
  */
 int must_check journal_begin(struct journal *j, uint64_t seq);
 /* Largest committed number that a replayed or appended J_COMMITTED named; 0: none. */
 uint64_t journal_committed(struct journal *j);
 
 struct journal_stat {
-	uint64_t limit, used, appended, synced, trimmed;	/* bytes; sequences */
+	uint64_t limit, used, appended, synced, trimmed; /* bytes; sequences */
 	uint64_t appends, datasyncs;
 	bool broken;
 };
 void journal_stat(struct journal *j, struct journal_stat *ret);
 /* Wakes appends that wait for space; stop: they and all later ones give up with -ESHUTDOWN. */
 void journal_wake(struct journal *j, bool stop);
-/* Moves every file aside (name: "aside-<time>"), for a journal whose image went on without it. The journal must be closed. */
+/*
+ * Moves every file aside (name: "aside-<time>"), for a journal whose image went on without it. The journal must be
+ * closed.
+ */
 int must_check journal_set_aside(int dirfd, const struct jdisk *disk, char **ret_name);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * jreplay.c - opening a journal: which segments are there, which records check, whose nonces they are; and the real disk.
+ * jreplay.c - opening a journal: which segments are there, which records check, whose nonces they are; and the real
+ * disk.
  *
- * Replay takes segments by generation and stops for good at the first record that does not check, unless the next segment goes on with the
- * very next sequence: then that was only the end of a segment.
+ * Replay takes segments by generation and stops for good at the first record that does not check, unless the next
+ * segment goes on with the very next sequence: then that was only the end of a segment.
  */
 #include "config.h"
 #include "journal-private.h"
@@ -105,8 +106,9 @@ static void real_close(void *ctx, int fd)
 
 void jdisk_real(struct jdisk *d)
 {
-	static const struct jdisk real = {NULL, real_open, real_pwrite, real_pread, real_allocate, real_datasync,
-					  real_dirsync, real_unlink, real_rename, real_list, real_close};
+	static const struct jdisk real = {NULL,          real_open,     real_pwrite,  real_pread,
+					  real_allocate, real_datasync, real_dirsync, real_unlink,
+					  real_rename,   real_list,     real_close};
 
 	if (d->open == NULL)
 		*d = real;
@@ -250,7 +252,8 @@ static int data_checks(struct journal *j, const struct jseg *s, uint64_t off, ui
 }
 
 /* The records of one segment; io_next: the sequence that must come. */
-static int segment_replay(struct journal *j, struct jseg *s, uint64_t *io_next, int (*fn)(void *arg, const struct jrecord *r), void *arg)
+static int segment_replay(struct journal *j, struct jseg *s, uint64_t *io_next,
+			  int (*fn)(void *arg, const struct jrecord *r), void *arg)
 {
 	uint64_t off = JHEADER, size = s->used;
 	int r = 0;
@@ -376,8 +379,10 @@ int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t seg
 		r = replay(j, fn, arg);
 	if (r < 0) {
 		if (err != NULL)
-			objerr_set(err, r == -EUCLEAN ? "the journal is another image's or another version's"
-						      : "the journal could not be read: %s", strerror(-r));
+			objerr_set(err,
+				   r == -EUCLEAN ? "the journal is another image's or another version's"
+						 : "the journal could not be read: %s",
+				   strerror(-r));
 		journal_close(j);
 		return r;
 	}

@@ -25,12 +25,12 @@ struct log {
 	struct log_view view;
 	struct log_origin *origins; /* from the create record; paths resolved to whole prefixes */
 	size_t norigins;
-	unsigned lost_races;	    /* claims that found their number taken, since the last success */
+	unsigned lost_races; /* claims that found their number taken, since the last success */
 	/* OWNER */
-	uint64_t low, next;	    /* [low, next) have been given; low is not durable */
+	uint64_t low, next; /* [low, next) have been given; low is not durable */
 	unsigned reserved, under_way;
-	bool durable[LOG_W_MAX];    /* by number modulo W */
-	struct log_put *again;	    /* failed, to be sent again */
+	bool durable[LOG_W_MAX]; /* by number modulo W */
+	struct log_put *again;   /* failed, to be sent again */
 	bool resending;
 	struct job resend;
 	char why[256];
@@ -45,11 +45,11 @@ bool log_transient(int status);
 int must_check log_look(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct objerr *err);
 void log_fence_locked(struct log *l, const struct logobj *winner);
 /*
- * Creates an object under its number, whatever it takes: 0 it is there with exactly these bytes; -EEXIST somebody else's is (winner, may be NULL,
- * is its peeked header); -ESHUTDOWN. Step 3.1.
+ * Creates an object under its number, whatever it takes: 0 it is there with exactly these bytes; -EEXIST somebody
+ * else's is (winner, may be NULL, is its peeked header); -ESHUTDOWN. Step 3.1.
  */
-int must_check log_create_object(struct log *l, uint64_t number, void *bytes, size_t len, uint32_t crc, const struct log_nonce *nonce,
-				 struct logobj *winner);
+int must_check log_create_object(struct log *l, uint64_t number, void *bytes, size_t len, uint32_t crc,
+				 const struct log_nonce *nonce, struct logobj *winner);
 /* A walk's outcome goes here. */
 void log_see_locked(struct log *l, const struct logobj *o);
 

@@ -2,8 +2,8 @@
 /*
  * log.c - life of a log, and the requests that everything else here is made of.
  *
- * A key that is absent proves nothing about the past (PROTOCOL.md 1): nothing in these files concludes anything from a 404 but that a GET found
- * nothing at that moment.
+ * A key that is absent proves nothing about the past (PROTOCOL.md 1): nothing in these files concludes anything from
+ * a 404 but that a GET found nothing at that moment.
  */
 #include "config.h"
 #include "log-private.h"
@@ -245,7 +245,7 @@ int log_release(struct log *l, uint64_t jseq, uint64_t size)
 
 int log_delete(struct log *l, const uint64_t *numbers, size_t n, size_t *ret_deleted)
 {
-	char (*key)[OBJ_KEY_MAX + 1] = NULL;
+	char(*key)[OBJ_KEY_MAX + 1] = NULL;
 	const char **ptr = NULL;
 	size_t step = (obj_caps(l->store) & OBJ_CAP_DELETE_MANY) != 0 ? 1000 : 1;
 	int r = 0;
@@ -288,7 +288,10 @@ int log_delete_marks(struct log *l)
 	(void)snprintf(prefix, sizeof(prefix), "%smark/", l->prefix);
 	objreq_init(&req, OBJ_LIST, prefix);
 	r = obj_do(l->store, &req);
-	/* The newest come first. A stray mark of a number that was never one only sorts among them: nobody attaches by it twice. */
+	/*
+	 * The newest come first. A stray mark of a number that was never one only sorts among them: nobody attaches
+	 * by it twice.
+	 */
 	for (size_t i = 2; r == 0 && i < req.listing->n; i++) {
 		objreq_init(&del, OBJ_DELETE, req.listing->v[i].key);
 		del.prio = OBJ_PRIO_BG;

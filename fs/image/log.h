@@ -8,8 +8,9 @@
  *	OWNER --412 by another nonce--> FENCED: everything is -EIO until log_close; log_why() names the winner
  * In READER only log_follow() and reads; in OWNER numbers are given in order, at most `window` not yet durable.
  *
- * Threads: attach, claim, follow, release by one thread at a time; the writer's calls by any. Blocking calls wait on the store, hold no lock of the
- * caller's, and give up with -ESHUTDOWN after log_stop(). A store that does not answer is asked again and again with the same bytes: these calls wait as long as that lasts.
+ * Threads: attach, claim, follow, release by one thread at a time; the writer's calls by any. Blocking calls wait on
+ * the store, hold no lock of the caller's, and give up with -ESHUTDOWN after log_stop(). A store that does not answer
+ * is asked again and again with the same bytes: these calls wait as long as that lasts.
  */
 #ifndef LSVD_IMAGE_LOG_H
 #define LSVD_IMAGE_LOG_H
@@ -18,63 +19,79 @@
 
 struct log;
 
-/* What the walk finds, in the order of the log. Non-zero ends it with that code. May be begun again: `begin` forgets what came before. */
+/*
+ * What the walk finds, in the order of the log. Non-zero ends it with that code. May be begun again: `begin` forgets
+ * what came before.
+ */
 struct log_walker {
 	/* c: NULL for a log without checkpoint yet (o is its create record). o: the object that carries c. */
 	int (*begin)(void *arg, const struct logobj *o, const struct log_checkpoint *c);
-	int (*digest)(void *arg, const struct log_digest *d);	/* only between begin and the first object; in order */
-	int (*object)(void *arg, const struct logobj *o);	/* every object of the walk, claims as well */
+	int (*digest)(void *arg, const struct log_digest *d); /* only between begin and the first object; in order */
+	int (*object)(void *arg, const struct logobj *o);     /* every object of the walk, claims as well */
 	void *arg;
 };
 
-/* Where a log lies and who we are. Strings are copied. prefix: whole key prefix, ends in '/' ("…/.lsvd/img/<uuid>/"). */
+/*
+ * Where a log lies and who we are. Strings are copied. prefix: whole key prefix, ends in '/' ("…/.lsvd/img/<uuid>/").
+ */
 struct log_at {
 	struct objstore *store;
 	const char *prefix;
 	uint8_t uuid[16];
-	const char *host;	/* for people, into claims */
-	struct pool *pool;	/* sends again what failed; NULL for readers */
+	const char *host;  /* for people, into claims */
+	struct pool *pool; /* sends again what failed; NULL for readers */
 };
 int must_check log_open(const struct log_at *at, struct log **ret);
 void log_close(struct log *l); /* waits for what is under way (not for what must be sent again). NULL is fine */
 void log_stop(struct log *l);  /* every wait ends with -ESHUTDOWN */
 
-/* Creates the first object (PUT if absent). o: create record, with everything but what log_fill() gives. -EEXIST: somebody else's is there. */
+/*
+ * Creates the first object (PUT if absent). o: create record, with everything but what log_fill() gives. -EEXIST:
+ * somebody else's is there.
+ */
 int must_check log_create(const struct log_at *at, struct logobj *o, struct objerr *err);
 
-/* Steps 3.2 and 3.3: newest mark, walk, look again. -ENOENT: there is no log. -EUCLEAN: damage, named. follower: one of the two newest marks suffices. */
+/*
+ * Steps 3.2 and 3.3: newest mark, walk, look again. -ENOENT: there is no log. -EUCLEAN: damage, named. follower: one
+ * of the two newest marks suffices.
+ */
 int must_check log_attach(struct log *l, const struct log_walker *w, bool follower, struct objerr *err);
 /* Follower: walks on from where it ended. -EAGAIN: the log moved on by a mark, attach again. */
 int must_check log_follow(struct log *l, const struct log_walker *w, struct objerr *err);
 
 /* After attach: */
 struct log_view {
-	uint64_t tail;			/* N: the first number never used, as far as we know; OWNER: next number */
-	uint64_t mark, mark_before;	/* the two newest marks, 0: none */
-	uint64_t checkpoint;		/* where the walk began */
-	uint64_t claim, epoch;		/* newest claim, 0: none */
-	struct log_nonce nonce;		/* of it, or of the create record */
-	bool released;			/* a release follows the newest claim, or nothing ever claimed */
-	uint64_t jseq, size;		/* of the last object */
+	uint64_t tail;              /* N: the first number never used, as far as we know; OWNER: next number */
+	uint64_t mark, mark_before; /* the two newest marks, 0: none */
+	uint64_t checkpoint;        /* where the walk began */
+	uint64_t claim, epoch;      /* newest claim, 0: none */
+	struct log_nonce nonce;     /* of it, or of the create record */
+	bool released;              /* a release follows the newest claim, or nothing ever claimed */
+	uint64_t jseq, size;        /* of the last object */
 	uint32_t window, object_bytes;
 	bool fsync_remote;
-	char host[128];			/* of the newest claim, for people */
+	char host[128]; /* of the newest claim, for people */
 	int64_t claim_time;
 };
 void log_view(struct log *l, struct log_view *ret);
 
 /*
- * Step 3.4. nonce: durable in the journal already. jseq, size: for the claim's header. Walks again where the protocol says so (w as in attach). -EBUSY: another one's
- * claim came between: attach again, think about policy again. 0: OWNER.
+ * Step 3.4. nonce: durable in the journal already. jseq, size: for the claim's header. Walks again where the protocol
+ * says so (w as in attach). -EBUSY: another one's claim came between: attach again, think about policy again. 0: OWNER.
  */
-int must_check log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_walker *w, struct objerr *err);
-int must_check log_release(struct log *l, uint64_t jseq, uint64_t size); /* all committed first; then the record. Step 3.8 */
+int must_check log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_walker *w,
+			 struct objerr *err);
+int must_check log_release(struct log *l, uint64_t jseq,
+			   uint64_t size); /* all committed first; then the record. Step 3.8 */
 
 /* ---- OWNER ---- */
 struct log_put {
 	uint64_t number;
-	void *bytes; size_t len; uint32_t crc;	/* set by the caller before log_send(); owned by it until done */
-	void (*done)(struct log_put *p, int status); /* on a store thread: 0 durable, -EIO fenced, -ESHUTDOWN. Must not wait */
+	void *bytes;
+	size_t len;
+	uint32_t crc; /* set by the caller before log_send(); owned by it until done */
+	void (*done)(struct log_put *p,
+		     int status); /* on a store thread: 0 durable, -EIO fenced, -ESHUTDOWN. Must not wait */
 	/* private */
 	struct objreq req;
 	struct iovec iov;
@@ -87,14 +104,20 @@ struct log_put {
 /* Waits for a place in the window; 0: log_take() will succeed once. -EIO fenced, -ESHUTDOWN. */
 int must_check log_reserve(struct log *l);
 void log_unreserve(struct log *l);
-/* Gives the next number. Its bytes are frozen by that: what the object says is fixed at this moment by the caller's locks. Never waits. */
+/*
+ * Gives the next number. Its bytes are frozen by that: what the object says is fixed at this moment by the caller's
+ * locks. Never waits.
+ */
 uint64_t log_take(struct log *l);
 /* Fills uuid, epoch, nonce, window, time of a header. */
 void log_fill(struct log *l, struct logobj *o);
 void log_send(struct log *l, struct log_put *p);
 
 uint64_t log_committed(struct log *l); /* every number up to it is durable */
-/* on_committed runs on a store thread whenever committed grew, fenced when the log was lost. Must not wait. Set before log_claim. */
+/*
+ * on_committed runs on a store thread whenever committed grew, fenced when the log was lost. Must not wait. Set
+ * before log_claim.
+ */
 void log_watch(struct log *l, void (*on_committed)(void *arg), void (*on_fenced)(void *arg), void *arg);
 int must_check log_wait_committed(struct log *l, uint64_t number);
 /* Step 3.6: waits until committed >= number, puts the mark, waits for the answer. */
@@ -104,11 +127,15 @@ int log_delete(struct log *l, const uint64_t *numbers, size_t n, size_t *ret_del
 int log_delete_marks(struct log *l); /* all but the two newest */
 
 /* ---- reads, in READER and OWNER ---- */
-/* Sectors [sector, +n) of the content of an object, verified. origins: numbers of ancestors are read from their logs. -ENOENT, -EUCLEAN: see 3.11. */
+/*
+ * Sectors [sector, +n) of the content of an object, verified. origins: numbers of ancestors are read from their logs.
+ * -ENOENT, -EUCLEAN: see 3.11.
+ */
 int must_check log_read(struct log *l, const struct log_place *at, uint32_t n, void *out, struct objerr *err);
 /* Ancestors, from the create record; set by attach. For check. */
 const char *log_prefix_of(struct log *l, uint64_t number, uint8_t ret_uuid[16]);
-int must_check log_head(struct log *l, uint64_t number, struct logobj *ret, struct objerr *err); /* GET and decode one header */
+int must_check log_head(struct log *l, uint64_t number, struct logobj *ret,
+			struct objerr *err); /* GET and decode one header */
 /* One line: fenced by whom, or what is damaged. */
 void log_why(struct log *l, char *out, size_t n);
 

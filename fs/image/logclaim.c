@@ -3,12 +3,14 @@
  * logclaim.c - becoming the owner: step 3.4 of the protocol.
  *
  *	READER	--our claim at the tail is there, and no newer mark since the walk-->	OWNER
- *		--... but there is a newer mark--> walk from that: our claim is the newest --> OWNER, else it was made at a number
+ *		--... but there is a newer mark--> walk from that: our claim is the newest --> OWNER, else it was made
+ *		at a number
  *		  that had been deleted and means nothing: claim anew
- *		--somebody else's object is at the tail--> -EBUSY: the caller attaches again and thinks about policy again
+ *		--somebody else's object is at the tail--> -EBUSY: the caller attaches again and thinks about policy
+ *		again
  *
- * A writer that keeps the tail moving would win for ever: after RACES losses the claim is put at all W numbers that it can have in flight at once. The
- * lowest of ours that a walk meets counts; the others are void then.
+ * A writer that keeps the tail moving would win for ever: after RACES losses the claim is put at all W numbers that
+ * it can have in flight at once. The lowest of ours that a walk meets counts; the others are void then.
  */
 #include "config.h"
 #include "log-private.h"
@@ -19,8 +21,8 @@
 
 enum { RACES = 3 };
 
-static int encode_claim(struct log *l, uint64_t number, uint64_t next, const struct log_nonce *nonce, uint64_t jseq, struct logobj *o,
-			void **ret, size_t *ret_len, uint32_t *ret_crc)
+static int encode_claim(struct log *l, uint64_t number, uint64_t next, const struct log_nonce *nonce, uint64_t jseq,
+			struct logobj *o, void **ret, size_t *ret_len, uint32_t *ret_crc)
 {
 	struct str text = {0};
 	int r;
@@ -45,7 +47,8 @@ static int encode_claim(struct log *l, uint64_t number, uint64_t next, const str
 }
 
 /* One claim; its bytes do not change from try to try. */
-static int put_claim(struct log *l, uint64_t number, uint64_t next, const struct log_nonce *nonce, uint64_t jseq, struct logobj *o)
+static int put_claim(struct log *l, uint64_t number, uint64_t next, const struct log_nonce *nonce, uint64_t jseq,
+		     struct logobj *o)
 {
 	void *bytes = NULL;
 	size_t len;
@@ -80,8 +83,12 @@ static int own(struct log *l, const struct log_nonce *nonce)
 	return r;
 }
 
-/* Walk again; the newest claim is ours, or somebody else's (-EBUSY), or neither: no claim since the one we built on (-EAGAIN). */
-static int walk_again(struct log *l, const struct log_nonce *nonce, uint64_t built_on, const struct log_walker *w, struct objerr *err)
+/*
+ * Walk again; the newest claim is ours, or somebody else's (-EBUSY), or neither: no claim since the one we built on
+ * (-EAGAIN).
+ */
+static int walk_again(struct log *l, const struct log_nonce *nonce, uint64_t built_on, const struct log_walker *w,
+		      struct objerr *err)
 {
 	int r = log_attach(l, w, false, err);
 
@@ -96,12 +103,13 @@ static int walk_again(struct log *l, const struct log_nonce *nonce, uint64_t bui
 }
 
 /* All at once, never further than the former owner can have numbers under way. */
-static int burst(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_view *v, const struct log_walker *w,
-		 struct objerr *err)
+static int burst(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_view *v,
+		 const struct log_walker *w, struct objerr *err)
 {
 	struct logobj o;
 
-	for (uint64_t n = v->tail; n < v->tail + v->window; n++) { /* one after the other is as good: none is above N+W-1 */
+	for (uint64_t n = v->tail; n < v->tail + v->window;
+	     n++) { /* one after the other is as good: none is above N+W-1 */
 		int r = put_claim(l, n, v->tail + 2 * v->window - 1, nonce, jseq, &o);
 
 		logobj_free(&o);
@@ -111,7 +119,8 @@ static int burst(struct log *l, const struct log_nonce *nonce, uint64_t jseq, co
 	return walk_again(l, nonce, v->claim, w, err);
 }
 
-int log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_walker *w, struct objerr *err)
+int log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_walker *w,
+	      struct objerr *err)
 {
 	struct log_view v;
 	uint64_t now, before;

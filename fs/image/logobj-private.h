@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * logobj-private.h - reading and writing little-endian fields with a bound, and what logobj.c, logsect.c and logpage.c share.
+ * logobj-private.h - reading and writing little-endian fields with a bound, and what logobj.c, logsect.c and
+ * logpage.c share.
  *
- * A cursor never passes its end: a read behind it gives 0 and sets `bad`, a write behind it only counts (so that one pass over a
- * NULL buffer measures). Decoders read freely and look at `bad` before they use what they read as a length or an index.
+ * A cursor never passes its end: a read behind it gives 0 and sets `bad`, a write behind it only counts (so that one
+ * pass over a NULL buffer measures). Decoders read freely and look at `bad` before they use what they read as a
+ * length or an index.
  */
 #ifndef LSVD_IMAGE_LOGOBJ_PRIVATE_H
 #define LSVD_IMAGE_LOGOBJ_PRIVATE_H
@@ -12,7 +14,7 @@
 #include <string.h>
 
 struct cursor {
-	uint8_t *p;	/* NULL: only count */
+	uint8_t *p; /* NULL: only count */
 	size_t len, at;
 	bool bad;
 };
@@ -87,7 +89,10 @@ static inline void cur_pad(struct cursor *c, size_t from, size_t n)
 int must_check sections_write(const struct logobj *o, struct cursor *c, unsigned *ret_n);
 int must_check sections_read(struct logobj *o, struct cursor *c, unsigned n, struct objerr *err);
 /* Bytes of an entry of EXTENTS. */
-static inline size_t extent_size(enum log_type t) { return t == LOG_CLEANER ? 32 : 16; }
+static inline size_t extent_size(enum log_type t)
+{
+	return t == LOG_CLEANER ? 32 : 16;
+}
 /* -EINVAL: not sorted, empty, too long, of a kind that the type does not have. ret: data sectors. */
 int must_check extents_check(enum log_type t, const struct log_extent *v, size_t n, uint64_t *ret_data);
 void pageref_write(struct cursor *c, const struct log_pageref *r);

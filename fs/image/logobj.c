@@ -5,8 +5,8 @@
  *	content	 = header (128 bytes, sections, zeros up to 4096) + data
  *	stored	 = content cut into groups of 64 KiB, each followed by its trailer
  *
- * Each CRC starts with the identity of its bytes (image, number, sector), so that a ranged GET of one group proves by itself that it is what the
- * map meant.
+ * Each CRC starts with the identity of its bytes (image, number, sector), so that a ranged GET of one group proves by
+ * itself that it is what the map meant.
  */
 #include "config.h"
 #include "logobj-private.h"
@@ -19,9 +19,9 @@ static const char magic[8] = {'L', 'S', 'V', 'D', 'L', 'O', 'G', '\n'};
 enum { HEADER_FIXED = 128, FLAG_PACKED = 1, LOG_VERSION = 1, BLOCKS = LOG_GROUP / LOG_BLOCK };
 
 const char *const log_type_name[LOG_NTYPES] = {
-	[LOG_CREATE] = "create",	 [LOG_DATA] = "data",		[LOG_CLEANER] = "cleaner", [LOG_MAP] = "map",
-	[LOG_CHECKPOINT] = "checkpoint", [LOG_CLAIM] = "claim",		[LOG_RELEASE] = "release", [LOG_SNAPSHOT] = "snapshot",
-	[LOG_UNSNAP] = "unsnap",	 [LOG_FREE] = "free",		[LOG_ROLLBACK] = "rollback", [LOG_RESIZE] = "resize",
+    [LOG_CREATE] = "create",         [LOG_DATA] = "data",   [LOG_CLEANER] = "cleaner",   [LOG_MAP] = "map",
+    [LOG_CHECKPOINT] = "checkpoint", [LOG_CLAIM] = "claim", [LOG_RELEASE] = "release",   [LOG_SNAPSHOT] = "snapshot",
+    [LOG_UNSNAP] = "unsnap",         [LOG_FREE] = "free",   [LOG_ROLLBACK] = "rollback", [LOG_RESIZE] = "resize",
 };
 
 int log_damage(struct objerr *err, const char *fmt, ...)
@@ -70,7 +70,8 @@ static void group_seal(uint8_t *p, size_t n, const uint8_t uuid[16], uint64_t nu
 		uint32_t crc = 0;
 
 		if (o < n)
-			crc = crc32c(identity_crc(uuid, number, sector + o / SECTOR), p + o, MIN((size_t)LOG_BLOCK, n - o));
+			crc = crc32c(identity_crc(uuid, number, sector + o / SECTOR), p + o,
+				     MIN((size_t)LOG_BLOCK, n - o));
 		cur_put(&c, crc, 4);
 	}
 	cur_put(&c, n, 4);
@@ -85,11 +86,11 @@ static int group_fault(struct objerr *err, uint64_t number, uint64_t sector, con
 }
 
 /*
- * Verifies blocks [first, last] of the group that starts at p. avail: stored bytes from there on. ret_n: bytes of content.
- * Only codec 0 here: packed objects are unpacked by whoever reads them.
+ * Verifies blocks [first, last] of the group that starts at p. avail: stored bytes from there on. ret_n: bytes of
+ * content. Only codec 0 here: packed objects are unpacked by whoever reads them.
  */
-static int group_verify(const uint8_t *p, size_t avail, const uint8_t uuid[16], uint64_t number, uint64_t sector, size_t first,
-			size_t last, size_t *ret_n, struct objerr *err)
+static int group_verify(const uint8_t *p, size_t avail, const uint8_t uuid[16], uint64_t number, uint64_t sector,
+			size_t first, size_t last, size_t *ret_n, struct objerr *err)
 {
 	/* A full group is looked at where a full one ends; else the object ends with this one. */
 	size_t n = avail >= LOG_STRIDE ? LOG_GROUP : avail - MIN(avail, (size_t)LOG_TRAILER);
@@ -113,7 +114,8 @@ static int group_verify(const uint8_t *p, size_t avail, const uint8_t uuid[16], 
 	for (size_t i = first; i <= last && i * LOG_BLOCK < n; i++) {
 		size_t o = i * LOG_BLOCK;
 
-		if (crc32c(identity_crc(uuid, number, sector + o / SECTOR), p + o, MIN((size_t)LOG_BLOCK, n - o)) != crc[i])
+		if (crc32c(identity_crc(uuid, number, sector + o / SECTOR), p + o, MIN((size_t)LOG_BLOCK, n - o)) !=
+		    crc[i])
 			return group_fault(err, number, sector + o / SECTOR, "is damaged");
 	}
 	*ret_n = n;
@@ -128,8 +130,8 @@ void logobj_range(uint32_t sector, uint32_t n, uint64_t *ret_off, uint64_t *ret_
 	*ret_len = (last - first + 1) * LOG_STRIDE;
 }
 
-int logobj_extract(const void *p, size_t len, const uint8_t uuid[16], uint64_t number, uint32_t sector, uint32_t n, void *out,
-		   struct objerr *err)
+int logobj_extract(const void *p, size_t len, const uint8_t uuid[16], uint64_t number, uint32_t sector, uint32_t n,
+		   void *out, struct objerr *err)
 {
 	const uint8_t *g = p;
 	uint64_t group = sector / (LOG_GROUP / SECTOR);
@@ -141,7 +143,8 @@ int logobj_extract(const void *p, size_t len, const uint8_t uuid[16], uint64_t n
 		int r;
 
 		part = MIN(want, (size_t)LOG_GROUP - from);
-		r = group_verify(g, len, uuid, number, start, from / LOG_BLOCK, (from + part - 1) / LOG_BLOCK, &content, err);
+		r = group_verify(g, len, uuid, number, start, from / LOG_BLOCK, (from + part - 1) / LOG_BLOCK, &content,
+				 err);
 		if (r < 0)
 			return r;
 		if (from + part > content)
@@ -199,7 +202,8 @@ size_t logobj_header_size(const struct logobj *o)
 }
 
 /* h: where the header goes, `size` bytes, zeroed but for the sections. */
-static void fixed_write(const struct logobj *o, uint8_t *h, size_t bytes, unsigned nsections, uint64_t sectors, uint32_t body_crc)
+static void fixed_write(const struct logobj *o, uint8_t *h, size_t bytes, unsigned nsections, uint64_t sectors,
+			uint32_t body_crc)
 {
 	struct cursor c = {.p = h, .len = HEADER_FIXED};
 	uint8_t zero[12] = {0};
@@ -252,7 +256,8 @@ static void spread(uint8_t *p, uint64_t content, const uint8_t uuid[16], uint64_
 	}
 }
 
-int logobj_encode(const struct logobj *o, const struct iovec *data, int data_iovcnt, void **ret, size_t *ret_len, uint32_t *ret_crc)
+int logobj_encode(const struct logobj *o, const struct iovec *data, int data_iovcnt, void **ret, size_t *ret_len,
+		  uint32_t *ret_crc)
 {
 	size_t head = logobj_header_size(o), body = 0, content;
 	struct cursor c;
@@ -316,22 +321,26 @@ static int fixed_read(const uint8_t *h, struct logobj *o, unsigned *ret_nsection
 	c.at = 124;
 	o->crc = (uint32_t)cur_get(&c, 4);
 	if (version != LOG_VERSION)
-		return log_damage(err, "log object %016" PRIx64 ": version %" PRIu64 ", this program knows %d", o->number, version, LOG_VERSION);
+		return log_damage(err, "log object %016" PRIx64 ": version %" PRIu64 ", this program knows %d",
+				  o->number, version, LOG_VERSION);
 	if (type == 0 || type >= LOG_NTYPES || (flags & ~(uint64_t)FLAG_PACKED) != 0)
-		return log_damage(err, "log object %016" PRIx64 ": type %" PRIu64 " or flags %" PRIx64 " of a newer version", o->number,
-				  type, flags);
+		return log_damage(err,
+				  "log object %016" PRIx64 ": type %" PRIu64 " or flags %" PRIx64 " of a newer version",
+				  o->number, type, flags);
 	o->type = (enum log_type)type;
 	o->packed = (flags & FLAG_PACKED) != 0;
 	o->content_sectors = (uint32_t)sectors;
-	if (o->number == 0 || o->header_bytes < HEADER_FIXED || o->header_bytes > LOG_HEADER_MAX || *ret_nsections > 65535 ||
-	    sectors > LOG_OBJECT_MAX / SECTOR || ROUND_UP((uint64_t)o->header_bytes, LOG_BLOCK) > sectors * SECTOR ||
-	    o->window == 0 || o->window > LOG_W_MAX || o->size > IMG_SECTORS_MAX * SECTOR)
+	if (o->number == 0 || o->header_bytes < HEADER_FIXED || o->header_bytes > LOG_HEADER_MAX ||
+	    *ret_nsections > 65535 || sectors > LOG_OBJECT_MAX / SECTOR ||
+	    ROUND_UP((uint64_t)o->header_bytes, LOG_BLOCK) > sectors * SECTOR || o->window == 0 ||
+	    o->window > LOG_W_MAX || o->size > IMG_SECTORS_MAX * SECTOR)
 		return log_damage(err, "log object %016" PRIx64 ": a field of the header is out of range", o->number);
 	return 0;
 }
 
 /* Content bytes [0, n) from the stored bytes p, verified against uuid and number. */
-static int header_content(const uint8_t *p, size_t len, const struct logobj *o, uint8_t *out, size_t n, struct objerr *err)
+static int header_content(const uint8_t *p, size_t len, const struct logobj *o, uint8_t *out, size_t n,
+			  struct objerr *err)
 {
 	return logobj_extract(p, len, o->uuid, o->number, 0, (uint32_t)(n / SECTOR), out, err);
 }
@@ -378,7 +387,8 @@ int logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t numbe
 	if (r < 0)
 		return r;
 	if ((uuid != NULL && memcmp(uuid, o.uuid, 16) != 0) || (number != 0 && number != o.number))
-		return log_damage(err, "log object %016" PRIx64 ": it says that it is another one (%016" PRIx64 ")", number, o.number);
+		return log_damage(err, "log object %016" PRIx64 ": it says that it is another one (%016" PRIx64 ")",
+				  number, o.number);
 	head = ROUND_UP((size_t)o.header_bytes, (size_t)LOG_BLOCK);
 	/* Whole groups, but not more than the object has. */
 	want = stored_size(MIN(ROUND_UP(head, (size_t)LOG_GROUP), (size_t)o.content_sectors * SECTOR));
@@ -429,7 +439,8 @@ int logobj_verify(const void *p, size_t len, const uint8_t *uuid, uint64_t numbe
 	content = (size_t)o.content_sectors * SECTOR;
 	head = ROUND_UP((size_t)o.header_bytes, (size_t)LOG_BLOCK);
 	if (len != stored_size(content)) {
-		r = log_damage(err, "log object %016" PRIx64 ": %zu bytes instead of %zu", o.number, len, stored_size(content));
+		r = log_damage(err, "log object %016" PRIx64 ": %zu bytes instead of %zu", o.number, len,
+			       stored_size(content));
 		goto out;
 	}
 	all = malloc(content);

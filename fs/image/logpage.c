@@ -2,8 +2,8 @@
 /*
  * logpage.c - pages of the map tree and of the object table (FORMAT.md 3.9), and numbers and uuids as text.
  *
- * Leaves and object tables are sequences of LEB128 numbers, so that a run of 4 KiB costs about seven bytes. A page ends where its 64 KiB
- * do: page_encode() says how many entries it took.
+ * Leaves and object tables are sequences of LEB128 numbers, so that a run of 4 KiB costs about seven bytes. A page
+ * ends where its 64 KiB do: page_encode() says how many entries it took.
  */
 #include "config.h"
 #include "logobj-private.h"
@@ -56,7 +56,10 @@ static uint64_t zigzag(uint64_t from, uint64_t to)
 	return ((uint64_t)d << 1) ^ (uint64_t)(d >> 63);
 }
 
-static uint64_t unzigzag(uint64_t from, uint64_t z) { return from + ((z >> 1) ^ -(z & 1)); }
+static uint64_t unzigzag(uint64_t from, uint64_t z)
+{
+	return from + ((z >> 1) ^ -(z & 1));
+}
 
 /* ---- writing: one entry after the other, as long as they fit ---- */
 
@@ -105,7 +108,9 @@ static void entry_put(const struct page *p, size_t i, struct page_at *at, struct
 
 static uint64_t entry_first(const struct page *p, size_t i)
 {
-	return p->level == PAGE_LEAF ? p->runs[i].lba : p->level == PAGE_OBJTABLE ? p->objects[i].number : p->children[i].first;
+	return p->level == PAGE_LEAF       ? p->runs[i].lba
+	       : p->level == PAGE_OBJTABLE ? p->objects[i].number
+					   : p->children[i].first;
 }
 
 int page_encode(const struct page *p, void *buf, size_t *ret_len, size_t *ret_n)
@@ -249,8 +254,8 @@ out:
 	if (r < 0) {
 		page_free(&p);
 		if (r == -EUCLEAN)
-			return log_damage(err, "log object %016" PRIx64 ": the map page at sector %u is malformed", ref->number,
-					  ref->sector);
+			return log_damage(err, "log object %016" PRIx64 ": the map page at sector %u is malformed",
+					  ref->number, ref->sector);
 		return r;
 	}
 	*ret = p;
@@ -259,7 +264,10 @@ out:
 
 /* ---- as text ---- */
 
-void log_uuid_format(const uint8_t uuid[16], char out[33]) { str_hex(out, uuid, 16); }
+void log_uuid_format(const uint8_t uuid[16], char out[33])
+{
+	str_hex(out, uuid, 16);
+}
 
 static int hex_digit(char c)
 {

@@ -7,8 +7,8 @@
  *	412			read who is there:  exactly our nonce and CRC -> durable (a reply was lost)
  *						    404 -> send B again	   anything else -> FENCED
  *	anything else		unknown: send B again, the same number, for as long as it takes
- * committed is the number before the lowest one that is not known durable. At most W numbers beyond it are under way, so that a
- * claim that jumps W numbers ahead is behind everything that a former owner can still have in flight.
+ * committed is the number before the lowest one that is not known durable. At most W numbers beyond it are under way,
+ * so that a claim that jumps W numbers ahead is behind everything that a former owner can still have in flight.
  */
 #include "config.h"
 #include "log-private.h"
@@ -20,9 +20,11 @@
 #define AGAIN_NS (200 * NSEC_PER_MSEC)
 #define AGAIN_MAX_NS (10 * NSEC_PER_SEC)
 
-static bool same_identity(const struct logobj *o, const uint8_t uuid[16], uint64_t number, const struct log_nonce *nonce, uint32_t crc)
+static bool same_identity(const struct logobj *o, const uint8_t uuid[16], uint64_t number,
+			  const struct log_nonce *nonce, uint32_t crc)
 {
-	return memcmp(o->uuid, uuid, 16) == 0 && o->number == number && memcmp(&o->nonce, nonce, sizeof(*nonce)) == 0 && o->crc == crc;
+	return memcmp(o->uuid, uuid, 16) == 0 && o->number == number && memcmp(&o->nonce, nonce, sizeof(*nonce)) == 0 &&
+	       o->crc == crc;
 }
 
 void log_fence_locked(struct log *l, const struct logobj *winner)
@@ -31,10 +33,12 @@ void log_fence_locked(struct log *l, const struct logobj *winner)
 		return;
 	l->state = LOG_FENCED;
 	if (winner != NULL && winner->type == LOG_CLAIM)
-		(void)snprintf(l->why, sizeof(l->why), "another node took the image over: claim %016" PRIx64 ", epoch %" PRIu64, winner->number,
+		(void)snprintf(l->why, sizeof(l->why),
+			       "another node took the image over: claim %016" PRIx64 ", epoch %" PRIu64, winner->number,
 			       winner->epoch);
 	else if (winner != NULL)
-		(void)snprintf(l->why, sizeof(l->why), "log object %016" PRIx64 " is another writer's, who did not claim the image: damage",
+		(void)snprintf(l->why, sizeof(l->why),
+			       "log object %016" PRIx64 " is another writer's, who did not claim the image: damage",
 			       winner->number);
 	else
 		(void)snprintf(l->why, sizeof(l->why), "another node took the image over");
@@ -65,8 +69,8 @@ static int peek(struct log *l, const char *key, struct logobj *ret)
 	return r;
 }
 
-int log_create_object(struct log *l, uint64_t number, void *bytes, size_t len, uint32_t crc, const struct log_nonce *nonce,
-		      struct logobj *winner)
+int log_create_object(struct log *l, uint64_t number, void *bytes, size_t len, uint32_t crc,
+		      const struct log_nonce *nonce, struct logobj *winner)
 {
 	struct iovec iov = {bytes, len};
 	char key[OBJ_KEY_MAX + 1];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * logread.c - verified bytes of log objects: ranges for readers, headers for the walk, of this log and of its ancestors'.
+ * logread.c - verified bytes of log objects: ranges for readers, headers for the walk, of this log and of its
+ * ancestors'.
  */
 #include "config.h"
 #include "log-private.h"
@@ -19,7 +20,8 @@ const char *log_prefix_of(struct log *l, uint64_t number, uint8_t ret_uuid[16])
 	return l->prefix;
 }
 
-static int get(struct log *l, const char *key, uint64_t off, uint64_t len, void *buf, size_t *ret_got, struct objerr *err)
+static int get(struct log *l, const char *key, uint64_t off, uint64_t len, void *buf, size_t *ret_got,
+	       struct objerr *err)
 {
 	struct objreq req;
 	int r;

@@ -2,16 +2,27 @@
 /*
  * logsect.c - the sections of a header (FORMAT.md 3.2 to 3.8).
  *
- * One table says for each section when it is written and how it is read. A decoder allocates by counts that the section's own length bounds,
- * so that a hostile count cannot ask for more memory than the object has bytes (times a small constant).
+ * One table says for each section when it is written and how it is read. A decoder allocates by counts that the
+ * section's own length bounds, so that a hostile count cannot ask for more memory than the object has bytes (times a
+ * small constant).
  */
 #include "config.h"
 #include "logobj-private.h"
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { SEC_EXTENTS = 1, SEC_GROUPS, SEC_DIGEST, SEC_CHECKPOINT, SEC_CLAIM, SEC_TEXT, SEC_TARGET, SEC_CREATE, SEC_SNAPSHOT };
-enum { SEC_MUST = 1 };		/* flag: refuse when unknown */
+enum {
+	SEC_EXTENTS = 1,
+	SEC_GROUPS,
+	SEC_DIGEST,
+	SEC_CHECKPOINT,
+	SEC_CLAIM,
+	SEC_TEXT,
+	SEC_TARGET,
+	SEC_CREATE,
+	SEC_SNAPSHOT
+};
+enum { SEC_MUST = 1 }; /* flag: refuse when unknown */
 enum { MAX_SNAPS = 1 << 20, MAX_ORIGINS = 64, NAME_MAX_LEN = 64 };
 
 int extents_check(enum log_type t, const struct log_extent *v, size_t n, uint64_t *ret_data)
@@ -19,7 +30,8 @@ int extents_check(enum log_type t, const struct log_extent *v, size_t n, uint64_
 	uint64_t end = 0, data = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		if (v[i].lba < end || v[i].len == 0 || v[i].lba >= IMG_SECTORS_MAX || v[i].len > IMG_SECTORS_MAX - v[i].lba)
+		if (v[i].lba < end || v[i].len == 0 || v[i].lba >= IMG_SECTORS_MAX ||
+		    v[i].len > IMG_SECTORS_MAX - v[i].lba)
 			return -EINVAL;
 		if (v[i].kind != EXT_DATA && (t == LOG_CLEANER || (v[i].kind != EXT_ZERO && v[i].kind != EXT_DISCARD)))
 			return -EINVAL;
@@ -80,9 +92,15 @@ static int extents_read(enum log_type t, struct cursor *c, struct log_extent **r
 	return 0;
 }
 
-static void write_extents(const struct logobj *o, struct cursor *c) { extents_write(o->type, o->extents, o->nextents, c); }
+static void write_extents(const struct logobj *o, struct cursor *c)
+{
+	extents_write(o->type, o->extents, o->nextents, c);
+}
 
-static int read_extents(struct logobj *o, struct cursor *c) { return extents_read(o->type, c, &o->extents, &o->nextents); }
+static int read_extents(struct logobj *o, struct cursor *c)
+{
+	return extents_read(o->type, c, &o->extents, &o->nextents);
+}
 
 /* ---- groups of a packed object ---- */
 
@@ -96,7 +114,8 @@ static int read_groups(struct logobj *o, struct cursor *c)
 {
 	size_t n = cur_left(c) / 4;
 
-	if (!o->packed || cur_left(c) % 4 != 0 || n != ((uint64_t)o->content_sectors * SECTOR + LOG_GROUP - 1) / LOG_GROUP)
+	if (!o->packed || cur_left(c) % 4 != 0 ||
+	    n != ((uint64_t)o->content_sectors * SECTOR + LOG_GROUP - 1) / LOG_GROUP)
 		return -EUCLEAN;
 	o->group_bytes = calloc(n + 1, sizeof(*o->group_bytes));
 	if (o->group_bytes == NULL)
@@ -150,8 +169,8 @@ static int effect_read(struct cursor *c, uint64_t floor, uint64_t end, struct lo
 	(void)cur_get(c, 4);
 	p = cur_take(c, bytes);
 	(void)cur_take(c, -bytes & 7);
-	if (c->bad || (type != LOG_DATA && type != LOG_CLEANER && type != LOG_RESIZE) || e->number < floor || e->number >= end ||
-	    e->size > IMG_SECTORS_MAX * SECTOR)
+	if (c->bad || (type != LOG_DATA && type != LOG_CLEANER && type != LOG_RESIZE) || e->number < floor ||
+	    e->number >= end || e->size > IMG_SECTORS_MAX * SECTOR)
 		return -EUCLEAN;
 	e->type = (enum log_type)type;
 	sub = (struct cursor){.p = (uint8_t *)p, .len = bytes};
@@ -316,8 +335,9 @@ static int read_checkpoint(struct logobj *o, struct cursor *c)
 	k->nclaims = cur_get(c, 4);
 	(void)cur_get(c, 4);
 	if (c->bad || k->nsnaps > MAX_SNAPS || cur_left(c) != (k->ndigests + k->nclaims + 2 * k->nsnaps) * 8 ||
-	    k->tree_covers > o->number || k->claim > o->number || k->size > IMG_SECTORS_MAX * SECTOR || k->before >= o->number || k->allocated > IMG_SECTORS_MAX ||
-	    k->root.level > PAGE_INDEX_MAX || (k->objects.number != 0 && k->objects.level < PAGE_OBJINDEX))
+	    k->tree_covers > o->number || k->claim > o->number || k->size > IMG_SECTORS_MAX * SECTOR ||
+	    k->before >= o->number || k->allocated > IMG_SECTORS_MAX || k->root.level > PAGE_INDEX_MAX ||
+	    (k->objects.number != 0 && k->objects.level < PAGE_OBJINDEX))
 		return -EUCLEAN;
 	return read_checkpoint_lists(k, c, o->number);
 }
@@ -335,11 +355,16 @@ static int read_claim(struct logobj *o, struct cursor *c)
 	o->claim_next = cur_get(c, 8);
 	o->claim_before = cur_get(c, 8);
 	/* A claim skips the window, a claim of a burst (PROTOCOL.md) at most twice that. */
-	return o->claim_next <= o->number || o->claim_next - o->number > 2 * (uint64_t)o->window || o->claim_before >= o->number ? -EUCLEAN
-																   : 0;
+	return o->claim_next <= o->number || o->claim_next - o->number > 2 * (uint64_t)o->window ||
+		       o->claim_before >= o->number
+		   ? -EUCLEAN
+		   : 0;
 }
 
-static void write_target(const struct logobj *o, struct cursor *c) { cur_put(c, o->target, 8); }
+static void write_target(const struct logobj *o, struct cursor *c)
+{
+	cur_put(c, o->target, 8);
+}
 
 static int read_target(struct logobj *o, struct cursor *c)
 {
@@ -347,7 +372,10 @@ static int read_target(struct logobj *o, struct cursor *c)
 	return o->target == 0 || o->target > o->number ? -EUCLEAN : 0;
 }
 
-static void write_text(const struct logobj *o, struct cursor *c) { cur_put_bytes(c, o->text, strlen(o->text)); }
+static void write_text(const struct logobj *o, struct cursor *c)
+{
+	cur_put_bytes(c, o->text, strlen(o->text));
+}
 
 /* A string of at most max bytes without NUL. */
 static int string_read(struct cursor *c, size_t n, char **ret)
@@ -360,7 +388,10 @@ static int string_read(struct cursor *c, size_t n, char **ret)
 	return *ret == NULL ? -ENOMEM : 0;
 }
 
-static int read_text(struct logobj *o, struct cursor *c) { return string_read(c, cur_left(c), &o->text); }
+static int read_text(struct logobj *o, struct cursor *c)
+{
+	return string_read(c, cur_left(c), &o->text);
+}
 
 static bool snap_name_ok(const char *s)
 {
@@ -419,7 +450,8 @@ static int read_create(struct logobj *o, struct cursor *c)
 	fsync = cur_get(c, 1);
 	(void)cur_get(c, 3);
 	k->norigins = cur_get(c, 4);
-	if (c->bad || fsync > 1 || k->window != o->window || k->norigins > MAX_ORIGINS || k->object_bytes > LOG_OBJECT_MAX) {
+	if (c->bad || fsync > 1 || k->window != o->window || k->norigins > MAX_ORIGINS ||
+	    k->object_bytes > LOG_OBJECT_MAX) {
 		k->norigins = 0;
 		return -EUCLEAN;
 	}
@@ -448,15 +480,42 @@ static int read_create(struct logobj *o, struct cursor *c)
 
 /* ---- all of them ---- */
 
-static bool has_extents(const struct logobj *o) { return o->nextents > 0; }
-static bool has_groups(const struct logobj *o) { return o->packed; }
-static bool has_digest(const struct logobj *o) { return o->digest != NULL; }
-static bool has_checkpoint(const struct logobj *o) { return o->checkpoint != NULL; }
-static bool has_claim(const struct logobj *o) { return o->type == LOG_CLAIM; }
-static bool has_text(const struct logobj *o) { return o->text != NULL; }
-static bool has_target(const struct logobj *o) { return o->target != 0; }
-static bool has_create(const struct logobj *o) { return o->create != NULL; }
-static bool has_snapshot(const struct logobj *o) { return o->snap_name != NULL; }
+static bool has_extents(const struct logobj *o)
+{
+	return o->nextents > 0;
+}
+static bool has_groups(const struct logobj *o)
+{
+	return o->packed;
+}
+static bool has_digest(const struct logobj *o)
+{
+	return o->digest != NULL;
+}
+static bool has_checkpoint(const struct logobj *o)
+{
+	return o->checkpoint != NULL;
+}
+static bool has_claim(const struct logobj *o)
+{
+	return o->type == LOG_CLAIM;
+}
+static bool has_text(const struct logobj *o)
+{
+	return o->text != NULL;
+}
+static bool has_target(const struct logobj *o)
+{
+	return o->target != 0;
+}
+static bool has_create(const struct logobj *o)
+{
+	return o->create != NULL;
+}
+static bool has_snapshot(const struct logobj *o)
+{
+	return o->snap_name != NULL;
+}
 
 static const struct section {
 	unsigned type, flags;
@@ -464,15 +523,15 @@ static const struct section {
 	void (*write)(const struct logobj *o, struct cursor *c);
 	int (*read)(struct logobj *o, struct cursor *c);
 } sections[] = {
-	{SEC_EXTENTS, SEC_MUST, has_extents, write_extents, read_extents},
-	{SEC_GROUPS, SEC_MUST, has_groups, write_groups, read_groups},
-	{SEC_DIGEST, SEC_MUST, has_digest, write_digest, read_digest},
-	{SEC_CHECKPOINT, SEC_MUST, has_checkpoint, write_checkpoint, read_checkpoint},
-	{SEC_CLAIM, SEC_MUST, has_claim, write_claim, read_claim},
-	{SEC_TEXT, 0, has_text, write_text, read_text},
-	{SEC_TARGET, SEC_MUST, has_target, write_target, read_target},
-	{SEC_CREATE, SEC_MUST, has_create, write_create, read_create},
-	{SEC_SNAPSHOT, SEC_MUST, has_snapshot, write_snapshot, read_snapshot},
+    {SEC_EXTENTS, SEC_MUST, has_extents, write_extents, read_extents},
+    {SEC_GROUPS, SEC_MUST, has_groups, write_groups, read_groups},
+    {SEC_DIGEST, SEC_MUST, has_digest, write_digest, read_digest},
+    {SEC_CHECKPOINT, SEC_MUST, has_checkpoint, write_checkpoint, read_checkpoint},
+    {SEC_CLAIM, SEC_MUST, has_claim, write_claim, read_claim},
+    {SEC_TEXT, 0, has_text, write_text, read_text},
+    {SEC_TARGET, SEC_MUST, has_target, write_target, read_target},
+    {SEC_CREATE, SEC_MUST, has_create, write_create, read_create},
+    {SEC_SNAPSHOT, SEC_MUST, has_snapshot, write_snapshot, read_snapshot},
 };
 
 int sections_write(const struct logobj *o, struct cursor *c, unsigned *ret_n)
@@ -511,10 +570,13 @@ static bool complete(const struct logobj *o, unsigned seen)
 {
 	bool target = o->type == LOG_UNSNAP || o->type == LOG_FREE || o->type == LOG_ROLLBACK;
 
-	return (o->type == LOG_CREATE) == (o->create != NULL) && (o->type == LOG_CLAIM) == ((seen >> SEC_CLAIM & 1) != 0) &&
+	return (o->type == LOG_CREATE) == (o->create != NULL) &&
+	       (o->type == LOG_CLAIM) == ((seen >> SEC_CLAIM & 1) != 0) &&
 	       (o->type == LOG_SNAPSHOT) == (o->snap_name != NULL) && (!target || o->target != 0) &&
-	       ((o->type != LOG_CHECKPOINT && o->type != LOG_SNAPSHOT && o->type != LOG_ROLLBACK) || o->checkpoint != NULL) &&
-	       (o->create == NULL || (o->create->norigins > 0) == (o->checkpoint != NULL)) && o->packed == (o->group_bytes != NULL);
+	       ((o->type != LOG_CHECKPOINT && o->type != LOG_SNAPSHOT && o->type != LOG_ROLLBACK) ||
+		o->checkpoint != NULL) &&
+	       (o->create == NULL || (o->create->norigins > 0) == (o->checkpoint != NULL)) &&
+	       o->packed == (o->group_bytes != NULL);
 }
 
 int sections_read(struct logobj *o, struct cursor *c, unsigned n, struct objerr *err)
@@ -532,9 +594,11 @@ int sections_read(struct logobj *o, struct cursor *c, unsigned n, struct objerr 
 
 		(void)cur_take(c, -(c->at - start) & 7);
 		if (c->bad)
-			return log_damage(err, "log object %016" PRIx64 ": a section is longer than the header", o->number);
+			return log_damage(err, "log object %016" PRIx64 ": a section is longer than the header",
+					  o->number);
 		if (s == NULL && (flags & SEC_MUST) != 0)
-			return log_damage(err, "log object %016" PRIx64 ": section %u of a newer version", o->number, type);
+			return log_damage(err, "log object %016" PRIx64 ": section %u of a newer version", o->number,
+					  type);
 		if (s == NULL)
 			continue;
 		if ((seen >> type & 1) != 0)
@@ -547,7 +611,7 @@ int sections_read(struct logobj *o, struct cursor *c, unsigned n, struct objerr 
 			return log_damage(err, "log object %016" PRIx64 ": section %u is malformed", o->number, type);
 	}
 	if (cur_left(c) > 0 || !complete(o, seen))
-		return log_damage(err, "log object %016" PRIx64 ": sections are missing or too many for a %s record", o->number,
-				  log_type_name[o->type]);
+		return log_damage(err, "log object %016" PRIx64 ": sections are missing or too many for a %s record",
+				  o->number, log_type_name[o->type]);
 	return 0;
 }

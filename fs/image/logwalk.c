@@ -5,11 +5,13 @@
  *	look	newest mark m (and the one before)
  *	begin	the object of m and its checkpoint; without marks the create record, the first key of the log
  *	digests	of the checkpoint, in order
- *	walk	from the end of the last digest to the first number that a GET does not find; a claim jumps to its `next`
+ *	walk	from the end of the last digest to the first number that a GET does not find; a claim jumps to its
+ *	`next`
  *	look	a newer mark than m? Then nothing of this is worth anything: from the start
  *
- * Headers are read READ_AHEAD at a time; which numbers exist says a listing first, but only a GET's 404 ends the walk. What does not verify is damage only
- * if the newest mark has not moved meanwhile: otherwise it was deleted under our feet, or is somebody's stray.
+ * Headers are read READ_AHEAD at a time; which numbers exist says a listing first, but only a GET's 404 ends the
+ * walk. What does not verify is damage only if the newest mark has not moved meanwhile: otherwise it was deleted
+ * under our feet, or is somebody's stray.
  */
 #include "config.h"
 #include "log-private.h"
@@ -23,9 +25,9 @@ struct walk {
 	struct log *l;
 	const struct log_walker *w;
 	struct objerr *err;
-	uint64_t at;	    /* the next number */
-	uint64_t check;	    /* from here on nonces count */
-	struct log_view v;  /* what it finds */
+	uint64_t at;       /* the next number */
+	uint64_t check;    /* from here on nonces count */
+	struct log_view v; /* what it finds */
 };
 
 /* ---- headers, several at a time ---- */
@@ -110,7 +112,10 @@ static void heads_wait(struct heads *hs)
 	mtx_unlock(&hs->lock);
 }
 
-/* Reads the headers of numbers[0..n), n <= READ_AHEAD; each has its own status. The rare second look (long headers, failures) goes one by one. */
+/*
+ * Reads the headers of numbers[0..n), n <= READ_AHEAD; each has its own status. The rare second look (long headers,
+ * failures) goes one by one.
+ */
 static int heads_get(struct log *l, const uint64_t *numbers, size_t n, struct heads *hs, struct objerr *err)
 {
 	int r = 0;
@@ -183,7 +188,10 @@ static void see(struct log_view *v, const struct logobj *o)
 	}
 }
 
-void log_see_locked(struct log *l, const struct logobj *o) { see(&l->view, o); }
+void log_see_locked(struct log *l, const struct logobj *o)
+{
+	see(&l->view, o);
+}
 
 /* -ESTALE: not of this log, or worthless: the caller looks whether the mark moved. */
 static int step(struct walk *k, const struct logobj *o)
@@ -297,8 +305,10 @@ static int digests(struct walk *k, const struct logobj *own, const struct log_ch
 
 			r = hs->v[i].status;
 			if (r == 0 && (o->digest == NULL || o->digest->first < end || o->digest->end > own->number)) {
-				objerr_set(k->err, "log object %016" PRIx64 " has not the digest that checkpoint %016" PRIx64 " names", o->number,
-					   own->number);
+				objerr_set(k->err,
+					   "log object %016" PRIx64 " has not the digest that checkpoint %016" PRIx64
+					   " names",
+					   o->number, own->number);
 				r = -EUCLEAN;
 			}
 			if (r == 0)
@@ -352,7 +362,10 @@ static int begin(struct walk *k, uint64_t mark)
 
 /* ---- the walk ---- */
 
-/* Which of the numbers from `at` on a listing shows, at most READ_AHEAD, as far as they follow each other. Only a guess. */
+/*
+ * Which of the numbers from `at` on a listing shows, at most READ_AHEAD, as far as they follow each other. Only a
+ * guess.
+ */
 static int guess(struct walk *k, uint64_t *numbers, size_t *ret_n)
 {
 	char after[OBJ_KEY_MAX + 1];
@@ -414,7 +427,10 @@ static int walk(struct walk *k)
 	return r;
 }
 
-static bool worth_another_look(int r) { return r == -ENOENT || r == -EUCLEAN || r == -ESTALE; }
+static bool worth_another_look(int r)
+{
+	return r == -ENOENT || r == -EUCLEAN || r == -ESTALE;
+}
 
 int log_attach(struct log *l, const struct log_walker *w, bool follower, struct objerr *err)
 {
@@ -430,7 +446,9 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 		if (r < 0)
 			return r;
 		r = begin(&k, m);
-		/* The newest checkpoint cannot be read: the one before must do, unless it only was deleted meanwhile. */
+		/*
+		 * The newest checkpoint cannot be read: the one before must do, unless it only was deleted meanwhile.
+		 */
 		if (worth_another_look(r) && m != 0) {
 			if (log_look(l, &now, &now_before, NULL) == 0 && now != m)
 				continue;

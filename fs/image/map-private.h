@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* map-private.h - the layers of a map, shared by map.c (changes), mapleaf.c (pages, resolving) and mapwalk.c (objects, a new tree). */
+/*
+ * map-private.h - the layers of a map, shared by map.c (changes), mapleaf.c (pages, resolving) and mapwalk.c
+ * (objects, a new tree).
+ */
 #ifndef LSVD_IMAGE_MAP_PRIVATE_H
 #define LSVD_IMAGE_MAP_PRIVATE_H
 
@@ -14,8 +17,8 @@ struct mpage {
 	struct list lru;
 	struct log_pageref ref;
 	struct page page;
-	size_t bytes;	   /* 0: evicted, only `settled` is remembered */
-	bool settled;	   /* what overlays hid of this leaf when it was first read is off the counts */
+	size_t bytes; /* 0: evicted, only `settled` is remembered */
+	bool settled; /* what overlays hid of this leaf when it was first read is off the counts */
 };
 
 struct mobject {
@@ -24,12 +27,12 @@ struct mobject {
 };
 
 struct map {
-	struct mtx lock; /* RANK_MAP, all below */
-	struct extmap *layer[LAYER_TREE];   /* [LAYER_PENDING]: the open batch */
-	struct extmap **closed;		    /* older batches, oldest first */
+	struct mtx lock;                  /* RANK_MAP, all below */
+	struct extmap *layer[LAYER_TREE]; /* [LAYER_PENDING]: the open batch */
+	struct extmap **closed;           /* older batches, oldest first */
 	size_t nclosed, capclosed;
 	uint64_t size;
-	struct log_pageref root; /* number 0: an empty tree */
+	struct log_pageref root;            /* number 0: an empty tree */
 	uint64_t allocated[LAYER_TREE + 1]; /* sectors, per layer as a difference: what it added (wraps below 0) */
 	struct htab pages;
 	struct list lru;
@@ -43,10 +46,11 @@ struct map {
 #define TREE_END IMG_SECTORS_MAX
 
 /*
- * The piece at lba as the layers from `top` downwards see it. EM_NONE: page *ret_need must be read first; the piece is then as long as
- * that page's range lets it be known.
+ * The piece at lba as the layers from `top` downwards see it. EM_NONE: page *ret_need must be read first; the piece
+ * is then as long as that page's range lets it be known.
  */
-void map_resolve_locked(struct map *m, enum map_layer top, uint64_t lba, uint64_t len, struct em_ext *ret, struct log_pageref *ret_need);
+void map_resolve_locked(struct map *m, enum map_layer top, uint64_t lba, uint64_t len, struct em_ext *ret,
+			struct log_pageref *ret_need);
 struct mpage *mpage_find_locked(struct map *m, const struct log_pageref *ref);
 void mpages_drop_locked(struct map *m); /* all of them */
 struct mobject *mobject_find_locked(struct map *m, uint64_t number);

@@ -2,8 +2,9 @@
 /*
  * map.c - changes of the map (map.h): acknowledged writes, the effects of numbers, the seal of a batch.
  *
- * Two kinds of counts follow each change of the active layer: live sectors of each object, and allocated sectors (st_blocks). Both look at what the new
- * extent hides; what it hides of a leaf that is not in memory is settled when that leaf is read.
+ * Two kinds of counts follow each change of the active layer: live sectors of each object, and allocated sectors
+ * (st_blocks). Both look at what the new extent hides; what it hides of a leaf that is not in memory is settled when
+ * that leaf is read.
  */
 #include "config.h"
 #include "map-private.h"
@@ -70,7 +71,10 @@ void map_reset(struct map *m, const struct log_checkpoint *c, uint64_t size)
 	mtx_unlock(&m->lock);
 }
 
-static bool is_allocated(enum em_kind k) { return k == EM_LOG || k == EM_ZERO || k == EM_JOURNAL; }
+static bool is_allocated(enum em_kind k)
+{
+	return k == EM_LOG || k == EM_ZERO || k == EM_JOURNAL;
+}
 
 /* Counts what a change of the active layer in [lba, +len) to a kind that is allocated or not will hide. */
 static void hide_locked(struct map *m, uint64_t lba, uint64_t len, bool allocated)
@@ -97,8 +101,8 @@ static int active_set_locked(struct map *m, const struct em_ext *e)
 }
 
 /*
- * A cleaner's sectors: in place only where the map still points to where they came from. Over a leaf that is not in memory the answer waits
- * for it (EM_MOVED); a second move of the same sectors keeps the first one's condition.
+ * A cleaner's sectors: in place only where the map still points to where they came from. Over a leaf that is not in
+ * memory the answer waits for it (EM_MOVED); a second move of the same sectors keeps the first one's condition.
  */
 static int move_locked(struct map *m, uint64_t number, const struct log_extent *x)
 {
@@ -113,8 +117,12 @@ static int move_locked(struct map *m, uint64_t number, const struct log_extent *
 
 		map_resolve_locked(m, LAYER_ACTIVE, x->lba + off, x->len - off, &now, &need);
 		extmap_get(m->layer[LAYER_ACTIVE], x->lba + off, now.len, &over);
-		e = (struct em_ext){.lba = x->lba + off, .len = over.len, .kind = EM_LOG, .number = number,
-				    .sector = x->at + (uint32_t)off, .from = from};
+		e = (struct em_ext){.lba = x->lba + off,
+				    .len = over.len,
+				    .kind = EM_LOG,
+				    .number = number,
+				    .sector = x->at + (uint32_t)off,
+				    .from = from};
 		held = now.kind == EM_LOG && now.number == from.number && now.sector == from.sector;
 		if (now.kind == EM_NONE) {
 			e.kind = EM_MOVED;
@@ -266,7 +274,9 @@ static void collect(const struct extmap *batch, struct map_sealed *s)
 
 static int assign_locked(struct map *m, uint64_t number, struct map_sealed *s)
 {
-	struct page_object o = {.number = number, .type = LOG_DATA, .sectors = s->first + (uint32_t)s->data_sectors,
+	struct page_object o = {.number = number,
+				.type = LOG_DATA,
+				.sectors = s->first + (uint32_t)s->data_sectors,
 				.live = (uint32_t)s->data_sectors};
 	struct log_effect e = {.number = number, .type = LOG_DATA};
 	uint32_t at = s->first;
@@ -282,7 +292,8 @@ static int assign_locked(struct map *m, uint64_t number, struct map_sealed *s)
 	return r;
 }
 
-int map_seal(struct map *m, uint64_t number, uint32_t (*first)(void *arg, size_t nextents), void *arg, struct map_sealed *ret)
+int map_seal(struct map *m, uint64_t number, uint32_t (*first)(void *arg, size_t nextents), void *arg,
+	     struct map_sealed *ret)
 {
 	struct map_sealed s = {0};
 	struct extmap *batch;
@@ -331,7 +342,8 @@ void map_stat(struct map *m, struct map_stat *ret)
 		ret->allocated += m->allocated[l];
 	if (ret->allocated > IMG_SECTORS_MAX) /* over unread leaves the differences are estimates */
 		ret->allocated = 0;
-	ret->allocated += extmap_sectors(m->layer[LAYER_PENDING], EM_JOURNAL) + extmap_sectors(m->layer[LAYER_PENDING], EM_ZERO);
+	ret->allocated +=
+	    extmap_sectors(m->layer[LAYER_PENDING], EM_JOURNAL) + extmap_sectors(m->layer[LAYER_PENDING], EM_ZERO);
 	for (size_t i = 0; i < m->nclosed; i++)
 		ret->allocated += extmap_sectors(m->closed[i], EM_JOURNAL) + extmap_sectors(m->closed[i], EM_ZERO);
 	ret->allocated = MIN(ret->allocated, (m->size + SECTOR - 1) / SECTOR);

@@ -7,8 +7,8 @@
  *	active	 what numbers since the last freeze did
  *	frozen	 what is being written into a new tree (between map_freeze() and map_thaw()), else empty
  *	tree	 pages in the bucket, loaded when somebody asks, evictable
- * Beside them the object table: per number the sectors that it holds and how many of them the map still points to. Counts
- * below an unread leaf are too high until the leaf is read or the next tree is written, never too low.
+ * Beside them the object table: per number the sectors that it holds and how many of them the map still points to.
+ * Counts below an unread leaf are too high until the leaf is read or the next tree is written, never too low.
  *
  * Every function takes the map's own lock (RANK_MAP) and none waits for the network: where a page is missing they say
  * which one (-EAGAIN), the caller fetches it without a lock, gives it to map_add_page() and asks again.
@@ -21,14 +21,20 @@
 
 struct map;
 
-/* pages: bytes of memory for pages of the tree. Overlays come on top: map_stat() says how large, a tree write empties them. */
+/*
+ * pages: bytes of memory for pages of the tree. Overlays come on top: map_stat() says how large, a tree write empties
+ * them.
+ */
 int must_check map_new(size_t pages, struct map **ret);
 void map_free(struct map *m);
 /* Forgets everything and starts from a checkpoint's tree (NULL: everything is a hole). size: bytes. */
 void map_reset(struct map *m, const struct log_checkpoint *c, uint64_t size);
 
 /* ---- changes, in the order of the log ---- */
-/* The effect of an object (attach, replay, digest; cleaner and resize at run time). sectors: its content; 0: not known (a digest), estimated. */
+/*
+ * The effect of an object (attach, replay, digest; cleaner and resize at run time). sectors: its content; 0: not
+ * known (a digest), estimated.
+ */
 int must_check map_apply(struct map *m, const struct log_effect *e, uint32_t sectors);
 /* An object without effect on the map, or read from a table. live: of its sectors. */
 int must_check map_note_object(struct map *m, const struct page_object *o);
@@ -36,17 +42,20 @@ int must_check map_note_object(struct map *m, const struct page_object *o);
 int must_check map_pending(struct map *m, uint64_t lba, uint64_t len, enum em_kind kind, uint64_t where);
 /* What the open batch holds now, and how many are closed. */
 struct map_batch {
-	size_t extents;		/* at most: neighbours are merged at the seal */
+	size_t extents; /* at most: neighbours are merged at the seal */
 	uint64_t data_sectors;
 	size_t closed;
 };
 void map_batch(struct map *m, struct map_batch *ret);
-/* Later writes go to a new batch. Each object is one batch: a prefix of the writes, never more than one object holds. */
+/*
+ * Later writes go to a new batch. Each object is one batch: a prefix of the writes, never more than one object holds.
+ */
 int must_check map_close_batch(struct map *m);
 /*
- * Seals the oldest batch (the open one, if none is closed): it becomes the effect of `number` and moves to active, laid out by address. ret: its extents, sorted
- * (free by free()); ret_where: one journal position for each piece of data, in the order of the extents. `first` is called with the
- * number of extents and returns the content sector where the data start, 0 when there is no memory.
+ * Seals the oldest batch (the open one, if none is closed): it becomes the effect of `number` and moves to active,
+ * laid out by address. ret: its extents, sorted (free by free()); ret_where: one journal position for each piece of
+ * data, in the order of the extents. `first` is called with the number of extents and returns the content sector
+ * where the data start, 0 when there is no memory.
  */
 struct map_piece {
 	uint64_t where, len; /* journal position; sectors */
@@ -59,25 +68,29 @@ struct map_sealed {
 	uint64_t data_sectors;
 	uint32_t first;
 };
-int must_check map_seal(struct map *m, uint64_t number, uint32_t (*first)(void *arg, size_t nextents), void *arg, struct map_sealed *ret);
+int must_check map_seal(struct map *m, uint64_t number, uint32_t (*first)(void *arg, size_t nextents), void *arg,
+			struct map_sealed *ret);
 
 /* ---- questions ---- */
 /*
- * Up to max pieces that cover [lba, lba + len) in order, each EM_LOG, EM_ZERO, EM_HOLE or EM_JOURNAL. Returns their number: they may
- * end early. -EAGAIN: nothing is known of lba before page *ret_need is loaded. assigned: without the pending layer (the cleaner).
+ * Up to max pieces that cover [lba, lba + len) in order, each EM_LOG, EM_ZERO, EM_HOLE or EM_JOURNAL. Returns their
+ * number: they may end early. -EAGAIN: nothing is known of lba before page *ret_need is loaded. assigned: without the
+ * pending layer (the cleaner).
  */
 int must_check map_lookup(struct map *m, uint64_t lba, uint64_t len, bool assigned, struct em_ext *out, int max,
 			  struct log_pageref *ret_need);
 /* The bytes of a page, fetched for -EAGAIN. -EUCLEAN: does not decode. Another thread may have been first: fine. */
-int must_check map_add_page(struct map *m, const struct log_pageref *ref, const void *p, size_t len, struct objerr *err);
+int must_check map_add_page(struct map *m, const struct log_pageref *ref, const void *p, size_t len,
+			    struct objerr *err);
 
 struct map_stat {
-	uint64_t size;		  /* bytes */
-	uint64_t live, stored;	  /* sectors: pointed to, as far as known (never too low); content of all objects with data */
-	uint64_t allocated;	  /* sectors that read as data or "zero" */
-	size_t memory;		  /* bytes, all layers */
-	size_t overlay;		  /* extents in active and frozen */
-	size_t pages;		  /* bytes of loaded pages */
+	uint64_t size; /* bytes */
+	uint64_t live,
+	    stored;         /* sectors: pointed to, as far as known (never too low); content of all objects with data */
+	uint64_t allocated; /* sectors that read as data or "zero" */
+	size_t memory;      /* bytes, all layers */
+	size_t overlay;     /* extents in active and frozen */
+	size_t pages;       /* bytes of loaded pages */
 	bool frozen;
 };
 void map_stat(struct map *m, struct map_stat *ret);
@@ -87,20 +100,24 @@ void map_stat(struct map *m, struct map_stat *ret);
 size_t map_objects(struct map *m, uint64_t from, struct page_object *out, size_t max);
 bool map_object(struct map *m, uint64_t number, struct page_object *ret);
 void map_set_death(struct map *m, uint64_t number, uint64_t death); /* 0 clears: rollback */
-void map_forget_object(struct map *m, uint64_t number);		    /* it was deleted */
+void map_forget_object(struct map *m, uint64_t number);             /* it was deleted */
 
 /* ---- a new tree ---- */
 /* Active becomes frozen. -EBUSY while one is. Every number given so far is in it; pending stays where it is. */
 int must_check map_freeze(struct map *m, uint64_t covers);
 /*
- * Walks the tree that is to be - pages with frozen merged in - as runs in order of LBA from *io_lba, at most max; 0 at the end. -EAGAIN as
- * map_lookup(). One walk from 0 to the end counts exactly what is live; map_thaw() puts these counts in place.
+ * Walks the tree that is to be - pages with frozen merged in - as runs in order of LBA from *io_lba, at most max; 0
+ * at the end. -EAGAIN as map_lookup(). One walk from 0 to the end counts exactly what is live; map_thaw() puts these
+ * counts in place.
  */
 int must_check map_walk(struct map *m, uint64_t *io_lba, struct page_run *out, int max, struct log_pageref *ret_need);
 /* The counts of the walk so far, for the table that goes with the tree. */
 uint32_t map_walked_live(struct map *m, uint64_t number);
 uint64_t map_walked_allocated(struct map *m);
-/* The new tree is in the bucket: frozen goes, its pages are those of root. NULL: it failed; frozen goes back under active. */
+/*
+ * The new tree is in the bucket: frozen goes, its pages are those of root. NULL: it failed; frozen goes back under
+ * active.
+ */
 int must_check map_thaw(struct map *m, const struct log_pageref *root);
 
 #endif

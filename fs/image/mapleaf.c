@@ -2,14 +2,17 @@
 /*
  * mapleaf.c - pages of the tree in memory, and what a sector resolves to through all layers.
  *
- * A page is known by its place (number, sector); its bytes never change. Pages are evicted least recently used first, indices like leaves;
- * an evicted leaf leaves a stub behind that remembers that its counts were settled.
+ * A page is known by its place (number, sector); its bytes never change. Pages are evicted least recently used first,
+ * indices like leaves; an evicted leaf leaves a stub behind that remembers that its counts were settled.
  */
 #include "config.h"
 #include "map-private.h"
 #include <string.h>
 
-static uint64_t ref_hash(const struct log_pageref *r) { return hash_u64(r->number * 0x9e3779b97f4a7c15u + r->sector); }
+static uint64_t ref_hash(const struct log_pageref *r)
+{
+	return hash_u64(r->number * 0x9e3779b97f4a7c15u + r->sector);
+}
 
 struct mpage *mpage_find_locked(struct map *m, const struct log_pageref *ref)
 {
@@ -40,7 +43,10 @@ static void drop(struct hnode *n, void *arg)
 	free(p);
 }
 
-void mpages_drop_locked(struct map *m) { htab_each(&m->pages, drop, m); }
+void mpages_drop_locked(struct map *m)
+{
+	htab_each(&m->pages, drop, m);
+}
 
 static size_t page_memory(const struct page *p)
 {
@@ -192,7 +198,8 @@ static void from_tree(struct map *m, uint64_t lba, uint64_t len, struct em_ext *
 	*ret = (struct em_ext){.lba = lba, .len = end - lba, .kind = EM_HOLE};
 }
 
-void map_resolve_locked(struct map *m, enum map_layer top, uint64_t lba, uint64_t len, struct em_ext *ret, struct log_pageref *ret_need)
+void map_resolve_locked(struct map *m, enum map_layer top, uint64_t lba, uint64_t len, struct em_ext *ret,
+			struct log_pageref *ret_need)
 {
 	struct em_ext e, below;
 
@@ -219,7 +226,8 @@ void map_resolve_locked(struct map *m, enum map_layer top, uint64_t lba, uint64_
 	from_tree(m, lba, len, ret, ret_need);
 }
 
-int map_lookup(struct map *m, uint64_t lba, uint64_t len, bool assigned, struct em_ext *out, int max, struct log_pageref *ret_need)
+int map_lookup(struct map *m, uint64_t lba, uint64_t len, bool assigned, struct em_ext *out, int max,
+	       struct log_pageref *ret_need)
 {
 	int n = 0;
 

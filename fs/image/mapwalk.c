@@ -2,8 +2,8 @@
 /*
  * mapwalk.c - the object table, and the map as one sorted sequence of runs for a new tree.
  *
- * A walk sees frozen and the old tree, nothing newer, and counts exactly how many sectors of each object it passes. Numbers given after the
- * freeze are not in it: their counts go on as they are.
+ * A walk sees frozen and the old tree, nothing newer, and counts exactly how many sectors of each object it passes.
+ * Numbers given after the freeze are not in it: their counts go on as they are.
  */
 #include "config.h"
 #include "map-private.h"
@@ -170,8 +170,8 @@ int map_walk(struct map *m, uint64_t *io_lba, struct page_run *out, int max, str
 			run.at = (struct log_place){p.number, p.sector};
 		count_locked(m, &run);
 		if (n > 0 && out[n - 1].kind == run.kind && out[n - 1].lba + out[n - 1].len == run.lba &&
-		    (run.kind == EXT_ZERO || (out[n - 1].at.number == run.at.number &&
-					      out[n - 1].at.sector + out[n - 1].len == run.at.sector)))
+		    (run.kind == EXT_ZERO ||
+		     (out[n - 1].at.number == run.at.number && out[n - 1].at.sector + out[n - 1].len == run.at.sector)))
 			out[n - 1].len += run.len;
 		else
 			out[n++] = run;

@@ -2,8 +2,8 @@
 /*
  * treewr.c - see treewr.h.
  *
- * Every level keeps more entries than one page can hold (an entry has at least three bytes, so that CAP never fit), and writes a page when it has CAP:
- * then the first entry that did not fit says where the page ends.
+ * Every level keeps more entries than one page can hold (an entry has at least three bytes, so that CAP never fit),
+ * and writes a page when it has CAP: then the first entry that did not fit says where the page ends.
  */
 #include "config.h"
 #include "treewr.h"
@@ -16,13 +16,13 @@ struct treewr {
 	treewr_put put;
 	void *arg;
 	uint8_t leaf;
-	uint64_t first, end;	  /* where the next leaf starts; of everything */
+	uint64_t first, end; /* where the next leaf starts; of everything */
 	size_t n;
 	struct page_run *runs;
 	struct page_object *objects;
 	struct {
 		size_t n;
-		bool wrote;	  /* a page of this level went out */
+		bool wrote; /* a page of this level went out */
 		struct page_child *v;
 	} index[INDICES];
 	uint8_t buf[LOG_GROUP];
@@ -81,7 +81,10 @@ static int index_add(struct treewr *w, int i, const struct page_child *k);
 
 static int index_flush(struct treewr *w, int i)
 {
-	struct page p = {.level = level_of(w, i), .first = w->index[i].v[0].first, .end = w->end, .n = w->index[i].n,
+	struct page p = {.level = level_of(w, i),
+			 .first = w->index[i].v[0].first,
+			 .end = w->end,
+			 .n = w->index[i].n,
 			 .children = w->index[i].v};
 	struct page_child k;
 	size_t n;
@@ -110,7 +113,8 @@ static int index_add(struct treewr *w, int i, const struct page_child *k)
 
 static int leaf_flush(struct treewr *w)
 {
-	struct page p = {.level = w->leaf, .first = w->first, .end = w->end, .n = w->n, .runs = w->runs, .objects = w->objects};
+	struct page p = {
+	    .level = w->leaf, .first = w->first, .end = w->end, .n = w->n, .runs = w->runs, .objects = w->objects};
 	struct page_child k;
 	size_t n;
 	int r = page_out(w, &p, &k, &n);

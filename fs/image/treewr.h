@@ -2,8 +2,9 @@
 /*
  * treewr.h - sorted runs, or entries of the object table, in; pages and their root out (FORMAT.md 3.9).
  *
- * Bottom up: a page goes out as soon as its 64 KiB are full, its reference becomes an entry one level up. Memory: one page's entries a level.
- * Pages adjoin: each ends where the next one starts, the first starts at 0, the last ends at the end of the image.
+ * Bottom up: a page goes out as soon as its 64 KiB are full, its reference becomes an entry one level up. Memory: one
+ * page's entries a level. Pages adjoin: each ends where the next one starts, the first starts at 0, the last ends at
+ * the end of the image.
  */
 #ifndef LSVD_IMAGE_TREEWR_H
 #define LSVD_IMAGE_TREEWR_H
@@ -11,7 +12,10 @@
 #include "logobj.h"
 
 struct treewr;
-/* put stores a page (bytes are borrowed) and says where: number and sector of ret; level, bytes and crc are filled in. */
+/*
+ * put stores a page (bytes are borrowed) and says where: number and sector of ret; level, bytes and crc are filled
+ * in.
+ */
 typedef int (*treewr_put)(void *arg, const void *bytes, size_t len, struct log_pageref *ret);
 /* level: PAGE_LEAF or PAGE_OBJTABLE. */
 int must_check treewr_new(uint8_t level, treewr_put put, void *arg, struct treewr **ret);

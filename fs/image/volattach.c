@@ -3,7 +3,8 @@
  * volattach.c - from log and journal to a map, and from follower to owner.
  *
  *	open	attach: the walk fills the map. Nothing is claimed
- *	own	follow to the tail; who owns it? our journal's nonces -> replay what the log does not have yet; else set the journal aside
+ *	own	follow to the tail; who owns it? our journal's nonces -> replay what the log does not have yet; else
+ *	set the journal aside
  *		nonce to the journal (durable), claim, then writes go on
  * The journal replays iff the newest claim of the walk is one of its nonces (PROTOCOL.md 3.5).
  */
@@ -121,7 +122,8 @@ static int on_digest(void *arg, const struct log_digest *d)
 static int on_object(void *arg, const struct logobj *o)
 {
 	struct volume *v = arg;
-	struct log_effect e = {.number = o->number, .size = o->size, .type = o->type, .n = o->nextents, .v = o->extents};
+	struct log_effect e = {
+	    .number = o->number, .size = o->size, .type = o->type, .n = o->nextents, .v = o->extents};
 	struct page_object p = {.number = o->number, .type = o->type, .sectors = o->content_sectors};
 	int r = 0;
 
@@ -225,7 +227,9 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 	log_view(v->log, &view);
 	ours = view.claim == 0 || journal_knows_nonce(v->journal, &view.nonce);
 	if (ours && journal_committed(v->journal) >= view.tail) {
-		objerr_set(err, "the bucket has gone back in time: the journal knows log object %016" PRIx64 " as committed, the log ends at %016" PRIx64,
+		objerr_set(err,
+			   "the bucket has gone back in time: the journal knows log object %016" PRIx64
+			   " as committed, the log ends at %016" PRIx64,
 			   journal_committed(v->journal), view.tail);
 		return -EUCLEAN;
 	}
@@ -287,7 +291,8 @@ static int policy(struct volume *v, struct objerr *err)
 	if (view.claim == 0 || view.released || v->env.takeover == VOL_TAKEOVER_ALWAYS ||
 	    (v->journal != NULL && journal_knows_nonce(v->journal, &view.nonce)))
 		return 0;
-	objerr_set(err, "the image is held by %s (claim %016" PRIx64 ", epoch %" PRIu64 ")", view.host, view.claim, view.epoch);
+	objerr_set(err, "the image is held by %s (claim %016" PRIx64 ", epoch %" PRIu64 ")", view.host, view.claim,
+		   view.epoch);
 	return -EBUSY;
 }
 

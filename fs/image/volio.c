@@ -2,8 +2,8 @@
 /*
  * volio.c - reads and writes of bytes: down to whole sectors, into the journal, out of wherever the map says.
  *
- * A write of whole sectors within the image shares the volume with others; one that touches parts of sectors, or grows the image, is alone, since it
- * reads before it writes. Record order in the journal is the order of writes.
+ * A write of whole sectors within the image shares the volume with others; one that touches parts of sectors, or
+ * grows the image, is alone, since it reads before it writes. Record order in the journal is the order of writes.
  */
 #include "config.h"
 #include "volume-private.h"
@@ -56,7 +56,8 @@ int vol_take_record_locked(struct volume *v, enum jtype type, uint64_t seq, uint
 		v->dirty_since = clock_now_ns();
 	map_batch(v->map, &b);
 	/* A size belongs to one object: what comes after another size goes to the next one. */
-	if (r == 0 && (b.data_sectors * SECTOR >= v->batch_bytes || b.extents >= LOG_HEADER_MAX / 64 || type == J_RESIZE))
+	if (r == 0 &&
+	    (b.data_sectors * SECTOR >= v->batch_bytes || b.extents >= LOG_HEADER_MAX / 64 || type == J_RESIZE))
 		r = vol_close_batch_locked(v);
 	return r;
 }
@@ -78,7 +79,8 @@ static void on_append(void *arg, uint64_t seq, uint64_t where)
 	mtx_unlock(&v->batch);
 }
 
-static int journal_put(struct volume *v, enum jtype type, uint64_t off, uint64_t len, const struct iovec *iov, int iovcnt)
+static int journal_put(struct volume *v, enum jtype type, uint64_t off, uint64_t len, const struct iovec *iov,
+		       int iovcnt)
 {
 	struct record rec = {v, type, off, len};
 	uint64_t seq;
@@ -140,8 +142,8 @@ static int read_put(struct volume *v, const struct em_ext *p, void *out)
 	}
 	if (u != NULL) {
 		logobj_range(p->sector, (uint32_t)p->len, &off, &len);
-		r = logobj_extract((char *)u->put.bytes + off, MIN(len, u->put.len - off), v->uuid, p->number, p->sector, (uint32_t)p->len,
-				   out, &err);
+		r = logobj_extract((char *)u->put.bytes + off, MIN(len, u->put.len - off), v->uuid, p->number,
+				   p->sector, (uint32_t)p->len, out, &err);
 	}
 	mtx_unlock(&v->batch);
 	return r;
@@ -172,7 +174,10 @@ static int read_piece(struct volume *v, const struct em_ext *p, void *out)
 	}
 }
 
-/* Whole sectors. What moves meanwhile (a batch gets its number, a segment is reused, a follower's object is deleted) is looked up again. */
+/*
+ * Whole sectors. What moves meanwhile (a batch gets its number, a segment is reused, a follower's object is deleted)
+ * is looked up again.
+ */
 static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out)
 {
 	int stale = 0;
@@ -360,8 +365,14 @@ out:
 	return r;
 }
 
-int vol_discard(struct volume *v, uint64_t off, uint64_t n) { return zero_range(v, J_DISCARD, off, n); }
-int vol_zero(struct volume *v, uint64_t off, uint64_t n) { return zero_range(v, J_ZERO, off, n); }
+int vol_discard(struct volume *v, uint64_t off, uint64_t n)
+{
+	return zero_range(v, J_DISCARD, off, n);
+}
+int vol_zero(struct volume *v, uint64_t off, uint64_t n)
+{
+	return zero_range(v, J_ZERO, off, n);
+}
 
 int vol_resize(struct volume *v, uint64_t size)
 {

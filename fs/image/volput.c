@@ -2,10 +2,11 @@
 /*
  * volput.c - from batches to objects: the uploader of a volume that is owned.
  *
- *	closed batch --a place in the window--> number, seal (under batch) --> bytes from the journal --> PUT --durable--> gone from memory
- *	committed grows --> journal trimmed; the mark of a checkpoint that is committed is put
- * Every VOL_DIGEST_EVERY objects one carries the digest of those before it and a checkpoint in its header: no request of their own. The
- * next checkpoint does not begin before the mark of this one was answered.
+ *	closed batch --a place in the window--> number, seal (under batch) --> bytes from the journal --> PUT
+ *	--durable--> gone from memory committed grows --> journal trimmed; the mark of a checkpoint that is committed
+ *	is put
+ * Every VOL_DIGEST_EVERY objects one carries the digest of those before it and a checkpoint in its header: no request
+ * of their own. The next checkpoint does not begin before the mark of this one was answered.
  */
 #include "config.h"
 #include "volume-private.h"
@@ -179,10 +180,13 @@ static int upload_one(struct volume *v)
 	mtx_lock(&v->batch);
 	r = seal_locked(v, &s, u, &m);
 	checkpoint = s.o.digest != NULL;
-	/* Lists that the header borrows may grow meanwhile: only this thread makes them grow, but for claims, which nobody makes now. */
+	/*
+	 * Lists that the header borrows may grow meanwhile: only this thread makes them grow, but for claims, which
+	 * nobody makes now.
+	 */
 	mtx_unlock(&v->batch);
 	if (r < 0)
-		return r; /* the number has no bytes and never will: the volume fails, the next claim goes on from before it */
+		return r; /* the number never gets bytes: the volume fails, the next claim comes before it */
 	u->charged = m.data_sectors * SECTOR;
 	if (v->env.budget != NULL)
 		budget_take(v->env.budget, u->charged);
@@ -249,7 +253,10 @@ static bool mark_due_locked(struct volume *v)
 	return v->mark_wanted != 0 && log_committed(v->log) >= v->mark_wanted;
 }
 
-static int64_t age(const struct volume *v) { return v->env.dirty_age_ns != 0 ? v->env.dirty_age_ns : DIRTY_AGE_NS; }
+static int64_t age(const struct volume *v)
+{
+	return v->env.dirty_age_ns != 0 ? v->env.dirty_age_ns : DIRTY_AGE_NS;
+}
 
 /* Waits for work. What is to be done is decided anew each time; returns false when the uploader shall end. */
 static bool wait_locked(struct volume *v) REQUIRES(v->batch)

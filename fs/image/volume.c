@@ -2,7 +2,8 @@
 /*
  * volume.c - life of a volume: making, opening, states, closing (volume.h has the table of states).
  *
- * A volume that failed or was fenced answers -EIO to writes for ever; its journal stays where it is, untrimmed, so that nothing acknowledged is thrown away.
+ * A volume that failed or was fenced answers -EIO to writes for ever; its journal stays where it is, untrimmed, so
+ * that nothing acknowledged is thrown away.
  */
 #include "config.h"
 #include "volume-private.h"
@@ -63,7 +64,8 @@ static void destroy(struct volume *v)
 	free(v);
 }
 
-int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret, struct objerr *err)
+int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
+	     struct objerr *err)
 {
 	struct volume *v = calloc(1, sizeof(*v));
 	struct log_at at = {.store = env->store, .prefix = prefix, .host = env->host, .pool = env->pool};

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. The only header of this room that the
- * rest of fs/ includes; no FUSE, no paths, no metadata here.
+ * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. The only header of this room that
+ * the rest of fs/ includes; no FUSE, no paths, no metadata here.
  *
- * The promise: whatever dies - daemon, host, disk, network - the image that comes back is the state after some prefix of the
- * acknowledged writes, and that prefix holds everything that a completed vol_flush() covered (fsync local: while the journal's directory survives;
- * remote: always). No write of a node that lost the image reaches it after the other node's claim.
+ * The promise: whatever dies - daemon, host, disk, network - the image that comes back is the state after some prefix
+ * of the acknowledged writes, and that prefix holds everything that a completed vol_flush() covered (fsync local:
+ * while the journal's directory survives; remote: always). No write of a node that lost the image reaches it after
+ * the other node's claim.
  *
  * States
  *	CLOSED	 --first open-->	FOLLOWER: reads a view of the log; nothing claimed
@@ -31,16 +32,16 @@ enum vol_takeover { VOL_TAKEOVER_RELEASED, VOL_TAKEOVER_ALWAYS, VOL_TAKEOVER_NEV
 struct vol_env {
 	struct objstore *store;
 	struct budget *budget;
-	struct pool *pool;		/* background work of all volumes: never waited for by it */
-	const char *state_dir;		/* <slot>/img: journals, a directory an image */
-	const struct jdisk *disk;	/* NULL: the real one */
+	struct pool *pool;        /* background work of all volumes: never waited for by it */
+	const char *state_dir;    /* <slot>/img: journals, a directory an image */
+	const struct jdisk *disk; /* NULL: the real one */
 	const char *host;
-	uint64_t journal_bytes;		/* of one image; 0: 1 GiB */
-	uint64_t segment_bytes;		/* 0: 64 MiB */
-	uint64_t map_bytes;		/* leaves of one image; 0: 64 MiB */
-	uint64_t batch_bytes;		/* 0: what the create record says */
-	int64_t dirty_age_ns;		/* 0: 5 s */
-	int64_t claim_wait_ns;		/* how long a claim waits for another node's release */
+	uint64_t journal_bytes; /* of one image; 0: 1 GiB */
+	uint64_t segment_bytes; /* 0: 64 MiB */
+	uint64_t map_bytes;     /* leaves of one image; 0: 64 MiB */
+	uint64_t batch_bytes;   /* 0: what the create record says */
+	int64_t dirty_age_ns;   /* 0: 5 s */
+	int64_t claim_wait_ns;  /* how long a claim waits for another node's release */
 	enum vol_takeover takeover;
 	bool read_only;
 };
@@ -48,29 +49,41 @@ struct vol_env {
 /* Makes a log and its create record; not the name. prefix: of the log, ends in '/'. */
 struct vol_create {
 	uint8_t uuid[16];
-	uint64_t size;		/* bytes */
-	uint32_t window, object_bytes;	/* 0: 16, 8 MiB */
+	uint64_t size;                 /* bytes */
+	uint32_t window, object_bytes; /* 0: 16, 8 MiB */
 	bool fsync_remote;
 };
-int must_check vol_create(const struct vol_env *env, const char *prefix, const struct vol_create *c, struct objerr *err);
+int must_check vol_create(const struct vol_env *env, const char *prefix, const struct vol_create *c,
+			  struct objerr *err);
 
-/* Reads the log (no claim). -ENOENT: no log there; -EUCLEAN: damaged, words in err. One volume per image and process: the caller keeps a table. */
-int must_check vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret, struct objerr *err);
-/* Drains and releases what is owned; -EIO when something acknowledged did not reach the bucket (it stays in the journal). v is gone in any case. */
+/*
+ * Reads the log (no claim). -ENOENT: no log there; -EUCLEAN: damaged, words in err. One volume per image and process:
+ * the caller keeps a table.
+ */
+int must_check vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
+			struct objerr *err);
+/*
+ * Drains and releases what is owned; -EIO when something acknowledged did not reach the bucket (it stays in the
+ * journal). v is gone in any case.
+ */
 int vol_close(struct volume *v);
 
-/* One more or fewer writable handle. The last one drains and releases in the background; a vol_begin_write() meanwhile cancels nothing: it claims anew. */
+/*
+ * One more or fewer writable handle. The last one drains and releases in the background; a vol_begin_write()
+ * meanwhile cancels nothing: it claims anew.
+ */
 void vol_begin_write(struct volume *v);
 int vol_end_write(struct volume *v);
 
 /*
- * I/O in bytes, any alignment; may block (store, journal full); any thread. `writer`: through a writable handle: claims at first use; -EBUSY: held elsewhere.
- * Overlapping writes under way at the same time are ordered somehow, each whole. Past the end: a write grows the image, a read is short (returns bytes).
+ * I/O in bytes, any alignment; may block (store, journal full); any thread. `writer`: through a writable handle:
+ * claims at first use; -EBUSY: held elsewhere. Overlapping writes under way at the same time are ordered somehow,
+ * each whole. Past the end: a write grows the image, a read is short (returns bytes).
  */
 ssize_t must_check vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n);
 int must_check vol_write(struct volume *v, uint64_t off, const struct iovec *iov, int iovcnt, size_t n);
-int must_check vol_discard(struct volume *v, uint64_t off, uint64_t n);	/* reads as zeros, a hole */
-int must_check vol_zero(struct volume *v, uint64_t off, uint64_t n);	/* reads as zeros, allocated */
+int must_check vol_discard(struct volume *v, uint64_t off, uint64_t n); /* reads as zeros, a hole */
+int must_check vol_zero(struct volume *v, uint64_t off, uint64_t n);    /* reads as zeros, allocated */
 int must_check vol_flush(struct volume *v);
 int must_check vol_resize(struct volume *v, uint64_t size);
 /* SEEK_DATA, SEEK_HOLE: the next offset at or behind off, -ENXIO. */
@@ -79,13 +92,13 @@ int must_check vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret
 enum vol_state { VOL_FOLLOWER, VOL_OWNER, VOL_RELEASING, VOL_FENCED, VOL_FAILED };
 struct vol_stat {
 	enum vol_state state;
-	uint64_t size, allocated;		/* bytes */
-	uint64_t live, stored;			/* bytes in the log that the map points to; of all its objects */
+	uint64_t size, allocated; /* bytes */
+	uint64_t live, stored;    /* bytes in the log that the map points to; of all its objects */
 	uint64_t epoch, tail, checkpoint;
-	uint64_t journal_used, journal_limit;	/* bytes */
+	uint64_t journal_used, journal_limit; /* bytes */
 	bool fsync_remote, released;
 	char holder[128];
-	char why[256];				/* a reason, when fenced, failed, stalled */
+	char why[256]; /* a reason, when fenced, failed, stalled */
 };
 void vol_stat(struct volume *v, struct vol_stat *ret);
 /* The size without waiting for anything. */

@@ -40,10 +40,10 @@ struct coro {
 	void (*fn)(void *arg);
 	void *arg;
 	bool dead;
-	const struct mtx *on_mtx;  /* waits for it */
+	const struct mtx *on_mtx; /* waits for it */
 	const struct cond *on_cond;
 	bool signalled;
-	int64_t wake_ns;	   /* of a wait with deadline, a sleep; INT64_MAX: none */
+	int64_t wake_ns; /* of a wait with deadline, a sleep; INT64_MAX: none */
 };
 
 struct event {
@@ -83,17 +83,50 @@ static uint64_t next64(void)
 	return z ^ (z >> 31);
 }
 
-uint32_t sim_rand(void) { return (uint32_t)(next64() >> 32); }
-uint64_t sim_below(uint64_t n) { return n == 0 ? 0 : next64() % n; }
-bool sim_chance(unsigned n, unsigned of) { return sim_below(of) < n; }
-uint64_t sim_seed(void) { return W.seed; }
-uint64_t sim_steps(void) { return W.steps; }
-void sim_die_at(uint64_t step) { W.die_at = step; }
-unsigned sim_incarnation(int node) { return W.crashes[node]; }
-void sim_preempt(unsigned permille) { W.preempt = permille; }
-void sim_atomic_begin(void) { W.atomic++; }
-void sim_atomic_end(void) { W.atomic--; }
-int sim_node(void) { return W.cur != NULL ? W.cur->node : W.event_node; }
+uint32_t sim_rand(void)
+{
+	return (uint32_t)(next64() >> 32);
+}
+uint64_t sim_below(uint64_t n)
+{
+	return n == 0 ? 0 : next64() % n;
+}
+bool sim_chance(unsigned n, unsigned of)
+{
+	return sim_below(of) < n;
+}
+uint64_t sim_seed(void)
+{
+	return W.seed;
+}
+uint64_t sim_steps(void)
+{
+	return W.steps;
+}
+void sim_die_at(uint64_t step)
+{
+	W.die_at = step;
+}
+unsigned sim_incarnation(int node)
+{
+	return W.crashes[node];
+}
+void sim_preempt(unsigned permille)
+{
+	W.preempt = permille;
+}
+void sim_atomic_begin(void)
+{
+	W.atomic++;
+}
+void sim_atomic_end(void)
+{
+	W.atomic--;
+}
+int sim_node(void)
+{
+	return W.cur != NULL ? W.cur->node : W.event_node;
+}
 
 /* ---- coroutines ---- */
 
@@ -313,10 +346,10 @@ void sim_dump(void)
 {
 	for (const struct coro *c = W.all; c != NULL; c = c->next)
 		(void)fprintf(stderr, "sim: node %d%s %s: %s\n", c->node, W.frozen[c->node] ? " (frozen)" : "", c->name,
-			      c->on_mtx != NULL	 ? "waits for a lock"
-			      : c->on_cond != NULL ? "waits"
+			      c->on_mtx != NULL         ? "waits for a lock"
+			      : c->on_cond != NULL      ? "waits"
 			      : c->wake_ns != INT64_MAX ? "sleeps"
-						   : "runs");
+							: "runs");
 }
 
 void sim_after(int node, int64_t delay_ns, void (*fn)(void *arg), void *arg)
@@ -325,7 +358,8 @@ void sim_after(int node, int64_t delay_ns, void (*fn)(void *arg), void *arg)
 
 	if (e == NULL)
 		abort();
-	*e = (struct event){.when = W.now + MAX(delay_ns, 0), .node = node, .incarnation = W.crashes[node], .fn = fn, .arg = arg};
+	*e = (struct event){
+	    .when = W.now + MAX(delay_ns, 0), .node = node, .incarnation = W.crashes[node], .fn = fn, .arg = arg};
 	while (*p != NULL && (*p)->when <= e->when)
 		p = &(*p)->next;
 	e->next = *p;
@@ -347,7 +381,10 @@ void sim_crash(int node)
 	}
 }
 
-void sim_freeze(int node, bool frozen) { W.frozen[node] = frozen; }
+void sim_freeze(int node, bool frozen)
+{
+	W.frozen[node] = frozen;
+}
 
 void sim_step(const char *what)
 {
@@ -366,7 +403,10 @@ void mtx_init(struct mtx *m, enum lock_rank rank)
 	m->rank = rank;
 }
 
-void mtx_destroy(struct mtx *m) { assert(*(int *)&m->m == 0); }
+void mtx_destroy(struct mtx *m)
+{
+	assert(*(int *)&m->m == 0);
+}
 
 void mtx_lock(struct mtx *m)
 {
@@ -386,9 +426,18 @@ void mtx_unlock(struct mtx *m)
 	maybe_yield();
 }
 
-void lock_check_free(const char *where) { (void)where; }
-void cond_init(struct cond *c) { memset(c, 0, sizeof(*c)); }
-void cond_destroy(struct cond *c) { (void)c; }
+void lock_check_free(const char *where)
+{
+	(void)where;
+}
+void cond_init(struct cond *c)
+{
+	memset(c, 0, sizeof(*c));
+}
+void cond_destroy(struct cond *c)
+{
+	(void)c;
+}
 
 int cond_wait_until(struct cond *c, struct mtx *m, int64_t deadline_ns)
 {
@@ -412,7 +461,10 @@ int cond_wait_until(struct cond *c, struct mtx *m, int64_t deadline_ns)
 	return late ? -ETIMEDOUT : 0;
 }
 
-void cond_wait(struct cond *c, struct mtx *m) { ignore(cond_wait_until(c, m, INT64_MAX)); /* woken, whatever for */ }
+void cond_wait(struct cond *c, struct mtx *m)
+{
+	ignore(cond_wait_until(c, m, INT64_MAX)); /* woken, whatever for */
+}
 
 void cond_broadcast(struct cond *c)
 {
@@ -435,8 +487,14 @@ void cond_signal(struct cond *c)
 
 /* ---- objstore/base/clock.h ---- */
 
-int64_t clock_now_ns(void) { return W.now; }
-int64_t clock_real_ns(void) { return W.now - START_NS + REAL_NS; }
+int64_t clock_now_ns(void)
+{
+	return W.now;
+}
+int64_t clock_real_ns(void)
+{
+	return W.now - START_NS + REAL_NS;
+}
 
 struct timespec clock_real_ts(void)
 {
@@ -474,7 +532,10 @@ void clock_replace(int64_t (*fn)(void *arg), void *arg)
 }
 
 bool clock_is_replaced(void);
-bool clock_is_replaced(void) { return true; }
+bool clock_is_replaced(void)
+{
+	return true;
+}
 
 /* ---- objstore/base/pool.h: a coroutine a job ---- */
 
@@ -538,4 +599,7 @@ void pool_free(struct pool *p)
 	free(p);
 }
 
-unsigned pool_busy(struct pool *p) { return p->busy; }
+unsigned pool_busy(struct pool *p)
+{
+	return p->busy;
+}

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * simdisk.c - a directory of files that a power cut thins out: what was synced is there, of the rest any 512 bytes may be.
+ * simdisk.c - a directory of files that a power cut thins out: what was synced is there, of the rest any 512 bytes
+ * may be.
  *
- * Each file has what a reader sees and what is on the platter; names as well (a name that no dirsync covered may be gone
- * or, after unlink, back). Descriptors are indices and die with nothing: a crashed node's are simply never used again.
+ * Each file has what a reader sees and what is on the platter; names as well (a name that no dirsync covered may be
+ * gone or, after unlink, back). Descriptors are indices and die with nothing: a crashed node's are simply never used
+ * again.
  */
 #include "config.h"
 #include "simnet.h"
@@ -183,9 +185,17 @@ static void d_close(void *ctx, int fd)
 
 void simdisk_jdisk(struct simdisk *d, struct jdisk *ret)
 {
-	*ret = (struct jdisk){.ctx = d, .open = d_open, .pwrite = d_pwrite, .pread = d_pread, .allocate = d_allocate,
-			      .datasync = d_datasync, .dirsync = d_dirsync, .unlink = d_unlink, .rename = d_rename,
-			      .list = d_list, .close = d_close};
+	*ret = (struct jdisk){.ctx = d,
+			      .open = d_open,
+			      .pwrite = d_pwrite,
+			      .pread = d_pread,
+			      .allocate = d_allocate,
+			      .datasync = d_datasync,
+			      .dirsync = d_dirsync,
+			      .unlink = d_unlink,
+			      .rename = d_rename,
+			      .list = d_list,
+			      .close = d_close};
 }
 
 void simdisk_power_cut(struct simdisk *d)
@@ -216,7 +226,10 @@ void simdisk_wipe(struct simdisk *d)
 	memset(d->f, 0, sizeof(d->f));
 }
 
-void simdisk_fail_sync(struct simdisk *d, unsigned n) { d->fail_in = n; }
+void simdisk_fail_sync(struct simdisk *d, unsigned n)
+{
+	d->fail_in = n;
+}
 
 void simdisk_free(struct simdisk *d)
 {

@@ -2,8 +2,8 @@
 /*
  * simnet.c - the network between a node and the store (simnet.h).
  *
- * A request becomes a message of its own, copied: what was sent may take effect when its sender is dead, or has heard something else. The
- * effect and the answer are two events. Effects belong to node 0, the world; answers to the node.
+ * A request becomes a message of its own, copied: what was sent may take effect when its sender is dead, or has heard
+ * something else. The effect and the answer are two events. Effects belong to node 0, the world; answers to the node.
  */
 #include "config.h"
 #include "simnet.h"
@@ -22,22 +22,31 @@ struct simnet_store {
 /* A request that is under way; freed when both the last effect and the answer are over. */
 struct message {
 	struct simnet_store *net;
-	struct objreq req;	/* our copy; its pointers are ours */
+	struct objreq req; /* our copy; its pointers are ours */
 	char *key, *start_after, *token, **keys;
 	struct iovec iov;
-	unsigned effects;	/* still to come */
-	unsigned epoch;		/* of simnet_settle() */
-	struct objreq *asker;	/* NULL once answered */
-	unsigned incarnation;	/* of the node when it asked */
-	bool answer, broken;	/* the first effect answers; with a 500 */
+	unsigned effects;     /* still to come */
+	unsigned epoch;       /* of simnet_settle() */
+	struct objreq *asker; /* NULL once answered */
+	unsigned incarnation; /* of the node when it asked */
+	bool answer, broken;  /* the first effect answers; with a 500 */
 };
 
 static uint64_t counts[OBJ_NOPS];
 static unsigned settled;
 
-uint64_t simnet_count(enum obj_op op) { return counts[op]; }
-void simnet_reset(void) { memset(counts, 0, sizeof(counts)); }
-void simnet_settle(void) { settled++; }
+uint64_t simnet_count(enum obj_op op)
+{
+	return counts[op];
+}
+void simnet_reset(void)
+{
+	memset(counts, 0, sizeof(counts));
+}
+void simnet_settle(void)
+{
+	settled++;
+}
 
 static void message_put(struct message *m)
 {
@@ -158,7 +167,10 @@ static void effect(void *arg)
 	message_put(m);
 }
 
-static void done_inline(struct objreq *req) { (void)req; }
+static void done_inline(struct objreq *req)
+{
+	(void)req;
+}
 
 static char *dup(const char *s)
 {
@@ -258,7 +270,10 @@ static void net_submit(struct objstore *s, struct objreq *req)
 		sim_step("sent");
 }
 
-static void net_close(struct objstore *s) { free(s); }
+static void net_close(struct objstore *s)
+{
+	free(s);
+}
 
 int simnet_store_new(struct objstore *shared, int node, struct objstore **ret)
 {

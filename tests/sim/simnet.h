@@ -10,18 +10,21 @@
 
 /* Of 1,000 requests that change something ... */
 struct simnet_faults {
-	unsigned lost_reply;	/* the effect is there, the answer is not: -ETIMEDOUT after the time-out */
-	unsigned lost;		/* never arrive */
-	unsigned late;		/* take effect up to late_ns later; the node heard -ETIMEDOUT long before */
-	unsigned twice;		/* take effect a second time, later */
-	unsigned busy;		/* 503, 409: -EAGAIN before any effect */
-	unsigned broken;	/* 500 after the effect */
-	unsigned read_fails;	/* of 1,000 reads: -EAGAIN or -ETIMEDOUT */
+	unsigned lost_reply; /* the effect is there, the answer is not: -ETIMEDOUT after the time-out */
+	unsigned lost;       /* never arrive */
+	unsigned late;       /* take effect up to late_ns later; the node heard -ETIMEDOUT long before */
+	unsigned twice;      /* take effect a second time, later */
+	unsigned busy;       /* 503, 409: -EAGAIN before any effect */
+	unsigned broken;     /* 500 after the effect */
+	unsigned read_fails; /* of 1,000 reads: -EAGAIN or -ETIMEDOUT */
 	int64_t late_ns, timeout_ns, latency_ns;
 };
 extern struct simnet_faults simnet;
 
-/* The way of one node to the shared store (borrowed, all of it, for ever). A node's requests end when it crashes; their effects need not. */
+/*
+ * The way of one node to the shared store (borrowed, all of it, for ever). A node's requests end when it crashes;
+ * their effects need not.
+ */
 int must_check simnet_store_new(struct objstore *shared, int node, struct objstore **ret);
 /* Requests of this kind so far, over all nodes. */
 uint64_t simnet_count(enum obj_op op);
@@ -33,7 +36,10 @@ void simnet_settle(void);
 struct simdisk;
 struct simdisk *simdisk_new(void);
 void simdisk_jdisk(struct simdisk *d, struct jdisk *ret);
-/* A power cut: of what was not synced, each 512 bytes stay or not, as the seed says. Without it (kill -9) nothing is lost. */
+/*
+ * A power cut: of what was not synced, each 512 bytes stay or not, as the seed says. Without it (kill -9) nothing is
+ * lost.
+ */
 void simdisk_power_cut(struct simdisk *d);
 void simdisk_wipe(struct simdisk *d);
 /* The n-th sync from now fails with -EIO; 0: none. */
