@@ -121,6 +121,10 @@ void image_apply(struct image *i, unsigned k, unsigned inc, const struct record 
 	case ROOT:
 		if (bounds.snaps || bounds.rolls)
 			i->ckpt = k;
+		if (r->type == ROOT && rule(R_ADOPT)) {
+			i->tree = image_of(r->image)->tree;
+			i->tree_new = k;
+		}
 		break;
 	case SNAP:
 		for (n = 0; n < SNAP_MAX - 1 && i->snap[n]; n++)

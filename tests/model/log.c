@@ -130,6 +130,27 @@ static enum broken own_at(struct state *s, struct node *d)
 	return own(s, d, r->arg);
 }
 
+/* 3.4 the walk after the claim: own claim newest: owner, with this walk's state; else it means nothing, claim anew. */
+static enum broken found_claim(struct state *s, struct node *d)
+{
+	if (image_of(d->image)->claim == d->inc - 1)
+		return own(s, d, d->pos);
+	detach(d, false);
+	return B_NONE;
+}
+
+/*
+ * 3.2 the walk's end. Where the claim was answered before the look that sent us here, no further look is needed: either
+ * it was the first at its number, or that number lies below the mark. Claims of a burst may still arrive.
+ */
+static enum broken walked(struct state *s, struct node *d)
+{
+	d->phase = LOOKING;
+	if (!d->inc || (bounds.burst && rule(R_BURST_LOOK)))
+		return B_NONE;
+	return found_claim(s, d);
+}
+
 /* 3.2 one key. */
 static enum broken get(struct state *s, struct node *d)
 {
@@ -137,16 +158,8 @@ static enum broken get(struct state *s, struct node *d)
 	struct image i;
 	unsigned inc;
 
-	if (!r && d->pos != d->pm) {
-		d->phase = LOOKING;
-		if (!d->inc)
-			return B_NONE;
-		/* 3.4 the walk after the claim: own claim newest: owner; else it means nothing, claim anew */
-		if (image_of(d->image)->claim == d->inc - 1)
-			return own(s, d, d->pos);
-		detach(d, false);
-		return B_NONE;
-	}
+	if (!r && d->pos != d->pm)
+		return walked(s, d);
 	if (!r) {
 		detach(d, true);
 		return B_NONE;
@@ -267,6 +280,8 @@ static enum broken look(struct state *s, struct node *d)
 	}
 	if (again)
 		return own_at(s, d);
+	if (d->inc)
+		return found_claim(s, d);
 	b = weigh_journal(s, d);
 	if (!b && !go_on(s, d))
 		claim(s, d);

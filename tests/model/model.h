@@ -61,6 +61,8 @@ enum rule {
 	R_OWN_P,	/* 3.7 p is a mark that this owner attached from or put, not what a LIST says */
 	R_BURST_NEXT,	/* 3.4 a burst's claims have next = N + 2W - 1 */
 	R_BURST_NEAR,	/* 3.4 a burst never goes beyond N + W - 1 */
+	R_BURST_LOOK,	/* 3.4 after a burst: walk *and* look before the lowest own claim counts */
+	R_ADOPT,	/* 3.2 a walk takes over the tree of a checkpoint that it passes */
 	R_ALL_CLAIMS,	/* 3.12 deleting an image leaves all its claims, not only the last */
 	R_BELOW_CLAIM,	/* 3.12 ... and takes nothing beyond its own claim's void */
 	C1_REF,		/* 3.10 the ref is there before the cloner looks for gone */

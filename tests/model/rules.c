@@ -33,6 +33,8 @@ static const struct {
 	[R_OWN_P] = { "P", "p is a mark attached from or put by this owner" },
 	[R_BURST_NEXT] = { "B1", "a burst's claims have next = N + 2W - 1" },
 	[R_BURST_NEAR] = { "B2", "a burst stays below N + W" },
+	[R_BURST_LOOK] = { "B3", "after a burst, the walk ends with a look" },
+	[R_ADOPT] = { "A", "a walk takes over the tree of a checkpoint that it passes" },
 	[R_ALL_CLAIMS] = { "D1", "deleting an image leaves all its claims, not only the last" },
 	[R_BELOW_CLAIM] = { "D2", "deleting an image takes nothing beyond its own claim" },
 	[C1_REF] = { "C1", "a cloner looks for gone after its ref is there" },
