@@ -117,7 +117,7 @@ while True:
         open(f'{top}/cuts', 'w').write(str(cuts)); continue
     threading.Thread(target=serve, args=(raw,), daemon=True).start()
 P
-py "$T/tls.py" "$T" "$FRONT_PORT" 2>>"$T/tls.log" &
+/usr/bin/python3 "$T/tls.py" "$T" "$FRONT_PORT" 2>>"$T/tls.log" &
 on_exit "kill $!"
 wait_for 10 test -s "$T/tls.port"
 tls=endpoint=https://127.0.0.1:$(cat "$T/tls.port"),path_style

@@ -4,10 +4,10 @@
 # and of directories, removal of open files. After the next mount what was answered is there, the operation that was not is
 # done or not done, the spool is empty or says what it parked, and nothing is left in the bucket.
 #
-# Each fail point is hit once, at a passage that the seed chooses. ALL=1 (soak): at more and more distant
-# passages, and at those of the spool, too.
+# KILLS fail points that the seed chooses are hit once each, at a passage that it chooses. KILLS=all (soak): each of them. ALL=1: at
+# more and more distant passages, and at those of the spool, too.
 . "$TESTS_DIR/lib.sh"
-ALL=${ALL:-}
+ALL=${ALL:-} KILLS=${KILLS:-6}
 need_fuse
 store_start
 cat >"$T/steps.py" <<'P'
@@ -145,6 +145,8 @@ for p in PUT DELETE COPY LIST; do has "store.before-$p\$" <<<"$points" || fail "
 [ "$BACKEND" = file ] || for p in MPU_CREATE MPU_PART MPU_COPY_PART MPU_COMPLETE MPU_ABORT DELETE_MANY; do
 	has "store.before-$p\$" <<<"$points" || fail "no $p in the operations: $points"
 done
+
+[ -n "$ALL" ] || [ "$KILLS" = all ] || points=$(shuf -n "$KILLS" --random-source=<(yes "$SEED") <<<"$points")
 
 # killed_at POINT PASSAGE: one life, kill, next life. $hit is empty when there are not so many passages.
 killed_at() {

@@ -153,6 +153,7 @@ static void put_file(const char *name, const char *text, mode_t mode)
 	int fd;
 
 	(void)snprintf(path, sizeof(path), "%s/%s", home, name);
+	(void)unlink(path); /* a test before may have made it 0400 */
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, text, strlen(text)), strlen(text));

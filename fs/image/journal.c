@@ -161,7 +161,7 @@ static void break_locked(struct journal *j)
 
 /* A place for n bytes and a sequence number, waiting for a free segment if need be. */
 static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, int *ret_fd, uint64_t *ret_off,
-		 uint64_t *ret_gen)
+		 uint64_t *ret_gen) REQUIRES(j->lock)
 {
 	int r = 0;
 

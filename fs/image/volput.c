@@ -259,7 +259,7 @@ static int64_t age(const struct volume *v)
 }
 
 /* Waits for work. What is to be done is decided anew each time; returns false when the uploader shall end. */
-static bool wait_locked(struct volume *v)
+static bool wait_locked(struct volume *v) REQUIRES(v->batch)
 {
 	for (;;) {
 		int64_t due = v->dirty_since != 0 ? v->dirty_since + age(v) : INT64_MAX;

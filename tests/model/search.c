@@ -52,7 +52,6 @@ const char *broken_name(enum broken b)
 		[B_SET_ASIDE] = "an uncontested journal set aside",
 		[B_REPLAY] = "a journal replayed over another's writes",
 		[B_CLONE] = "a clone without its objects",
-		[B_STUCK] = "a step that can never be finished",
 	};
 
 	return name[b];

@@ -28,7 +28,6 @@ enum broken {
 	B_SET_ASIDE, /* a journal whose claim nobody contested was set aside */
 	B_REPLAY,    /* a journal was replayed over another node's writes */
 	B_CLONE,     /* a clone that can be opened refers to objects that were let go */
-	B_STUCK,     /* a clone or a deletion can never be brought to its end */
 	B_COUNT,
 };
 
