@@ -49,7 +49,7 @@ static const struct bounds deep[] = {
 	{ "core", .nodes = 2, .incs = 3, .window = 2, .numbers = 9, .data = 2, .ckpts = 3 },
 	{ "claims", .nodes = 2, .incs = 4, .window = 2, .numbers = 9, .data = 1, .ckpts = 3 },
 	{ "window", .nodes = 2, .incs = 3, .window = 3, .numbers = 8, .data = 1, .ckpts = 3 },
-	{ "nodes", .nodes = 3, .incs = 3, .window = 2, .numbers = 7, .data = 1, .ckpts = 3 },
+	{ "nodes", .nodes = 3, .incs = 3, .window = 2, .numbers = 6, .data = 1, .ckpts = 2 },
 	{ "recover", .nodes = 2, .incs = 3, .window = 2, .numbers = 8, .data = 1, .ckpts = 3, .journal = true },
 	{ "burst", .nodes = 2, .incs = 3, .window = 2, .numbers = 9, .data = 1, .ckpts = 3, .burst = true },
 	{ "remove", .nodes = 2, .incs = 3, .window = 2, .numbers = 8, .data = 2, .ckpts = 2, .destroy = true },
@@ -155,7 +155,7 @@ static unsigned run_with_all(const struct bounds *list, size_t count, bool is_de
 	for (n = 0; n < count; n++) {
 		if (!chosen(names, list[n].name, 0))
 			continue;
-		ok = run(&list[n], 0, B_NONE, is_deep ? 80000000 : 12000000, &res);
+		ok = run(&list[n], 0, B_NONE, is_deep ? 50000000 : 12000000, &res);
 		ok = ok && (is_deep || !res.full);
 		failed += !ok;
 		printf("%s: %s: all rules: %llu states, %llu steps, depth %u, %.1f s: %s%s\n", ok ? "ok" : "FAIL",
