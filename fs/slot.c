@@ -104,7 +104,7 @@ int slot_identity_dir(const char *dir, const char *identity, char **ret)
 		size_t len;
 		const char *p = identity_line(identity, n, &len);
 
-		if (n == 3 && len)
+		if (n == 3 && len && s.len > start) /* never first: such directories are passed over */
 			str_addc(&s, '.');
 		for (size_t i = 0; i < len && s.len - start < 80; i++) {
 			bool plain = isalnum((unsigned char)p[i]) || (strchr("-_.", p[i]) && s.len > start);

@@ -87,6 +87,11 @@ static void test_directory_names(void **state)
 		assert_true(*p != '/' && *p > ' ' && *p < 127);
 	free(dir);
 	free(id);
+	id = identity("http://h", "-", "x/");
+	assert_int_equal(slot_identity_dir("/s", id, &dir), 0);
+	assert_int_equal(dir[3], 'x'); /* hidden, it would not be found by slot_strangers() */
+	free(dir);
+	free(id);
 	id = identity("http://h", "b", "../../x/");
 	assert_int_equal(slot_identity_dir("/s", id, &dir), 0);
 	assert_null(strstr(dir + 3, "/"));

@@ -237,6 +237,12 @@ static int by_generation(const void *a, const void *b)
 	return x->generation < y->generation ? -1 : x->generation > y->generation;
 }
 
+static void sort_segments(struct journal *j)
+{
+	if (j->nseg > 1)
+		qsort(j->seg, j->nseg, sizeof(*j->seg), by_generation);
+}
+
 static int data_checks(struct journal *j, const struct jseg *s, uint64_t off, uint32_t n, uint32_t crc)
 {
 	uint8_t *buf = malloc(n + 1);
@@ -309,7 +315,7 @@ static int replay(struct journal *j, int (*fn)(void *arg, const struct jrecord *
 	bool torn = false;
 	int r = 0;
 
-	qsort(j->seg, j->nseg, sizeof(*j->seg), by_generation);
+	sort_segments(j);
 	for (size_t i = 0; i < j->nseg && r == 0; i++) {
 		struct jseg *s = &j->seg[i];
 
@@ -329,7 +335,7 @@ static int replay(struct journal *j, int (*fn)(void *arg, const struct jrecord *
 	}
 	j->next = MAX(next, (uint64_t)1);
 	j->done = j->synced = j->next - 1;
-	qsort(j->seg, j->nseg, sizeof(*j->seg), by_generation);
+	sort_segments(j);
 	while (j->nfree < j->nseg && j->seg[j->nfree].generation == 0)
 		j->nfree++;
 	/* A killed daemon left these in the page cache only; the next flush covers them as well. */
