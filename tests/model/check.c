@@ -22,8 +22,8 @@
  *   snapwindow ... and PUTs in a window
  *   clones     refs, tombstones, sweepers, two clones                                          C1-C5
  *
- * Switched off one by one, each rule must break the promise named here; the history is a shortest one. Two rules were
- * found by this model with larger bounds: B3 and A. --deep explores such, as far as some GB of memory reach, for minutes.
+ * Switched off one by one, each rule must break the promise named in the table; the history is a shortest one. --deep
+ * explores larger bounds, as far as some GB of memory reach, for minutes: that is how B3 and A were found.
  */
 #include "model.h"
 #include <stdlib.h>
@@ -96,7 +96,7 @@ static const struct {
 	{ "races", OFF(R_BURST_LOOK), B_OWNER },
 	{ "trees", OFF(R_ADOPT), B_HOLE },
 	{ "tree", OFF(R_ADOPT) | OFF(R_OWN_P), B_HOLE },
-	{ "trees", OFF(R_OWN_P), B_NONE }, /* where trees are taken over, a LIST may say what p is */
+	{ "trees", OFF(R_OWN_P), B_ROOT }, /* the late mark of an owner before, used by one that is fenced */
 	{ "remove", OFF(R_ALL_CLAIMS), B_LOST },
 	{ "remove", OFF(R_BELOW_CLAIM), B_LOST },
 	{ "clones", OFF(C1_REF), B_CLONE },
