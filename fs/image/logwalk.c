@@ -240,6 +240,8 @@ static int set_origins(struct log *l, const struct log_create *c)
 
 	if (l->norigins > 0 || c->norigins == 0)
 		return 0;
+	if (strlen(l->prefix) < strlen(".lsvd/img/") + 33)
+		return -EINVAL; /* whoever opened the log gave no place that has others beside it */
 	l->origins = calloc(c->norigins, sizeof(*l->origins));
 	if (l->origins == NULL)
 		return -ENOMEM;

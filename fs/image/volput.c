@@ -22,6 +22,8 @@ struct sealing {
 	struct logobj o;
 	struct log_digest digest;
 	struct log_checkpoint ck;
+	struct log_effect *effects; /* of the digest, once they are no longer the volume's */
+	size_t neffects;
 };
 
 static uint32_t first_sector(void *arg, size_t nextents)
@@ -97,7 +99,9 @@ static int seal_locked(struct volume *v, struct sealing *s, struct vol_put *u, s
 		v->dirty_since = 0;
 	}
 	if (checkpoint) {
-		v->effect = NULL; /* the header that is being written has them */
+		s->effects = v->effect; /* the header that is being written has them */
+		s->neffects = v->neffects;
+		v->effect = NULL;
 		v->neffects = v->capeffects = 0;
 		v->digest_end = u->put.number;
 		v->last_checkpoint = v->mark_wanted = u->put.number;
@@ -111,8 +115,10 @@ static int seal_locked(struct volume *v, struct sealing *s, struct vol_put *u, s
 	v->sealed = u->put.number;
 	v->sealed_jseq = u->jseq;
 	v->sealed_size = s->o.size;
-	u->next = v->puts;
-	v->puts = u;
+	if (r == 0) {
+		u->next = v->puts;
+		v->puts = u;
+	}
 	return r;
 }
 
@@ -168,7 +174,6 @@ static int upload_one(struct volume *v)
 	struct sealing s = {0};
 	struct map_sealed m = {0};
 	uint8_t *data = NULL;
-	bool checkpoint;
 	int r;
 
 	if (u == NULL) {
@@ -179,14 +184,18 @@ static int upload_one(struct volume *v)
 	u->put.done = put_done;
 	mtx_lock(&v->batch);
 	r = seal_locked(v, &s, u, &m);
-	checkpoint = s.o.digest != NULL;
 	/*
 	 * Lists that the header borrows may grow meanwhile: only this thread makes them grow, but for claims, which
 	 * nobody makes now.
 	 */
 	mtx_unlock(&v->batch);
-	if (r < 0)
-		return r; /* the number never gets bytes: the volume fails, the next claim comes before it */
+	if (r < 0) { /* the number never gets bytes: the volume fails, the next claim comes before it */
+		drop_effects(s.effects, s.neffects);
+		free(m.extents);
+		free(m.pieces);
+		free(u);
+		return r;
+	}
 	u->charged = m.data_sectors * SECTOR;
 	if (v->env.budget != NULL)
 		budget_take(v->env.budget, u->charged);
@@ -202,8 +211,7 @@ static int upload_one(struct volume *v)
 	free(data);
 	free(m.extents);
 	free(m.pieces);
-	if (checkpoint)
-		drop_effects(s.digest.v, s.digest.n);
+	drop_effects(s.effects, s.neffects);
 	mtx_lock(&v->batch);
 	if (r == 0)
 		u->ready = true;
