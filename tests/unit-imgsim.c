@@ -23,7 +23,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { SECTORS = 192, NODES = 3, OPS = 8000 };
@@ -328,24 +327,6 @@ static void scenario(void *arg)
 
 int main(int argc, char **argv)
 {
-	uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, n = argc > 2   ? strtoull(argv[2], NULL, 10)
-									: argc > 1 ? 1
-										   : 200;
-
 	trace_on = getenv("TRACE") != NULL;
-	for (uint64_t seed = from; seed < from + n; seed++) {
-		pid_t pid = fork();
-		int st;
-
-		if (pid == 0) {
-			sim_begin(seed);
-			_exit(sim_run(scenario, NULL) ? 0 : 2);
-		}
-		if (pid < 0 || waitpid(pid, &st, 0) != pid || st != 0) {
-			(void)printf("not ok: seed %" PRIu64 " (run %s %" PRIu64 ")\n", seed, argv[0], seed);
-			return 1;
-		}
-	}
-	(void)printf("%" PRIu64 " seeds: clean\n", n);
-	return 0;
+	return sim_main(argc, argv, 200, scenario);
 }

@@ -13,7 +13,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { MAXREC = 5000, SEGMENT = 16384, LIMIT = 6 * SEGMENT };
@@ -193,23 +192,5 @@ static void scenario(void *arg)
 
 int main(int argc, char **argv)
 {
-	uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, n = argc > 2   ? strtoull(argv[2], NULL, 10)
-									: argc > 1 ? 1
-										   : 300;
-
-	for (uint64_t seed = from; seed < from + n; seed++) {
-		pid_t pid = fork();
-		int st;
-
-		if (pid == 0) {
-			sim_begin(seed);
-			_exit(sim_run(scenario, NULL) ? 0 : 2);
-		}
-		if (pid < 0 || waitpid(pid, &st, 0) != pid || st != 0) {
-			(void)printf("not ok: seed %" PRIu64 " (run %s %" PRIu64 ")\n", seed, argv[0], seed);
-			return 1;
-		}
-	}
-	(void)printf("%" PRIu64 " seeds, 12 crashes each: clean\n", n);
-	return 0;
+	return sim_main(argc, argv, 300, scenario);
 }

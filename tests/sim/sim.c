@@ -15,7 +15,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -340,6 +342,29 @@ bool sim_run(void (*fn)(void *arg), void *arg)
 		}
 	}
 	return true;
+}
+
+int sim_main(int argc, char **argv, uint64_t count, void (*scenario)(void *arg))
+{
+	uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+
+	if (argc > 1)
+		count = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+	for (uint64_t seed = from; seed < from + count; seed++) {
+		pid_t pid = fork();
+		int st;
+
+		if (pid == 0) {
+			sim_begin(seed);
+			_exit(sim_run(scenario, NULL) ? 0 : 2);
+		}
+		if (pid < 0 || waitpid(pid, &st, 0) != pid || st != 0) {
+			(void)printf("not ok: seed %" PRIu64 " (run %s %" PRIu64 ")\n", seed, argv[0], seed);
+			return 1;
+		}
+	}
+	(void)printf("%" PRIu64 " seeds: clean\n", count);
+	return 0;
 }
 
 void sim_dump(void)

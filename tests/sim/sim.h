@@ -25,6 +25,11 @@ bool sim_chance(unsigned n, unsigned of); /* n in `of` */
 uint64_t sim_seed(void);
 
 /*
+ * main() of a simulated test: [SEED [COUNT]], else `count` seeds from 1 on, each in a child of its own. Says which seed
+ * fails; returns the exit status.
+ */
+int sim_main(int argc, char **argv, uint64_t count, void (*scenario)(void *arg));
+/*
  * Runs fn(arg) as node 0 and whatever it starts, until it returns. false: nobody can run and no event is left (all
  * printed).
  */
