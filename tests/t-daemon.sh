@@ -157,11 +157,12 @@ on_exit "rmdir --ignore-fail-on-non-empty /tmp/lsvdfs-$nobody"
 mknod -m 666 fuse c 10 229 # not every machine lets others open it
 mount --bind fuse /dev/fuse
 as() { setpriv --reuid="$1" --regid="$1" --clear-groups env -u XDG_RUNTIME_DIR HOME="$T/bu" "${@:2}"; }
-as "$nobody" "$LSVDFS" mount "file://$T/bu" um -o "state_dir=$T/bu/st,cache_dir=$T/bu/ca"
+install -m 755 "$LSVDFS" theirs # the build may lie where only its owner can enter
+as "$nobody" ./theirs mount "file://$T/bu" um -o "state_dir=$T/bu/st,cache_dir=$T/bu/ca"
 pid=$(as "$nobody" "$LSVDFS" status --json um | jq .pid)
-eq "$(as "$nobody" env XDG_RUNTIME_DIR="$T/xdg" "$LSVDFS" status --json um | jq .pid)" "$pid"
+eq "$(as "$nobody" env XDG_RUNTIME_DIR="$T/xdg" ./theirs status --json um | jq .pid)" "$pid"
 eq "$(status um .pid)" "$pid"
-must_fail 'Permission denied' as "$stranger" "$LSVDFS" status um
+must_fail 'Permission denied' as "$stranger" ./theirs status um
 sock=/tmp/lsvdfs-$nobody/$(awk -v dir="$T/um" '$5 == dir {print $3}' /proc/self/mountinfo).sock
 mv "$sock" "$sock.ours"
 py -c '
