@@ -165,6 +165,72 @@ int vol_fetch_page(struct volume *v, const struct log_pageref *need)
 	return r;
 }
 
+/* ---- who reads while it is made ---- */
+
+static void walk_begin(struct volume *v)
+{
+	mtx_lock(&v->lock);
+	while (v->walking)
+		cond_wait(&v->changed, &v->lock);
+	v->walking = true;
+	v->whole = false;
+	while (v->readers > 0)
+		cond_wait(&v->changed, &v->lock);
+	mtx_unlock(&v->lock);
+}
+
+static void walk_end(struct volume *v, bool whole)
+{
+	mtx_lock(&v->lock);
+	v->walking = false;
+	v->whole = whole;
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+}
+
+/* A claim failed half-way through a walk: a follower's view again. */
+static int attach_again(struct volume *v)
+{
+	struct log_walker w = vol_walker;
+	struct objerr err = {0};
+	int r;
+
+	w.arg = v;
+	walk_begin(v);
+	r = log_attach(v->log, &w, true, &err);
+	walk_end(v, r == 0);
+	return r;
+}
+
+int vol_enter_read(struct volume *v)
+{
+	int r = 0;
+
+	mtx_lock(&v->lock);
+	while (v->walking || !v->whole) {
+		if (v->walking || v->claiming) {
+			cond_wait(&v->changed, &v->lock);
+			continue;
+		}
+		mtx_unlock(&v->lock);
+		r = attach_again(v);
+		if (r < 0)
+			return r;
+		mtx_lock(&v->lock);
+	}
+	v->readers++;
+	mtx_unlock(&v->lock);
+	return 0;
+}
+
+void vol_leave_read(struct volume *v)
+{
+	mtx_lock(&v->lock);
+	if (--v->readers == 0)
+		cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+}
+
 /* ---- owner ---- */
 
 struct replay {
@@ -296,31 +362,41 @@ static int policy(struct volume *v, struct objerr *err)
 	return -EBUSY;
 }
 
-/* Claims; waits for a release for a while. The caller made sure that nobody else does. */
-static int claim(struct volume *v, struct objerr *err)
+/* Attaches, and claims if policy lets us. ret_held: it does not, and what was read is a view of the log. */
+static int try_claim(struct volume *v, bool *ret_held, struct objerr *err)
 {
-	int64_t until = clock_now_ns() + v->env.claim_wait_ns;
 	struct log_walker w = vol_walker;
 	int r;
 
 	w.arg = v;
-	for (;;) {
-		r = log_attach(v->log, &w, false, err);
-		if (r == 0 && v->journal == NULL) {
-			r = open_dir(v);
-			if (r == 0)
-				r = journal_make(v, false, 0, err);
-		}
-		if (r < 0)
-			return r;
+	r = log_attach(v->log, &w, false, err);
+	if (r == 0 && v->journal == NULL) {
+		r = open_dir(v);
+		if (r == 0)
+			r = journal_make(v, false, 0, err);
+	}
+	if (r == 0) {
 		r = policy(v, err);
-		if (r == 0) {
-			r = claim_once(v, err);
-			if (r != -EBUSY)
-				return r;
+		*ret_held = r == -EBUSY;
+	}
+	return r < 0 ? r : claim_once(v, err);
+}
+
+/* Claims; waits for a release for a while. The caller made sure that nobody else does. */
+static int claim(struct volume *v, struct objerr *err)
+{
+	int64_t until = clock_now_ns() + v->env.claim_wait_ns;
+	bool held;
+	int r;
+
+	for (;;) {
+		held = false;
+		walk_begin(v);
+		r = try_claim(v, &held, err);
+		walk_end(v, r == 0 || held);
+		if (r == -EBUSY && !held)
 			continue; /* somebody came between: think again */
-		}
-		if (clock_now_ns() >= until)
+		if (r != -EBUSY || clock_now_ns() >= until)
 			return r;
 		clock_sleep_ns(200 * NSEC_PER_MSEC);
 	}

@@ -94,7 +94,8 @@ static int journal_put(struct volume *v, enum jtype type, uint64_t off, uint64_t
 		vol_fail(v, VOL_FAILED, "the journal could not be written");
 	else if (broken)
 		vol_fail(v, VOL_FAILED, "out of memory for the map");
-	return broken ? -EIO : r;
+	/* Only a volume that failed or was fenced has its journal stopped. */
+	return broken || r == -ESHUTDOWN ? -EIO : r;
 }
 
 /* ---- who may write at the same time ---- */
@@ -207,18 +208,13 @@ static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out
 	return 0;
 }
 
-ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n)
+static ssize_t read_bytes(struct volume *v, uint64_t off, void *buf, size_t n)
 {
-	uint64_t first = off / SECTOR, size;
+	uint64_t first = off / SECTOR, size = vol_size(v);
 	size_t head = (size_t)(off % SECTOR), sectors;
 	uint8_t *bounce;
-	int r = 0;
+	int r;
 
-	if (writer)
-		r = vol_own(v);
-	if (r < 0)
-		return r;
-	size = vol_size(v);
 	if (off >= size)
 		return 0;
 	n = (size_t)MIN((uint64_t)n, size - off);
@@ -235,6 +231,20 @@ ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t 
 		memcpy(buf, bounce + head, n);
 	free(bounce);
 	return r < 0 ? r : (ssize_t)n;
+}
+
+ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n)
+{
+	ssize_t got;
+	int r = writer ? vol_own(v) : 0;
+
+	if (r == 0)
+		r = vol_enter_read(v);
+	if (r < 0)
+		return r;
+	got = read_bytes(v, off, buf, n);
+	vol_leave_read(v);
+	return got;
 }
 
 /* ---- writes ---- */
@@ -418,7 +428,7 @@ int vol_flush(struct volume *v)
 	return view.fsync_remote ? vol_drain(v) : 0;
 }
 
-int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
+static int seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
 {
 	uint64_t size = vol_size(v), lba = off / SECTOR, end = (size + SECTOR - 1) / SECTOR;
 
@@ -447,4 +457,15 @@ int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
 		return -ENXIO;
 	*ret = size;
 	return 0;
+}
+
+int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
+{
+	int r = vol_enter_read(v);
+
+	if (r < 0)
+		return r;
+	r = seek(v, hole, off, ret);
+	vol_leave_read(v);
+	return r;
 }

@@ -39,12 +39,15 @@ struct volume {
 	uint64_t batch_bytes;
 
 	struct mtx lock;     /* RANK_VOLUME */
-	struct cond changed; /* state, users, sharers, claiming */
+	struct cond changed; /* state, users, sharers, claiming, walking, readers */
 	enum vol_state state;
 	unsigned writers; /* writable handles */
 	unsigned shared;  /* writes under way */
 	bool exclusive;   /* one that must be alone: parts of sectors, growth, resize */
 	bool claiming;
+	bool walking;     /* the map is being made anew: nobody reads it */
+	bool whole;       /* ... and that was finished; else it must be made anew before anybody reads it */
+	unsigned readers; /* reads under way */
 	struct journal *journal; /* there once owner; stays until the volume goes */
 	char why[256];
 
@@ -80,6 +83,9 @@ struct volume {
 void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...) printf_like(3, 4);
 /* Waits until a writable handle's I/O may go on: owner. -EBUSY, -EIO, -EROFS. */
 int must_check vol_own(struct volume *v);
+/* A read of the map, its objects or the journal: no walk begins meanwhile. */
+int must_check vol_enter_read(struct volume *v);
+void vol_leave_read(struct volume *v);
 extern const struct log_walker vol_walker;                                   /* arg NULL: copy and set it */
 void vol_forget_log(struct volume *v);                                       /* frees effects and lists */
 int must_check vol_add_effect(struct volume *v, const struct log_effect *e); /* deep copy; batch held or alone */

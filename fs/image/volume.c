@@ -94,6 +94,7 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 		destroy(v);
 		return r;
 	}
+	v->whole = true;
 	log_view(v->log, &view);
 	v->batch_bytes = env->batch_bytes != 0 ? env->batch_bytes : view.object_bytes;
 	*ret = v;
@@ -103,16 +104,18 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 /* Everything to the bucket, then the release. */
 static int let_go(struct volume *v)
 {
-	bool owner;
+	enum vol_state was;
 	uint64_t jseq, size;
 	int r;
 
 	mtx_lock(&v->lock);
-	owner = v->state == VOL_OWNER;
-	if (owner)
+	was = v->state;
+	if (was == VOL_OWNER)
 		v->state = VOL_RELEASING;
 	mtx_unlock(&v->lock);
-	if (!owner)
+	if (was == VOL_FENCED || was == VOL_FAILED)
+		return -EIO; /* nobody knows what of the journal arrived */
+	if (was != VOL_OWNER)
 		return 0;
 	r = journal_commit(v->journal, 0);
 	if (r == 0)
@@ -139,10 +142,6 @@ int vol_close(struct volume *v)
 	int r = let_go(v);
 
 	log_stop(v->log);
-	mtx_lock(&v->lock);
-	if (r == 0 && (v->state == VOL_FENCED || v->state == VOL_FAILED))
-		r = -EIO;
-	mtx_unlock(&v->lock);
 	vol_stop_uploader(v);
 	destroy(v);
 	return r;
