@@ -331,6 +331,7 @@ static int claim_once(struct volume *v, struct objerr *err)
 {
 	struct log_walker w = vol_walker;
 	struct log_nonce nonce;
+	struct log_view view;
 	uint64_t jseq = 0;
 	int r = open_journal(v, &jseq, err);
 
@@ -338,7 +339,8 @@ static int claim_once(struct volume *v, struct objerr *err)
 		return r;
 	w.arg = v;
 	base_random(nonce.b, sizeof(nonce.b));
-	r = journal_note_nonce(v->journal, &nonce);
+	log_view(v->log, &view);
+	r = journal_note_nonce(v->journal, &nonce, &view.nonce);
 	if (r == 0)
 		r = log_claim(v->log, &nonce, jseq, &w, err);
 	if (r == 0)
