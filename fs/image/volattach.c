@@ -292,7 +292,7 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 		return r;
 	log_view(v->log, &view);
 	ours = view.claim == 0 || journal_knows_nonce(v->journal, &view.nonce);
-	if (ours && journal_committed(v->journal) >= view.tail) {
+	if (RULE(E_BACK) && ours && journal_committed(v->journal) >= view.tail) {
 		objerr_set(err,
 			   "the bucket has gone back in time: the journal knows log object %016" PRIx64
 			   " as committed, the log ends at %016" PRIx64,
@@ -300,7 +300,7 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 		return -EUCLEAN;
 	}
 	*ret_jseq = ours ? view.jseq : 0;
-	if (ours)
+	if (ours || !RULE(T8_NONCE))
 		return 0;
 	journal_close(v->journal);
 	v->journal = NULL;
@@ -340,9 +340,14 @@ static int claim_once(struct volume *v, struct objerr *err)
 	w.arg = v;
 	base_random(nonce.b, sizeof(nonce.b));
 	log_view(v->log, &view);
-	r = journal_note_nonce(v->journal, &nonce, &view.nonce);
+	if (!RULE(T6_CLAIM) && !view.released && journal_knows_nonce(v->journal, &view.nonce))
+		nonce = view.nonce;
+	if (RULE(T7_INTENT))
+		r = journal_note_nonce(v->journal, &nonce, &view.nonce);
 	if (r == 0)
 		r = log_claim(v->log, &nonce, jseq, &w, err);
+	if (r == 0 && !RULE(T7_INTENT))
+		r = journal_note_nonce(v->journal, &nonce, &view.nonce);
 	if (r == 0)
 		r = replay_journal(v, jseq, err);
 	if (r == 0)

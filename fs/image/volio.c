@@ -237,7 +237,7 @@ static ssize_t read_bytes(struct volume *v, uint64_t off, void *buf, size_t n)
 ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n)
 {
 	ssize_t got;
-	int r = writer ? vol_own(v) : 0;
+	int r = writer && RULE(E_FIRST) ? vol_own(v) : 0;
 
 	if (r == 0)
 		r = vol_enter_read(v);

@@ -85,7 +85,7 @@ static int seal_locked(struct volume *v, struct sealing *s, struct vol_put *u, s
 	s->o.number = u->put.number;
 	s->o.jseq = u->jseq = closed ? v->closed_jseq[v->closed_at] : v->jseq;
 	s->o.size = closed ? v->closed_size[v->closed_at] : v->size;
-	checkpoint = v->neffects >= VOL_DIGEST_EVERY && v->mark_wanted == 0;
+	checkpoint = v->neffects >= VOL_DIGEST_EVERY && (v->mark_wanted == 0 || !RULE(T13_ONE));
 	if (checkpoint)
 		r = add_checkpoint_locked(v, s, u->put.number);
 	if (r == 0)
@@ -258,7 +258,7 @@ void vol_on_fenced(void *arg)
 
 static bool mark_due_locked(struct volume *v)
 {
-	return v->mark_wanted != 0 && log_committed(v->log) >= v->mark_wanted;
+	return v->mark_wanted != 0 && (log_committed(v->log) >= v->mark_wanted || !RULE(T11_MARK));
 }
 
 static int64_t age(const struct volume *v)

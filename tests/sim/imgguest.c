@@ -204,7 +204,7 @@ static void choose(struct guest *g, struct op *o, bool alone)
 	o->stamp = ++stamps;
 	if (alone && sim_chance(1, 30)) {
 		o->kind = OP_RESIZE;
-		o->n = (1 + (uint32_t)sim_below(SECTORS_MAX)) * UNITS_A_SECTOR;
+		o->n = (uint32_t)sim_below(SECTORS_MAX + 1) * UNITS_A_SECTOR;
 		return;
 	}
 	o->kind = sim_chance(1, 10) ? OP_ZERO : sim_chance(1, 9) ? OP_DISCARD : OP_WRITE;
@@ -229,7 +229,6 @@ static bool overlap(const struct op *a, const struct op *b)
 
 static int one_group(struct guest *g)
 {
-	static unsigned next_left;
 	struct session *s = g->s;
 	uint32_t from = s->n, promised = s->acked;
 	unsigned n = sim_chance(1, 3) ? 1 + (unsigned)sim_below(GROUP_MAX) : 1, *left = calloc(1, sizeof(*left));
@@ -237,7 +236,6 @@ static int one_group(struct guest *g)
 	unsigned tasks = 0;
 	int r = 0;
 
-	(void)next_left;
 	if (left == NULL || t == NULL)
 		abort();
 	for (unsigned i = 0; i < n; i++) {

@@ -183,7 +183,9 @@ void session_group_done(struct session *s)
 void oracle_spy(int node, const struct objreq *req, int status, bool late)
 {
 	struct logobj o;
+	struct objerr err = {0};
 	size_t need;
+	int r;
 	const char *tail = strrchr(req->key != NULL ? req->key : "", '/');
 	bool log = tail != NULL && strlen(tail) == 17;
 
@@ -198,10 +200,12 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	imgstats->lost_412 += req->op == OBJ_PUT && status == -ESTALE;
 	if (req->op != OBJ_PUT || !log || status != 0 || req->iovcnt != 1 || strstr(req->key, "/mark/") != NULL)
 		return;
-	if (logobj_peek(req->iov[0].iov_base, req->iov[0].iov_len, &o, NULL) < 0 || o.type != LOG_CLAIM)
+	r = logobj_decode(req->iov[0].iov_base, req->iov[0].iov_len, NULL, 0, &o, &need, &err);
+	imgcheck(r == 0, "node %d sent an object that cannot be read: %s", node, err.msg);
+	if (o.type != LOG_CLAIM) {
+		logobj_free(&o);
 		return;
-	imgcheck(logobj_decode(req->iov[0].iov_base, req->iov[0].iov_len, NULL, 0, &o, &need, NULL) == 0,
-		 "node %d sent a claim that cannot be read", node);
+	}
 	imgcheck(nclaims < CLAIMS, "too many claims");
 	imgtrace("claim %" PRIu64 " epoch %" PRIu64 " of node %d, next %" PRIu64 "%s", o.number, o.epoch, node,
 		 o.claim_next, late ? ", late" : "");

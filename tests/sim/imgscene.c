@@ -91,6 +91,11 @@ static void start(int i, bool reader, unsigned groups)
 			    .pace = 4 + (unsigned)sim_below(40),
 			    .longest = 1 + (unsigned)sim_below(24),
 			    .env = &n->env};
+	if (groups > 100 && sim_chance(1, 2)) { /* it keeps the end of the log moving */
+		g->groups *= 2;
+		g->pace = 1000000;
+		g->longest = 2 + (unsigned)sim_below(6);
+	}
 	n->guest = g;
 	n->crashes = sim_incarnation(i);
 	n->sync_failed = false;

@@ -69,13 +69,32 @@ static bool asker_lives(const struct message *m)
 	return m->asker != NULL && sim_incarnation(m->net->node) == m->incarnation;
 }
 
+struct finish {
+	struct objreq *req;
+	int status;
+};
+
+/* The store's own thread at the node: it may be interrupted, and waits for locks. */
+static void finish(void *arg)
+{
+	struct finish f = *(struct finish *)arg;
+
+	free(arg);
+	objreq_finish(f.req, f.status);
+}
+
 static void answer(struct message *m, int status)
 {
-	struct objreq *a = m->asker;
+	struct finish *f = malloc(sizeof(*f));
 
+	if (f == NULL)
+		abort();
+	*f = (struct finish){m->asker, status};
 	m->asker = NULL;
-	if (a != NULL && sim_incarnation(m->net->node) == m->incarnation)
-		objreq_finish(a, status);
+	if (f->req != NULL && sim_incarnation(m->net->node) == m->incarnation)
+		sim_spawn(m->net->node, "net", finish, f);
+	else
+		free(f);
 }
 
 /* A time-out at the node: it does not know. */
