@@ -42,8 +42,10 @@ static struct {
 		struct objstore *store;
 		struct simdisk *disk;
 		struct jdisk jd;
-	} node[NODES + 1];
+	} node[NODES + 2];
 	bool remote;
+	uint64_t map_bytes; /* little: trees are written often */
+	unsigned fanout;
 	/* the guest */
 	struct op op[OPS];
 	uint32_t issued, acked, flushed,
@@ -52,6 +54,9 @@ static struct {
 	bool running, failed;
 	struct volume *v;
 	unsigned sessions;
+	/* the follower */
+	bool follows, done;
+	unsigned looks, seen;
 } S;
 
 static bool trace_on;
@@ -105,7 +110,8 @@ static void env_of(int node, struct pool *pool, struct vol_env *env)
 				.host = "node",
 				.journal_bytes = 512 * KiB,
 				.segment_bytes = 32 * KiB,
-				.map_bytes = 8 * KiB,
+				.map_bytes = S.map_bytes,
+				.map_fanout = S.fanout,
 				.batch_bytes = 12 * KiB,
 				.dirty_age_ns = NSEC_PER_SEC,
 				.takeover = VOL_TAKEOVER_ALWAYS};
@@ -178,6 +184,81 @@ static int one_op(struct volume *v)
 	return r;
 }
 
+/* ---- somebody who only looks ---- */
+
+enum { FOLLOWER = NODES + 1 };
+
+/* How many of the operations made this: at least; UINT32_MAX: none. */
+static uint32_t prefix_of(const uint32_t *got)
+{
+	static uint32_t img[SECTORS];
+
+	memset(img, 0, sizeof(img));
+	for (uint32_t k = 0;; k++) {
+		if (memcmp(img, got, sizeof(img)) == 0)
+			return k;
+		if (k == S.issued)
+			return UINT32_MAX;
+		apply(img, k);
+	}
+}
+
+static void look(struct volume *v, uint32_t *io_seen)
+{
+	static uint8_t buf[SECTORS * SECTOR];
+	static uint32_t got[SECTORS];
+	ssize_t n = vol_read(v, false, 0, buf, sizeof(buf));
+	uint32_t k;
+
+	S.looks++;
+	if (n < 0) {
+		trace("follower: %zd", n);
+		return;
+	}
+	check(n == (ssize_t)sizeof(buf), "a follower's read gives %zd", n);
+	for (int s = 0; s < SECTORS; s++) {
+		memcpy(&got[s], buf + s * SECTOR, 4);
+		for (unsigned i = 0; i < SECTOR; i += 4)
+			check(memcmp(buf + s * SECTOR, buf + s * SECTOR + i, 4) == 0, "sector %d is torn", s);
+	}
+	k = prefix_of(got);
+	check(k != UINT32_MAX, "a follower reads what is no prefix of the writes");
+	S.seen++;
+	*io_seen = k;
+}
+
+/* Reads and reads, now and then by a newer view, while nodes write, delete and die. */
+static void follower(void *arg)
+{
+	struct vol_env env;
+	struct volume *v = NULL;
+	struct pool *pool;
+	uint32_t seen = 0;
+
+	(void)arg;
+	check(pool_new("follower", 8, &pool) == 0, "no pool");
+	env_of(FOLLOWER, pool, &env);
+	env.read_only = true;
+	while (!S.done) {
+		if (v == NULL && vol_open(&env, prefix, uuid, &v, NULL) < 0)
+			v = NULL;
+		if (v != NULL && sim_chance(1, 3) && vol_refresh(v) < 0)
+			trace("follower: no newer view");
+		if (v != NULL)
+			look(v, &seen);
+		if (v != NULL && sim_chance(1, 20)) {
+			(void)vol_close(v);
+			v = NULL;
+		}
+		clock_sleep_ns((int64_t)sim_below(2 * (uint64_t)NSEC_PER_SEC));
+	}
+	trace("follower: %u of %u looks gave something", S.seen, S.looks);
+	if (v != NULL)
+		(void)vol_close(v);
+	pool_free(pool);
+	S.follows = false;
+}
+
 struct guest {
 	int node;
 	uint32_t promised;
@@ -240,7 +321,7 @@ static void scenario(void *arg)
 
 	(void)arg;
 	check(store_mem_new(&S.shared) == 0, "no store");
-	for (int i = 1; i <= NODES; i++) {
+	for (int i = 1; i <= FOLLOWER; i++) {
 		check(simnet_store_new(S.shared, i, &S.node[i].store) == 0, "no net");
 		S.node[i].disk = simdisk_new();
 		simdisk_jdisk(S.node[i].disk, &S.node[i].jd);
@@ -259,12 +340,17 @@ static void scenario(void *arg)
 						.timeout_ns = NSEC_PER_SEC,
 						.late_ns = 60 * NSEC_PER_SEC};
 	S.remote = vc.fsync_remote = sim_chance(1, 3);
+	S.map_bytes = (8 * KiB) << sim_below(5);
+	S.fanout = sim_chance(1, 4) ? 0 : 6 + (unsigned)sim_below(20);
 	memcpy(vc.uuid, uuid, 16);
 	env_of(1, NULL, &env);
 	env.store = S.shared;
 	r = vol_create(&env, prefix, &vc, NULL);
 	check(r == 0, "create gives %d", r);
 	sim_preempt((unsigned)sim_below(100));
+	S.follows = sim_chance(1, 2);
+	if (S.follows)
+		sim_spawn(FOLLOWER, "follower", follower, NULL);
 	for (int i = 0; i < 8; i++) {
 		int fate, was = node;
 		unsigned reads = S.sessions;
@@ -323,6 +409,12 @@ static void scenario(void *arg)
 		trace("fate %d: node %d next, promised %u (%u acknowledged, %u flushed, %u in the bucket)", fate, node,
 		      promised, S.acked, S.flushed, S.in_bucket);
 	}
+	S.done = true;
+	for (int ms = 0; S.follows; ms += 50) {
+		clock_sleep_ns(50 * NSEC_PER_MSEC);
+		check(ms < 4000000, "the follower waits for ever");
+	}
+	check(S.looks < 20 || S.seen > 0, "a follower never saw anything");
 }
 
 int main(int argc, char **argv)
