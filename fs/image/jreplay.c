@@ -396,6 +396,9 @@ int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t seg
 	r = nonces_read(j);
 	if (r == 0)
 		r = j->disk.list(j->disk.ctx, dirfd, segment_add, j);
+	/* A segment whose maker died before its name was on the disk: what is committed to it shall not go with it. */
+	if (r == 0 && j->nseg > 0)
+		r = j->disk.dirsync(j->disk.ctx, dirfd);
 	if (r == 0)
 		r = replay(j, fn, arg);
 	if (r < 0) {

@@ -24,6 +24,7 @@ struct log {
 	enum log_state state;
 	bool stopping;
 	struct log_view view;
+	uint64_t covers; /* numbers below it are in the tree that the last walk built on */
 	struct log_origin *origins; /* from the create record; paths resolved to whole prefixes */
 	size_t norigins;
 	unsigned lost_races; /* claims that found their number taken, since the last success */

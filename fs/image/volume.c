@@ -48,6 +48,19 @@ void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...)
 	mtx_unlock(&v->batch);
 }
 
+void vol_note(struct volume *v, const char *fmt, ...)
+{
+	va_list ap;
+
+	mtx_lock(&v->lock);
+	if (v->state != VOL_FENCED && v->state != VOL_FAILED) {
+		va_start(ap, fmt);
+		(void)vsnprintf(v->why, sizeof(v->why), fmt, ap);
+		va_end(ap);
+	}
+	mtx_unlock(&v->lock);
+}
+
 static void destroy(struct volume *v)
 {
 	log_close(v->log);
@@ -86,15 +99,17 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 	v->prefix = strdup(prefix);
 	r = v->prefix == NULL ? -ENOMEM : log_open(&at, &v->log);
 	if (r == 0)
-		r = map_new(env->map_bytes != 0 ? env->map_bytes : 64 * MiB, &v->map);
+		r = map_new((env->map_bytes != 0 ? env->map_bytes : VOL_MAP_BYTES) / VOL_PAGES_SHARE, &v->map);
 	w.arg = v;
 	if (r == 0)
 		r = log_attach(v->log, &w, true, err);
+	if (r == 0)
+		vol_walked(v);
 	if (r < 0) {
 		destroy(v);
 		return r;
 	}
-	v->whole = true;
+	v->mapped = true;
 	log_view(v->log, &view);
 	v->batch_bytes = env->batch_bytes != 0 ? env->batch_bytes : view.object_bytes;
 	*ret = v;

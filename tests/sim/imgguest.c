@@ -402,7 +402,10 @@ static void read_guest(struct guest *g)
 	if (got == NULL)
 		abort();
 	for (unsigned i = 0; i < g->groups; i++) {
-		int r = read_all(g, false, got);
+		int r = sim_chance(1, 3) ? vol_refresh(g->v) : 0;
+
+		if (r == 0)
+			r = read_all(g, false, got);
 
 		if (r == 0) {
 			uint32_t now = oracle_view(claim_of(g), got, g->floor_of, g->floor);

@@ -306,8 +306,8 @@ static void who_waits(void)
 			      "dirty %d, jseq %" PRIu64 ", sealed %" PRIu64 ", trim %" PRIu64 "/%" PRIu64
 			      ", mark %" PRIu64 ", committed %" PRIu64 ", puts %d, up %d, journal %" PRIu64
 			      " of %" PRIu64 " appended %" PRIu64 " synced %" PRIu64 "\n",
-			      i, (int)v->state, v->writers, v->shared, v->exclusive, v->claiming, v->walking,
-			      v->readers, v->nclosed, v->dirty_since != 0, v->jseq, v->sealed_jseq, v->trim_jseq,
+			      i, (int)v->state, v->writers, v->shared, v->exclusive, v->claiming, v->remapping,
+			      v->readers[0] + v->readers[1], v->nclosed, v->dirty_since != 0, v->jseq, v->sealed_jseq, v->trim_jseq,
 			      v->trimmed_jseq, v->mark_wanted, log_committed(v->log), v->puts != NULL, v->up, js.used,
 			      js.limit, js.appended, js.synced);
 	}
@@ -366,7 +366,9 @@ static void world(void)
 				.fsync_remote = sim_chance(1, 3)};
 	struct vol_env env = {.journal_bytes = (sim_chance(1, 2) ? 5 : 16) * 32 * KiB,
 			      .segment_bytes = 32 * KiB,
-			      .map_bytes = 8 * KiB,
+			      .map_bytes = (8 * KiB) << sim_below(5),
+			      .map_fanout = sim_chance(1, 4) ? 0 : 6 + (unsigned)sim_below(20),
+			      .digest_every = sim_chance(1, 4) ? 0 : 2 + (unsigned)sim_below(8),
 			      .batch_bytes = batch[sim_below(3)],
 			      .dirty_age_ns = (int64_t)(1 + sim_below(20)) * 100 * NSEC_PER_MSEC};
 

@@ -211,6 +211,8 @@ void simdisk_jdisk(struct simdisk *d, struct jdisk *ret)
 
 void simdisk_power_cut(struct simdisk *d)
 {
+	bool names = sim_chance(1, 2); /* a rename is whole or was not: never one of its two names */
+
 	for (int i = 0; i < FILES; i++) {
 		struct simfile *f = &d->f[i];
 
@@ -222,7 +224,7 @@ void simdisk_power_cut(struct simdisk *d)
 				memcpy(f->safe + o, f->seen + o, MIN((size_t)UNIT, f->len - o));
 		if (f->len > 0)
 			memcpy(f->seen, f->safe, f->len);
-		if (strcmp(f->name, f->safe_name) != 0 && sim_chance(1, 2))
+		if (!names)
 			memcpy(f->name, f->safe_name, sizeof(f->name));
 		memcpy(f->safe_name, f->name, sizeof(f->name));
 	}
