@@ -274,16 +274,13 @@ static int may_read(struct volume *v, bool writer)
 	return r;
 }
 
-ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n)
+static ssize_t read_bytes(struct volume *v, uint64_t off, void *buf, size_t n)
 {
-	uint64_t first = off / SECTOR, size;
+	uint64_t first = off / SECTOR, size = vol_size(v);
 	size_t head = (size_t)(off % SECTOR), sectors;
 	uint8_t *bounce;
-	int r = may_read(v, writer);
+	int r;
 
-	if (r < 0)
-		return r;
-	size = vol_size(v);
 	if (off >= size)
 		return 0;
 	n = (size_t)MIN((uint64_t)n, size - off);
@@ -300,6 +297,31 @@ ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t 
 		memcpy(buf, bounce + head, n);
 	free(bounce);
 	return r < 0 ? r : (ssize_t)n;
+}
+
+static uint64_t remaps(struct volume *v)
+{
+	uint64_t n;
+
+	mtx_lock(&v->lock);
+	n = v->remapped;
+	mtx_unlock(&v->lock);
+	return n;
+}
+
+ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n)
+{
+	ssize_t r = may_read(v, writer);
+	uint64_t before;
+
+	if (r < 0)
+		return r;
+	/* The size of one map and the bytes of another are no state that ever was. */
+	do {
+		before = remaps(v);
+		r = read_bytes(v, off, buf, n);
+	} while (r >= 0 && remaps(v) != before);
+	return r;
 }
 
 /* ---- writes ---- */
