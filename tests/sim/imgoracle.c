@@ -287,28 +287,47 @@ void oracle_begin(uint32_t size)
 	simnet_spy = oracle_spy;
 }
 
+static int differs(const struct state *a, const struct state *b)
+{
+	int n = a->size != b->size;
+
+	for (uint32_t i = 0; i < UNITS; i++)
+		n += a->unit[i] != b->unit[i];
+	return n;
+}
+
+/* Where the line is most like it, and what is different there. */
 static void explain(const struct session *s, const struct state *got)
 {
-	static struct state now;
+	static struct state now, best;
+	uint32_t at = 0;
 
 	if (!imgtrace_on)
 		return;
-	now = root.now;
-	for (uint32_t i = 0; i < s->n; i++)
+	now = best = root.now;
+	for (uint32_t i = 0; i < s->n; i++) {
 		state_apply(&now, &s->op[i]);
-	imgtrace("line of claim %" PRIu64 ": %u operations from %u on, size %u, read %u", s->claim, s->n, s->base,
-		 now.size, got->size);
+		if (differs(&now, got) < differs(&best, got)) {
+			best = now;
+			at = i + 1;
+		}
+	}
+	imgtrace("line of claim %" PRIu64 ": %u operations from %u on; read size %u, most like the state after %u, size %u",
+		 s->claim, s->n, s->base, got->size, at, best.size);
 	for (uint32_t i = 0; i < UNITS; i++) {
 		uint32_t j = i;
 
-		if (now.unit[i] == got->unit[i])
+		if (best.unit[i] == got->unit[i])
 			continue;
-		while (j + 1 < UNITS && now.unit[j + 1] != got->unit[j + 1] && now.unit[j + 1] == now.unit[i] &&
-		       got->unit[j + 1] == got->unit[i])
+		while (j + 1 < UNITS && best.unit[j + 1] == best.unit[i] && got->unit[j + 1] == got->unit[i])
 			j++;
-		imgtrace("units %u-%u: %u, after everything %u", i, j, got->unit[i], now.unit[i]);
+		imgtrace("units %u-%u: %u, should be %u", i, j, got->unit[i], best.unit[i]);
 		i = j;
 	}
+	for (uint32_t i = at > 3 ? at - 3 : 0; i < MIN(s->n, at + 8); i++)
+		imgtrace("operation %u: %s %u+%u stamp %u group %u%s", i,
+			 (const char *const[]){"write", "zero", "discard", "resize"}[s->op[i].kind], s->op[i].first,
+			 s->op[i].n, s->op[i].stamp, s->op[i].group, s->op[i].acked ? "" : ", not acknowledged");
 }
 
 static void cut_of(const struct session *s, const struct state *got, struct cut *ret, const char *who)
