@@ -361,7 +361,7 @@ static int tenure(struct guest *g, bool last)
 		if (r == 0 && sim_chance(1, 6))
 			r = read_back(g);
 		if (g->busy)
-			doze(12 * NSEC_PER_MSEC);
+			doze(g->busy_ns);
 		else if (sim_chance(1, g->pace))
 			doze(3 * NSEC_PER_SEC);
 	}

@@ -96,6 +96,8 @@ static void start(int i, bool reader, unsigned groups)
 			    .env = &n->env};
 	if (groups > 200) {
 		g->busy = true;
+		/* Others find the end, and lose it again before they have claimed there. */
+		g->busy_ns = (1 + sim_below(4)) * (uint64_t)simnet.latency_ns;
 		g->longest = 24;
 	}
 	n->guest = g;
@@ -417,7 +419,7 @@ static void faults(void)
 					.late_ns = 300 * NSEC_PER_SEC};
 	if (contest)
 		simnet.latency_ns *= 2;
-	if (sim_chance(1, 4))
+	if (sim_chance(contest ? 3 : 1, 4))
 		return;
 	simnet.lost_reply = (unsigned)sim_below(60);
 	simnet.lost = (unsigned)sim_below(60);
@@ -445,12 +447,17 @@ static void world(void)
 			      .batch_bytes = batch[sim_below(3)],
 			      .dirty_age_ns = (int64_t)(1 + sim_below(20)) * 100 * NSEC_PER_MSEC};
 
+	contest = sim_chance(1, 5);
+	if (contest) { /* nothing that makes it wait */
+		vc.fsync_remote = false;
+		env.digest_every = 0;
+		env.batch_bytes = 4 * KiB;
+	}
 	imgcheck(store_mem_new(&shared) == 0, "no store");
 	remote = vc.fsync_remote;
 	handover = sim_chance(1, 3) ? 6 : (unsigned)sim_below(3);
 	crowd = 1 + (unsigned)sim_below(7);
 	haunted = sim_chance(1, 2) ? 8 : 2;
-	contest = sim_chance(1, 5);
 	memcpy(vc.uuid, "0123456789abcdef", 16);
 	env.store = shared;
 	imgcheck(vol_create(&env, GUEST_PREFIX, &vc, NULL) == 0, "the image cannot be made");
@@ -468,8 +475,8 @@ static void world(void)
 	}
 	faults();
 	sim_preempt((unsigned)sim_below(100));
-	imgtrace("window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u, late %u in %" PRId64 " s", vc.window,
-		 remote ? "remote" : "local", env.batch_bytes, handover, crowd, simnet.late,
+	imgtrace("window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s", vc.window,
+		 remote ? "remote" : "local", env.batch_bytes, handover, crowd, contest ? ", contest" : "", simnet.late,
 		 simnet.late_ns / NSEC_PER_SEC);
 }
 
@@ -479,6 +486,17 @@ void imgscene(void *arg)
 
 	(void)arg;
 	world();
+	if (contest) {
+		start(1, false, 300);
+		node[1].guest->released = false;
+		for (int k = 0; k < 100 && running(1) && node[1].guest->s == NULL; k++)
+			pass(50 * NSEC_PER_MSEC);
+		start(2, false, 30);
+		node[2].guest->released = false;
+		if (sim_chance(1, 3))
+			start(3, false, 30);
+		pass((int64_t)sim_below(8 * (uint64_t)NSEC_PER_SEC));
+	}
 	if (imgscene_first_death != 0) {
 		start(1, false, 40);
 		sim_die_at(imgscene_first_death);
