@@ -4,6 +4,7 @@
 #define LSVD_IMAGE_LOG_PRIVATE_H
 
 #include "log.h"
+#include "rules.h"
 #include "../../objstore/base/lock.h"
 #include "../../objstore/base/pool.h"
 
@@ -44,6 +45,11 @@ int must_check log_do(struct log *l, struct objreq *req);
 bool log_transient(int status);
 /* The two newest marks; 0: none. */
 int must_check log_look(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct objerr *err);
+/*
+ * Looks again: is m no longer the newest mark (follower: nor the second)? Not: is m still there; a late PUT may bring
+ * back what was deleted.
+ */
+int must_check log_look_again(struct log *l, uint64_t m, bool follower, bool *ret_moved, struct objerr *err);
 void log_fence_locked(struct log *l, const struct logobj *winner);
 /*
  * Creates an object under its number, whatever it takes: 0 it is there with exactly these bytes; -EEXIST somebody

@@ -215,7 +215,7 @@ static void see(struct log_view *v, const struct logobj *o)
 		v->epoch = o->epoch;
 		v->nonce = o->nonce;
 		v->claim_time = o->time_s;
-		v->tail = o->claim_next;
+		v->tail = RULE(E_JUMP) ? o->claim_next : o->number + 1;
 		note_host(v, o);
 	}
 }
@@ -552,6 +552,7 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 {
 	struct objerr sink = {0};
 	uint64_t m, before, now, now_before;
+	bool moved;
 	int r = -EUCLEAN;
 
 	err = err != NULL ? err : &sink;
@@ -575,9 +576,11 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 			r = walk(&k);
 		if (r < 0 && !worth_another_look(r))
 			return r;
-		if (log_look(l, &now, &now_before, err) < 0)
+		if (!RULE(T5_LOOK))
+			moved = false;
+		else if (log_look_again(l, m, follower && r == 0, &moved, err) < 0)
 			return -EAGAIN;
-		if (now != m && !(follower && r == 0 && now_before == m))
+		if (moved)
 			continue;
 		if (r < 0)
 			return r == -ESTALE ? -EUCLEAN : r;

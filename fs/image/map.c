@@ -273,6 +273,12 @@ static void collect(const struct extmap *batch, struct map_sealed *s)
 			s->extents[s->n++] = (struct log_extent){.lba = e.lba, .len = e.len, .kind = kind};
 		at = e.lba + e.len;
 	}
+	/* All of the largest image, as a size of 0 leaves it, is more than one entry can say: it is alone then. */
+	if (s->n == 1 && s->extents[0].len == IMG_SECTORS_MAX) {
+		s->extents[1] = s->extents[0];
+		s->extents[0].len = s->extents[1].len = s->extents[1].lba = IMG_SECTORS_MAX / 2;
+		s->n = 2;
+	}
 }
 
 static int assign_locked(struct map *m, uint64_t number, struct map_sealed *s)

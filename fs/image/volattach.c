@@ -340,7 +340,7 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 		return r;
 	log_view(v->log, &view);
 	ours = view.claim == 0 || journal_knows_nonce(v->journal, &view.nonce);
-	if (ours && journal_committed(v->journal) >= view.tail) {
+	if (RULE(E_BACK) && ours && journal_committed(v->journal) >= view.tail) {
 		objerr_set(err,
 			   "the bucket has gone back in time: the journal knows log object %016" PRIx64
 			   " as committed, the log ends at %016" PRIx64,
@@ -348,7 +348,7 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 		return -EUCLEAN;
 	}
 	*ret_jseq = ours ? view.jseq : 0;
-	if (ours)
+	if (ours || !RULE(T8_NONCE))
 		return 0;
 	journal_close(v->journal);
 	v->journal = NULL;
@@ -382,6 +382,7 @@ static int claim_once(struct volume *v, struct objerr *err)
 {
 	struct log_walker w = vol_walker;
 	struct log_nonce nonce;
+	struct log_view view;
 	uint64_t jseq = 0;
 	int r = open_journal(v, &jseq, err);
 
@@ -389,11 +390,16 @@ static int claim_once(struct volume *v, struct objerr *err)
 		return r;
 	w.arg = v;
 	base_random(nonce.b, sizeof(nonce.b));
-	r = journal_note_nonce(v->journal, &nonce);
+	log_view(v->log, &view);
+	if (!RULE(T6_CLAIM) && !view.released && journal_knows_nonce(v->journal, &view.nonce))
+		nonce = view.nonce;
+	r = RULE(T7_INTENT) ? journal_note_nonce(v->journal, &nonce, &view.nonce) : 0;
 	if (r < 0)
 		return r;
 	remap_begin(v);
 	r = log_claim(v->log, &nonce, jseq, &w, err);
+	if (r == 0 && !RULE(T7_INTENT))
+		r = journal_note_nonce(v->journal, &nonce, &view.nonce);
 	if (r == 0) {
 		vol_walked(v);
 		r = replay_journal(v, jseq, err);

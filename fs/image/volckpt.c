@@ -26,8 +26,10 @@ static int dup_array(const void *p, size_t n, void *ret)
 
 bool vol_checkpoint_due_locked(const struct volume *v)
 {
-	return v->mark_wanted == 0 &&
-	       (v->neffects >= VOL_DIGEST_EVERY || v->checkpoint_soon || v->tree == TREE_WANTED);
+	size_t every = v->env.digest_every != 0 ? v->env.digest_every : VOL_DIGEST_EVERY;
+
+	return (v->mark_wanted == 0 || !RULE(T13_ONE)) &&
+	       (v->neffects >= every || v->checkpoint_soon || v->tree == TREE_WANTED);
 }
 
 /* The lists may change before the header is encoded. */

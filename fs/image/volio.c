@@ -18,11 +18,10 @@ enum { RECORD_MAX = 1 << 20, PIECES = 64 };
 
 int vol_close_batch_locked(struct volume *v)
 {
-	struct map_batch b;
 	int r;
 
-	map_batch(v->map, &b);
-	if (b.extents == 0 || v->nclosed == VOL_CLOSED_MAX)
+	/* One without extents counts: a larger size has none, and somebody may wait for it. */
+	if (v->dirty_since == 0 || v->nclosed == VOL_CLOSED_MAX)
 		return 0;
 	r = map_close_batch(v->map);
 	if (r < 0)
@@ -53,8 +52,10 @@ int vol_take_record_locked(struct volume *v, enum jtype type, uint64_t seq, uint
 		v->size = MAX(v->size, type == J_WRITE ? MIN(off + len, IMG_SECTORS_MAX * SECTOR) : 0);
 	}
 	v->jseq = seq;
-	if (v->dirty_since == 0)
+	if (v->dirty_since == 0) {
 		v->dirty_since = clock_now_ns();
+		cond_broadcast(&v->work); /* it ages from now on */
+	}
 	map_batch(v->map, &b);
 	/* A size belongs to one object: what comes after another size goes to the next one. */
 	if (r == 0 &&
@@ -95,7 +96,8 @@ static int journal_put(struct volume *v, enum jtype type, uint64_t off, uint64_t
 		vol_fail(v, VOL_FAILED, "the journal could not be written");
 	else if (broken)
 		vol_fail(v, VOL_FAILED, "out of memory for the map");
-	return broken ? -EIO : r;
+	/* Only a volume that failed or was fenced has its journal stopped. */
+	return broken || r == -ESHUTDOWN ? -EIO : r;
 }
 
 /* ---- who may write at the same time ---- */
@@ -262,7 +264,7 @@ static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out
 /* Of a failed volume what is whole can be read; one that was taken over knows nothing any more. */
 static int may_read(struct volume *v, bool writer)
 {
-	int r = writer ? vol_own(v) : 0;
+	int r = writer && RULE(E_FIRST) ? vol_own(v) : 0;
 
 	if (r == -EIO) {
 		mtx_lock(&v->lock);
@@ -272,16 +274,13 @@ static int may_read(struct volume *v, bool writer)
 	return r;
 }
 
-ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n)
+static ssize_t read_bytes(struct volume *v, uint64_t off, void *buf, size_t n)
 {
-	uint64_t first = off / SECTOR, size;
+	uint64_t first = off / SECTOR, size = vol_size(v);
 	size_t head = (size_t)(off % SECTOR), sectors;
 	uint8_t *bounce;
-	int r = may_read(v, writer);
+	int r;
 
-	if (r < 0)
-		return r;
-	size = vol_size(v);
 	if (off >= size)
 		return 0;
 	n = (size_t)MIN((uint64_t)n, size - off);
@@ -298,6 +297,31 @@ ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t 
 		memcpy(buf, bounce + head, n);
 	free(bounce);
 	return r < 0 ? r : (ssize_t)n;
+}
+
+static uint64_t remaps(struct volume *v)
+{
+	uint64_t n;
+
+	mtx_lock(&v->lock);
+	n = v->remapped;
+	mtx_unlock(&v->lock);
+	return n;
+}
+
+ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n)
+{
+	ssize_t r = may_read(v, writer);
+	uint64_t before;
+
+	if (r < 0)
+		return r;
+	/* The size of one map and the bytes of another are no state that ever was. */
+	do {
+		before = remaps(v);
+		r = read_bytes(v, off, buf, n);
+	} while (r >= 0 && remaps(v) != before);
+	return r;
 }
 
 /* ---- writes ---- */

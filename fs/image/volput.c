@@ -238,7 +238,7 @@ void vol_on_fenced(void *arg)
 
 static bool mark_due_locked(struct volume *v)
 {
-	return v->mark_wanted != 0 && log_committed(v->log) >= v->mark_wanted;
+	return v->mark_wanted != 0 && (log_committed(v->log) >= v->mark_wanted || !RULE(T11_MARK));
 }
 
 static int64_t age(const struct volume *v)

@@ -13,6 +13,7 @@
 #include "journal.h"
 #include "log.h"
 #include "map.h"
+#include "rules.h"
 #include "volume.h"
 #include "../../objstore/base/lock.h"
 #include "../../objstore/base/pool.h"
