@@ -21,7 +21,8 @@ int vol_close_batch_locked(struct volume *v)
 	int r;
 
 	map_batch(v->map, &b);
-	if (b.extents == 0 || v->nclosed == VOL_CLOSED_MAX)
+	/* Without extents it may still say a size, or what a discard of nothing has used of the journal. */
+	if ((b.extents == 0 && v->dirty_since == 0) || v->nclosed == VOL_CLOSED_MAX)
 		return 0;
 	r = map_close_batch(v->map);
 	if (r < 0)
@@ -52,8 +53,10 @@ int vol_take_record_locked(struct volume *v, enum jtype type, uint64_t seq, uint
 		v->size = MAX(v->size, type == J_WRITE ? MIN(off + len, IMG_SECTORS_MAX * SECTOR) : 0);
 	}
 	v->jseq = seq;
-	if (v->dirty_since == 0)
+	if (v->dirty_since == 0) {
 		v->dirty_since = clock_now_ns();
+		cond_broadcast(&v->work); /* the uploader waits until it is old enough */
+	}
 	map_batch(v->map, &b);
 	/* A size belongs to one object: what comes after another size goes to the next one. */
 	if (r == 0 &&
