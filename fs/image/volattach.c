@@ -171,13 +171,17 @@ struct replay {
 	struct volume *v;
 	uint64_t from; /* records up to it are in the log */
 	bool apply;
-	int r;
+	uint64_t last, committed; /* seen: sequence of the last change, of the last one known to be in the log */
 };
 
 static int on_record(void *arg, const struct jrecord *rec)
 {
 	struct replay *p = arg;
 
+	if (rec->type == J_COMMITTED)
+		p->committed = MAX(p->committed, rec->len);
+	else
+		p->last = rec->seq;
 	if (!p->apply || rec->seq <= p->from || rec->type == J_COMMITTED)
 		return 0;
 	return vol_take_record_locked(p->v, rec->type, rec->seq, rec->off, rec->len, rec->where);
@@ -203,13 +207,26 @@ static int open_dir(struct volume *v)
 	return v->dirfd < 0 ? -errno : 0;
 }
 
-static int journal_make(struct volume *v, bool apply, uint64_t from, struct objerr *err)
+static int journal_read_in(struct volume *v, struct replay *p, struct objerr *err)
 {
-	struct replay p = {.v = v, .from = from, .apply = apply};
 	uint64_t limit = v->env.journal_bytes != 0 ? v->env.journal_bytes : 1 * GiB;
 	uint64_t segment = v->env.segment_bytes != 0 ? v->env.segment_bytes : 16 * MiB;
 
-	return journal_open(v->dirfd, v->uuid, limit, segment, v->env.disk, on_record, &p, &v->journal, err);
+	return journal_open(v->dirfd, v->uuid, limit, segment, v->env.disk, on_record, p, &v->journal, err);
+}
+
+static int journal_make(struct volume *v, bool apply, uint64_t from, struct objerr *err)
+{
+	struct replay p = {.v = v, .from = from, .apply = apply};
+
+	return journal_read_in(v, &p, err);
+}
+
+static int set_aside(struct volume *v, char **ret_name)
+{
+	journal_close(v->journal);
+	v->journal = NULL;
+	return journal_set_aside(v->dirfd, v->env.disk, ret_name);
 }
 
 /* Opens the journal, or sets it aside if the image went on without it. ret_jseq: what of it the log has. */
@@ -236,9 +253,7 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 	*ret_jseq = ours ? view.jseq : 0;
 	if (ours)
 		return 0;
-	journal_close(v->journal);
-	v->journal = NULL;
-	r = journal_set_aside(v->dirfd, v->env.disk, &aside);
+	r = set_aside(v, &aside);
 	return r < 0 ? r : journal_make(v, false, 0, err);
 }
 
@@ -305,24 +320,28 @@ static int claim(struct volume *v, struct objerr *err)
 
 	w.arg = v;
 	for (;;) {
+		bool between = false;
+
+		vol_rebuild_begin(v);
 		r = log_attach(v->log, &w, false, err);
 		if (r == 0 && v->journal == NULL) {
 			r = open_dir(v);
 			if (r == 0)
 				r = journal_make(v, false, 0, err);
 		}
-		if (r < 0)
-			return r;
-		r = policy(v, err);
+		if (r == 0)
+			r = policy(v, err);
+		else if (r == -EBUSY)
+			r = -EIO;
 		if (r == 0) {
 			r = claim_once(v, err);
-			if (r != -EBUSY)
-				return r;
-			continue; /* somebody came between: think again */
+			between = r == -EBUSY; /* somebody came between: think again */
 		}
-		if (clock_now_ns() >= until)
+		vol_rebuild_end(v);
+		if (r != -EBUSY || (!between && clock_now_ns() >= until))
 			return r;
-		clock_sleep_ns(200 * NSEC_PER_MSEC);
+		if (!between)
+			clock_sleep_ns(200 * NSEC_PER_MSEC);
 	}
 }
 
@@ -347,10 +366,16 @@ int vol_own(struct volume *v)
 	mtx_unlock(&v->lock);
 	log_watch(v->log, vol_on_committed, vol_on_fenced, v);
 	r = claim(v, &err);
-	if (r == 0)
+	if (r == 0) {
+		struct log_view view;
+
+		log_view(v->log, &view);
+		v->first_own = view.tail;
 		vol_start_uploader(v);
+	}
 	mtx_lock(&v->lock);
 	v->claiming = false;
+	v->owned |= r == 0;
 	if (r == 0)
 		v->state = VOL_OWNER;
 	else
@@ -358,4 +383,115 @@ int vol_own(struct volume *v)
 	cond_broadcast(&v->changed);
 	mtx_unlock(&v->lock);
 	return r;
+}
+
+/* ---- follower ---- */
+
+/* Nobody claims, releases or follows meanwhile. 0: a follower; 1: an owner, whose view is the newest. */
+static int hold_follower(struct volume *v)
+{
+	int r = 0;
+
+	mtx_lock(&v->lock);
+	while (v->claiming || v->state == VOL_RELEASING)
+		cond_wait(&v->changed, &v->lock);
+	if (v->state != VOL_FOLLOWER)
+		r = v->state == VOL_OWNER ? 1 : -EIO;
+	else
+		v->claiming = true;
+	mtx_unlock(&v->lock);
+	return r;
+}
+
+static void let_follower(struct volume *v, bool attached)
+{
+	mtx_lock(&v->lock);
+	v->claiming = false;
+	if (attached)
+		v->owned = false;
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+}
+
+int vol_follow(struct volume *v, struct objerr *err)
+{
+	struct log_walker w = vol_walker;
+	bool attached = false;
+	int r = hold_follower(v);
+
+	if (r != 0)
+		return r > 0 ? 0 : r;
+	w.arg = v;
+	vol_rebuild_begin(v);
+	r = v->owned ? -EAGAIN : log_follow(v->log, &w, err);
+	if (r == -EAGAIN) {
+		r = log_attach(v->log, &w, true, err);
+		attached = r == 0;
+	}
+	vol_rebuild_end(v);
+	let_follower(v, attached);
+	return r;
+}
+
+/* 1: our claim is the newest and not released, and the journal has what the log may not have. */
+static int look_at_journal(struct volume *v, struct objerr *err)
+{
+	_cleanup_free_ char *aside = NULL;
+	struct replay p = {.v = v};
+	struct log_view view;
+	bool ours;
+	int r = open_dir(v);
+
+	if (r == 0 && v->journal == NULL)
+		r = journal_read_in(v, &p, err);
+	if (r < 0)
+		return r;
+	log_view(v->log, &view);
+	ours = view.claim != 0 && journal_knows_nonce(v->journal, &view.nonce);
+	if (ours)
+		return view.released ? 0 : 1;
+	if (p.last <= p.committed)
+		return 0;
+	r = set_aside(v, &aside);
+	if (r < 0)
+		return r;
+	objerr_set(err, "the image was taken over by %s; what had not been sent was set aside as %s", view.host, aside);
+	return -ESTALE;
+}
+
+int vol_recover(struct volume *v, struct objerr *err)
+{
+	int r = hold_follower(v);
+
+	if (r != 0)
+		return r > 0 ? 0 : r;
+	r = look_at_journal(v, err);
+	let_follower(v, false);
+	if (r <= 0)
+		return r;
+	r = vol_own(v);
+	if (r < 0) {
+		mtx_lock(&v->lock);
+		objerr_set(err, "%s", v->why);
+		mtx_unlock(&v->lock);
+		return r;
+	}
+	return vol_let_go(v);
+}
+
+int vol_doom(struct volume *v, struct vol_remains *ret)
+{
+	uint64_t *claims;
+	int r = vol_own(v);
+
+	if (r < 0)
+		return r;
+	mtx_lock(&v->batch);
+	claims = calloc(v->ck.nclaims + 1, sizeof(*claims));
+	if (claims != NULL && v->ck.nclaims > 0)
+		memcpy(claims, v->ck.claims, v->ck.nclaims * sizeof(*claims));
+	*ret = (struct vol_remains){v->first_own, claims, v->ck.nclaims};
+	mtx_unlock(&v->batch);
+	vol_fail(v, VOL_FAILED, "the image is being deleted");
+	return claims != NULL ? 0 : -ENOMEM;
 }

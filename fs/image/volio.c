@@ -210,18 +210,13 @@ static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out
 	return 0;
 }
 
-ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n)
+static ssize_t read_bytes(struct volume *v, uint64_t off, void *buf, size_t n)
 {
-	uint64_t first = off / SECTOR, size;
+	uint64_t first = off / SECTOR, size = vol_size(v);
 	size_t head = (size_t)(off % SECTOR), sectors;
 	uint8_t *bounce;
-	int r = 0;
+	int r;
 
-	if (writer)
-		r = vol_own(v);
-	if (r < 0)
-		return r;
-	size = vol_size(v);
 	if (off >= size)
 		return 0;
 	n = (size_t)MIN((uint64_t)n, size - off);
@@ -238,6 +233,18 @@ ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t 
 		memcpy(buf, bounce + head, n);
 	free(bounce);
 	return r < 0 ? r : (ssize_t)n;
+}
+
+ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n)
+{
+	ssize_t r = writer ? vol_own(v) : 0;
+
+	if (r < 0)
+		return r;
+	vol_look_begin(v);
+	r = read_bytes(v, off, buf, n);
+	vol_look_end(v);
+	return r;
 }
 
 /* ---- writes ---- */
@@ -421,7 +428,7 @@ int vol_flush(struct volume *v)
 	return view.fsync_remote ? vol_drain(v) : 0;
 }
 
-int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
+static int seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
 {
 	uint64_t size = vol_size(v), lba = off / SECTOR, end = (size + SECTOR - 1) / SECTOR;
 
@@ -450,4 +457,14 @@ int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
 		return -ENXIO;
 	*ret = size;
 	return 0;
+}
+
+int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
+{
+	int r;
+
+	vol_look_begin(v);
+	r = seek(v, hole, off, ret);
+	vol_look_end(v);
+	return r;
 }

@@ -45,6 +45,11 @@ struct volume {
 	unsigned shared;  /* writes under way */
 	bool exclusive;   /* one that must be alone: parts of sectors, growth, resize */
 	bool claiming;
+	bool rebuilding;      /* the map is being filled from the log: nobody looks at it */
+	unsigned readers;     /* who look at it */
+	bool owned;	      /* since the last attach: the log's view is not that of a follower */
+	uint64_t stable_size; /* while rebuilding */
+	uint64_t first_own;   /* number */
 	struct journal *journal; /* there once owner; stays until the volume goes */
 	char why[256];
 
@@ -78,6 +83,13 @@ struct volume {
 };
 
 void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...) printf_like(3, 4);
+/* Around everything that fills the map from the log, and around what reads it. */
+void vol_rebuild_begin(struct volume *v);
+void vol_rebuild_end(struct volume *v);
+void vol_look_begin(struct volume *v);
+void vol_look_end(struct volume *v);
+/* The owner's: everything to the bucket, then the release. */
+int must_check vol_let_go(struct volume *v);
 /* Waits until a writable handle's I/O may go on: owner. -EBUSY, -EIO, -EROFS. */
 int must_check vol_own(struct volume *v);
 extern const struct log_walker vol_walker;                                   /* arg NULL: copy and set it */

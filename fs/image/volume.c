@@ -101,7 +101,7 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 }
 
 /* Everything to the bucket, then the release. */
-static int let_go(struct volume *v)
+int vol_let_go(struct volume *v)
 {
 	bool owner;
 	uint64_t jseq, size;
@@ -136,7 +136,7 @@ static int let_go(struct volume *v)
 
 int vol_close(struct volume *v)
 {
-	int r = let_go(v);
+	int r = vol_let_go(v);
 
 	log_stop(v->log);
 	mtx_lock(&v->lock);
@@ -162,17 +162,62 @@ int vol_end_write(struct volume *v)
 	mtx_lock(&v->lock);
 	last = --v->writers == 0;
 	mtx_unlock(&v->lock);
-	return last ? let_go(v) : 0;
+	return last ? vol_let_go(v) : 0;
 }
 
 uint64_t vol_size(struct volume *v)
 {
 	uint64_t n;
 
-	mtx_lock(&v->batch);
-	n = v->size;
-	mtx_unlock(&v->batch);
+	mtx_lock(&v->lock);
+	if (v->rebuilding) {
+		n = v->stable_size;
+	} else {
+		mtx_lock(&v->batch);
+		n = v->size;
+		mtx_unlock(&v->batch);
+	}
+	mtx_unlock(&v->lock);
 	return n;
+}
+
+/* ---- who looks at the map while it is filled anew: nobody ---- */
+
+void vol_rebuild_begin(struct volume *v)
+{
+	mtx_lock(&v->lock);
+	while (v->readers > 0 || v->rebuilding)
+		cond_wait(&v->changed, &v->lock);
+	mtx_lock(&v->batch);
+	v->stable_size = v->size;
+	mtx_unlock(&v->batch);
+	v->rebuilding = true;
+	mtx_unlock(&v->lock);
+}
+
+void vol_rebuild_end(struct volume *v)
+{
+	mtx_lock(&v->lock);
+	v->rebuilding = false;
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+}
+
+void vol_look_begin(struct volume *v)
+{
+	mtx_lock(&v->lock);
+	while (v->rebuilding)
+		cond_wait(&v->changed, &v->lock);
+	v->readers++;
+	mtx_unlock(&v->lock);
+}
+
+void vol_look_end(struct volume *v)
+{
+	mtx_lock(&v->lock);
+	v->readers--;
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
 }
 
 void vol_stat(struct volume *v, struct vol_stat *ret)

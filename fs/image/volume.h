@@ -69,6 +69,26 @@ int must_check vol_open(const struct vol_env *env, const char *prefix, const uin
 int vol_close(struct volume *v);
 
 /*
+ * Follower: brings the view up to what the log is now. An owner's is that already. Reads meanwhile wait.
+ */
+int must_check vol_follow(struct volume *v, struct objerr *err);
+/*
+ * What a process that died left in the journal goes into the log, and the image is released. Nobody may write. 0 also
+ * when nothing was left; -ESTALE: the image went on without it, the journal was set aside (words); -EBUSY as a write.
+ */
+int must_check vol_recover(struct volume *v, struct objerr *err);
+/*
+ * The last claim: from here on nobody writes to the image, v is only to be closed, and what image_erase() (nameobj.h)
+ * may remove is known. claims to be freed. -EBUSY: held elsewhere.
+ */
+struct vol_remains {
+	uint64_t next;	  /* what is there or beyond stays */
+	uint64_t *claims; /* these stay as well */
+	size_t nclaims;
+};
+int must_check vol_doom(struct volume *v, struct vol_remains *ret);
+
+/*
  * One more or fewer writable handle. The last one drains and releases in the background; a vol_begin_write()
  * meanwhile cancels nothing: it claims anew.
  */
