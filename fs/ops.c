@@ -4,7 +4,7 @@
  * here by the reader; all else becomes a call on the pool. No policy lives here.
  */
 #include "config.h"
-#include "inode.h"
+#include "disk.h"
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdio.h>
@@ -201,6 +201,28 @@ static void go(struct call *c, const struct fuse_file_info *fi, size_t size, off
 	c->off = off;
 	call_killable(c);
 	call_go(c);
+}
+
+/* The same for an image, which may wait long. */
+static void image_go(struct call *c, const struct fuse_file_info *fi, size_t size, off_t off)
+{
+	if (!c)
+		return;
+	if (fi)
+		c->fi = *fi;
+	c->size = size;
+	c->off = off;
+	call_killable(c);
+	pool_submit(c->f->image_pool, &c->job);
+}
+
+static bool is_image(struct fsd *f, fuse_ino_t ino)
+{
+	struct inode *i = inode_get(f, ino);
+	bool image = i && i->image;
+
+	inode_put(f, i);
+	return image;
 }
 
 static void simple(fuse_req_t req, fuse_ino_t ino, void (*run)(struct call *c))
@@ -414,7 +436,10 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 		c->fi = *fi;
 		c->has_fi = true;
 	}
-	call_go(c);
+	if ((to_set & FUSE_SET_ATTR_SIZE) && is_image(fsd_of(req), ino))
+		image_go(c, NULL, 0, 0);
+	else
+		call_go(c);
 }
 
 /* --- extended attributes ------------------------------------------------------------------------------------------ */
@@ -515,6 +540,11 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		fuse_reply_err(req, EBADF);
 		return;
 	}
+	if (h->disk) {
+		handle_put(f, h);
+		image_go(call_new(f, req, ino, NULL, NULL, NULL, 0, disk_op_read), fi, size, off);
+		return;
+	}
 	if (!h->unchecked && chunk_try(f, h->inode, h, (uint64_t)off, size, &b)) {
 		fuse_reply_buf(req, b.p, b.n);
 		readbuf_done(f, &b);
@@ -533,6 +563,11 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 
 	if (!i)
 		return;
+	if (i->image) {
+		inode_put(f, i);
+		image_go(call_new(f, req, ino, NULL, NULL, buf, size, disk_op_write), fi, size, off);
+		return;
+	}
 	if (file_write_inline(f, i, buf, size, off, &r)) {
 		inode_put(f, i);
 		if (r < 0)
@@ -555,6 +590,11 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, 0);
 		return;
 	}
+	if (i->image) {
+		inode_put(f, i);
+		image_go(call_new(f, req, ino, NULL, NULL, NULL, 0, disk_op_flush), fi, 0, 0);
+		return;
+	}
 	mtx_lock(&i->lock);
 	clean = (!i->sp && !i->lost) || i->unlinked;
 	mtx_unlock(&i->lock);
@@ -568,17 +608,29 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct call *c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_release);
+	struct fsd *f = fsd_of(req);
+	bool image = is_image(f, ino);
+	struct call *c = call_new(f, req, ino, NULL, NULL, NULL, 0, image ? disk_op_release : file_op_release);
 
-	if (c) {
-		c->fi = *fi;
+	if (!c)
+		return;
+	c->fi = *fi;
+	if (!image) {
 		call_go(c);
+		return;
 	}
+	mtx_lock(&f->disks_lock);
+	f->disk_releases++;
+	mtx_unlock(&f->disks_lock);
+	pool_submit(f->image_pool, &c->job);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	go(call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_fsync), fi, 0, 0);
+	if (is_image(fsd_of(req), ino))
+		image_go(call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, disk_op_fsync), fi, 0, 0);
+	else
+		go(call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_fsync), fi, 0, 0);
 }
 
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
@@ -588,12 +640,17 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 	if (read_only(req))
 		return;
 	c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_fallocate);
-	if (c) {
-		c->mode = (mode_t)mode;
-		c->off = off;
-		c->size = (size_t)len;
-		call_go(c);
+	if (!c)
+		return;
+	c->mode = (mode_t)mode;
+	if (is_image(fsd_of(req), ino)) {
+		c->run = disk_op_fallocate;
+		image_go(c, fi, (size_t)len, off);
+		return;
 	}
+	c->off = off;
+	c->size = (size_t)len;
+	call_go(c);
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
@@ -604,6 +661,15 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, stru
 
 	if (!i)
 		return;
+	if (i->image && (whence == SEEK_DATA || whence == SEEK_HOLE) && off >= 0) {
+		struct call *c = call_new(f, req, ino, NULL, NULL, NULL, 0, disk_op_lseek);
+
+		inode_put(f, i);
+		if (c)
+			c->flags = (unsigned)whence;
+		image_go(c, fi, 0, off);
+		return;
+	}
 	mtx_lock(&i->lock);
 	inode_stat_locked(f, i, &st);
 	mtx_unlock(&i->lock);
