@@ -236,7 +236,8 @@ void vol_stat(struct volume *v, struct vol_stat *ret)
 		journal_stat(v->journal, &js);
 	mtx_unlock(&v->lock);
 	ret->size = vol_size(v);
-	ret->allocated = ms.allocated * SECTOR;
+	/* the map does not know of growth that is not yet in the log */
+	ret->allocated = MIN(ms.allocated, (ret->size + SECTOR - 1) / SECTOR) * SECTOR;
 	ret->live = ms.live * SECTOR;
 	ret->stored = ms.stored * SECTOR;
 	ret->epoch = view.epoch;
