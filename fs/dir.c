@@ -133,7 +133,7 @@ void dir_op_lookup(struct call *c)
 	struct objerr err = { 0 };
 	int r = parent ? dir_find(c->f, parent, c->name, 0, true, &i, &err) : -ESTALE;
 
-	if (r < 0 && r != -ENOENT && r != -ESTALE)
+	if (r < 0 && r != -ENOENT && r != -ESTALE && r != -EPERM)
 		log_warn("lookup of %s: %s", c->name, err.msg);
 	inode_put(c->f, parent);
 	if (r < 0) {
