@@ -36,9 +36,10 @@ f = os.open(sys.argv[1], os.O_RDWR)
 d = b""
 while len(d) < 1000000: d += os.pread(f, 1000000 - len(d), len(d))
 assert d == open(sys.argv[2], "rb").read(), "a stale byte after the hand-over"
-os.close(f)' "$T/b/d.img" "$T/1" &
+os.close(f)' "$T/b/d.img" "$T/1" 7<&- &
 reader=$!
-wait_for 20 grep -q . /dev/null -e '' "$T/1"
+writing() { status b fs.images | has "'writers': 1"; }
+wait_for 20 writing
 exec 7<&-
 wait $reader
 wait_for 20 images_idle b
