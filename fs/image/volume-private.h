@@ -60,6 +60,7 @@ struct volume {
 	unsigned shared;  /* writes under way */
 	bool exclusive;   /* one that must be alone: parts of sectors, growth, resize */
 	bool claiming;  /* somebody walks the log: claims, or attaches a follower again */
+	uint64_t first_own;   /* number */
 	struct journal *journal; /* there once owner; stays until the volume goes */
 	char why[256];
 	/* Reads under way, in two generations, so that a delete can wait for those that began before it. */
@@ -68,7 +69,7 @@ struct volume {
 	bool remapping;     /* the map is made anew: readers wait */
 	bool mapped;        /* it is whole */
 	uint64_t remapped;  /* how often */
-	bool was_owner;
+	bool owned;         /* since the last attach: the log's view is not a follower's */
 
 	struct mtx batch; /* RANK_BATCH */
 	struct cond work; /* the uploader has something to do, or did it */
@@ -114,6 +115,9 @@ struct volume {
 void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...) printf_like(3, 4);
 /* Words for people, without a change of state. */
 void vol_note(struct volume *v, const char *fmt, ...) printf_like(2, 3);
+
+/* The owner's: everything to the bucket, then the release. */
+int must_check vol_let_go(struct volume *v);
 
 /* ---- volattach.c ---- */
 /* Waits until a writable handle's I/O may go on: owner. -EBUSY, -EIO, -EROFS. */

@@ -379,7 +379,7 @@ static void write_guest(struct guest *g)
 	vol_begin_write(g->v);
 	if (sim_chance(1, 2)) {
 		if (read_all(g, false, got) == 0)
-			g->seen = oracle_view(claim_of(g), got, g->floor_of, g->floor);
+			g->seen = oracle_view(claim_of(g), got, g->floor_of, g->floor, 0);
 		g->peer_runs = true;
 		sim_spawn(g->node, "peer", peer, g);
 	}
@@ -397,18 +397,19 @@ static void write_guest(struct guest *g)
 static void read_guest(struct guest *g)
 {
 	struct state *got = malloc(sizeof(*got));
+	struct objerr err = {0};
 	uint32_t k = 0;
 
 	if (got == NULL)
 		abort();
 	for (unsigned i = 0; i < g->groups; i++) {
-		int r = sim_chance(1, 3) ? vol_refresh(g->v) : 0;
+		int r = sim_chance(1, 3) ? vol_follow(g->v, &err) : 0;
 
 		if (r == 0)
 			r = read_all(g, false, got);
 
 		if (r == 0) {
-			uint32_t now = oracle_view(claim_of(g), got, g->floor_of, g->floor);
+			uint32_t now = oracle_view(claim_of(g), got, g->floor_of, g->floor, k);
 
 			imgcheck(now >= k, "node %d: a follower's view goes back from %u to %u", g->node, k, now);
 			k = now;

@@ -118,8 +118,11 @@ static uint32_t group_end(const struct session *s, uint32_t i)
 	return j;
 }
 
-/* The last place at which the line can have been cut so that `got` comes out. */
-static bool find_cut(const struct session *s, const struct state *got, struct cut *ret)
+/*
+ * The first place from `from` on at which the line can have been cut so that `got` comes out, else the last one before:
+ * what was written and zeroed again leaves several.
+ */
+static bool find_cut(const struct session *s, const struct state *got, uint32_t from, struct cut *ret)
 {
 	static struct state now;
 	bool found = false;
@@ -137,7 +140,7 @@ static bool find_cut(const struct session *s, const struct state *got, struct cu
 			*ret = c;
 			found = true;
 		}
-		if (i == s->n)
+		if (i == s->n || (found && ret->at >= from))
 			return found;
 		for (uint32_t k = i; k < group_end(s, i) && group_end(s, i) > i + 1; k++) {
 			int g = gain(&now, &s->op[k], got);
@@ -330,9 +333,9 @@ static void explain(const struct session *s, const struct state *got)
 			 s->op[i].n, s->op[i].stamp, s->op[i].group, s->op[i].acked ? "" : ", not acknowledged");
 }
 
-static void cut_of(const struct session *s, const struct state *got, struct cut *ret, const char *who)
+static void cut_of(const struct session *s, const struct state *got, uint32_t from, struct cut *ret, const char *who)
 {
-	bool ok = find_cut(s, got, ret);
+	bool ok = find_cut(s, got, from, ret);
 
 	if (!ok)
 		explain(s, got);
@@ -365,7 +368,7 @@ struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const st
 	for (const struct session *x = sessions; x != NULL; x = x->next)
 		imgcheck(x->claim != claim && (in_chain(x->claim, claim) || in_chain(claim, x->claim)),
 			 "two owners: claims %" PRIu64 " and %" PRIu64, x->claim, claim);
-	cut_of(p, got, &c, "an owner");
+	cut_of(p, got, UINT32_MAX, &c, "an owner");
 	if (released && !copied && claim_at(claim)->before != 0 && claim_at(claim_at(claim)->before)->node != node) {
 		imgcheck(p->closing, "claim %" PRIu64 " was not released, and node %d has the image", p->claim, node);
 		least = p->acked;
@@ -398,14 +401,15 @@ struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const st
 	return s;
 }
 
-uint32_t oracle_view(uint64_t claim, const struct state *got, const struct session *from, uint32_t floor)
+uint32_t oracle_view(uint64_t claim, const struct state *got, const struct session *from, uint32_t floor,
+		     uint32_t before)
 {
 	struct session *s = oracle_session(claim);
 	struct cut c;
 
 	imgcheck(s->epoch >= from->epoch, "a view at claim %" PRIu64 ", the image was claimed at %" PRIu64 " before",
 		 claim, from->claim);
-	cut_of(s, got, &c, "a follower");
+	cut_of(s, got, s == from ? MAX(before, floor) : before, &c, "a follower");
 	if (s == from)
 		promised(s, &c, floor, false, "a follower");
 	imgstats->follower_reads++;
