@@ -135,7 +135,7 @@ int disk_rename(struct fsd *f, struct inode *i, const char *sdir, const char *sn
 		mtx_lock(&i->lock);
 		v = i->base;
 		mtx_unlock(&i->lock);
-		ignore(metaq_put(f->o.metaq, sdir, key_name, false, &v, &h));
+		ignore(metaq_put(f->o.metaq, sdir, key_name, false, &v, &h, METAQ_SET_ALL));
 	}
 	obj_headers_free(&h);
 	if (r < 0) {

@@ -332,7 +332,7 @@ static int save(struct fsd *f, struct inode *i, struct objerr *err)
 	if (r == 0)
 		r = obj_headers_set(&h, IMGNAME_ALLOCATED, value);
 	if (r == 0)
-		r = metaq_put(f->o.metaq, dir, key_name, false, &v, &h);
+		r = metaq_put(f->o.metaq, dir, key_name, false, &v, &h, 0);
 	obj_headers_free(&h);
 	guard_leave(f, &g);
 	return r;
