@@ -310,14 +310,25 @@ static int segment_replay(struct journal *j, struct jseg *s, uint64_t *io_next,
 	return r == -EUCLEAN || r == -ENODATA ? 0 : r; /* a torn tail ends it, nothing more */
 }
 
-/* A segment that must not count at the next opening either. */
+/*
+ * A segment that must not count at the next opening either. Its records go first, and the header, with its generation,
+ * last: a journal that does not know the generation any more gives it again, and the old records would check.
+ */
 static int forget(struct journal *j, struct jseg *s)
 {
-	uint8_t zero[JHEADER] = {0};
-	int r = j->disk.pwrite(j->disk.ctx, s->fd, zero, sizeof(zero), 0);
+	uint64_t step = MIN(j->segment, 1 * MiB);
+	uint8_t *zero = calloc(1, step);
+	int r = zero == NULL ? -ENOMEM : 0;
 
+	for (uint64_t off = JHEADER; r == 0 && off < j->segment; off += step)
+		r = j->disk.pwrite(j->disk.ctx, s->fd, zero, MIN(step, j->segment - off), off);
 	if (r == 0)
 		r = j->disk.datasync(j->disk.ctx, s->fd);
+	if (r == 0)
+		r = j->disk.pwrite(j->disk.ctx, s->fd, zero, JHEADER, 0);
+	if (r == 0)
+		r = j->disk.datasync(j->disk.ctx, s->fd);
+	free(zero);
 	s->generation = 0;
 	s->first = 1;
 	s->last = s->needed = 0;

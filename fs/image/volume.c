@@ -67,6 +67,9 @@ static void destroy(struct volume *v)
 	journal_close(v->journal);
 	map_free(v->map);
 	vol_forget_log(v);
+	vol_point_free(&v->newest);
+	vol_point_free(&v->before);
+	vol_point_free(&v->coming);
 	free(v->effect);
 	base_closep(&v->dirfd);
 	cond_destroy(&v->work);
@@ -117,7 +120,7 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 }
 
 /* Everything to the bucket, then the release. */
-static int let_go(struct volume *v)
+int vol_let_go(struct volume *v)
 {
 	enum vol_state was;
 	uint64_t jseq, size;
@@ -158,7 +161,7 @@ static int let_go(struct volume *v)
 
 int vol_close(struct volume *v)
 {
-	int r = let_go(v);
+	int r = vol_let_go(v);
 
 	log_stop(v->log);
 	vol_stop_uploader(v);
@@ -180,7 +183,7 @@ int vol_end_write(struct volume *v)
 	mtx_lock(&v->lock);
 	last = --v->writers == 0;
 	mtx_unlock(&v->lock);
-	return last ? let_go(v) : 0;
+	return last ? vol_let_go(v) : 0;
 }
 
 uint64_t vol_size(struct volume *v)
@@ -209,7 +212,8 @@ void vol_stat(struct volume *v, struct vol_stat *ret)
 		journal_stat(v->journal, &js);
 	mtx_unlock(&v->lock);
 	ret->size = vol_size(v);
-	ret->allocated = ms.allocated * SECTOR;
+	/* the map does not know of growth that is not yet in the log */
+	ret->allocated = MIN(ms.allocated, (ret->size + SECTOR - 1) / SECTOR) * SECTOR;
 	ret->live = ms.live * SECTOR;
 	ret->stored = ms.stored * SECTOR;
 	ret->epoch = view.epoch;

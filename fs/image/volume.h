@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. The only header of this room that
- * the rest of fs/ includes; no FUSE, no paths, no metadata here.
+ * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h the only
+ * header of this room that the rest of fs/ includes; no FUSE, no paths, no metadata here.
  *
  * The promise: whatever dies - daemon, host, disk, network - the image that comes back is the state after some prefix
  * of the acknowledged writes, and that prefix holds everything that a completed vol_flush() covered (fsync local:
@@ -69,6 +69,22 @@ int must_check vol_open(const struct vol_env *env, const char *prefix, const uin
  * journal). v is gone in any case.
  */
 int vol_close(struct volume *v);
+
+/*
+ * What a process that died left in the journal goes into the log, and the image is released. Nobody may write. 0 also
+ * when nothing was left; -ESTALE: the image went on without it, the journal was set aside (words); -EBUSY as a write.
+ */
+int must_check vol_recover(struct volume *v, struct objerr *err);
+/*
+ * The last claim: from here on nobody writes to the image, v is only to be closed, and what image_erase() (nameobj.h)
+ * may remove is known. claims to be freed. -EBUSY: held elsewhere.
+ */
+struct vol_remains {
+	uint64_t next;	  /* what is there or beyond stays */
+	uint64_t *claims; /* these stay as well */
+	size_t nclaims;
+};
+int must_check vol_doom(struct volume *v, struct vol_remains *ret);
 
 /*
  * One more or fewer writable handle. The last one drains and releases in the background; a vol_begin_write()

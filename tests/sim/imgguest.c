@@ -385,7 +385,7 @@ static void write_guest(struct guest *g)
 	vol_begin_write(g->v);
 	if (!g->gone_back && sim_chance(1, 2)) {
 		if (read_all(g, false, got) == 0)
-			g->seen = oracle_view(claim_of(g), got, g->floor_of, g->floor);
+			g->seen = oracle_view(claim_of(g), got, g->floor_of, g->floor, 0);
 		g->peer_runs = true;
 		sim_spawn(g->node, "peer", peer, g);
 	}
@@ -414,7 +414,7 @@ static void read_guest(struct guest *g)
 			r = read_all(g, false, got);
 
 		if (r == 0) {
-			uint32_t now = oracle_view(claim_of(g), got, g->floor_of, g->floor);
+			uint32_t now = oracle_view(claim_of(g), got, g->floor_of, g->floor, k);
 
 			imgcheck(now >= k, "node %d: a follower's view goes back from %u to %u", g->node, k, now);
 			k = now;

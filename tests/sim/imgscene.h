@@ -92,8 +92,12 @@ struct session *oracle_newest(void);
 /* A writer owns the image and has read all of it. released: it only takes what was released. */
 struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const struct state *got, bool released,
 			      bool copied);
-/* Somebody read a view of the log; floor, from: what oracle_floor() said before the image was opened. Returns how far. */
-uint32_t oracle_view(uint64_t claim, const struct state *got, const struct session *from, uint32_t floor);
+/*
+ * Somebody read a view of the log; floor, from: what oracle_floor() said before the image was opened; before: how far
+ * the last view was. Returns how far.
+ */
+uint32_t oracle_view(uint64_t claim, const struct state *got, const struct session *from, uint32_t floor,
+		     uint32_t before);
 const struct session *oracle_floor(uint32_t *ret);
 /* A flush of a remote image, or a close, succeeded: everything up to `upto` is in the bucket for ever. */
 void oracle_remote(struct session *s, uint32_t upto, const char *what);
