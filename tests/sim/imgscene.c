@@ -31,6 +31,7 @@ static unsigned handover; /* of 10 guests wait for a release */
 static unsigned crowd;    /* of 10 rounds start one more daemon */
 static unsigned haunted;  /* of 10 deaths are followed by another start on that node, which soon dies as well */
 static bool contest;      /* a busy writer, and others who want the image */
+static bool sleepers;     /* a small image, much overwritten; nodes stop just before what counts */
 static int again;         /* the node that starts next; 0: any */
 
 struct imgscene_stats *imgstats;
@@ -291,7 +292,8 @@ static void round_of_blows(void)
 	again = 0;
 	if (i != 0 && (once_more || writers() == 0 || sim_chance(contest ? 6 : crowd, 10)))
 		start(i, writers() > 0 && !once_more && sim_chance(1, 4),
-		      contest && writers() == 0 ? 250 + (unsigned)sim_below(150)
+		      sleepers && writers() == 0 ? 60 + (unsigned)sim_below(140)
+		      : contest && writers() == 0 ? 250 + (unsigned)sim_below(150)
 						: 4 + (unsigned)sim_below(sim_chance(1, 3) ? 120 : 40));
 	if (once_more) {
 		node[i].cursed = sim_chance(1, 2);
@@ -303,7 +305,7 @@ static void round_of_blows(void)
 	i = pick(true);
 	if (i != 0 && sim_chance(contest ? 1 : 2, 3))
 		strike(i);
-	idle_time(contest ? 3 : 5);
+	idle_time(contest ? 3 : sleepers ? 4 : 5);
 }
 
 static void who_waits(void)
@@ -412,6 +414,39 @@ static void on_claim(int i)
 		sim_after(0, 1 + (int64_t)sim_below(3 * (uint64_t)simnet.latency_ns), fatal, &node[i]);
 }
 
+static void wakes(void *arg)
+{
+	struct node *n = arg;
+	int i = (int)(n - node);
+
+	if (n->frozen) {
+		imgtrace("-- node %d wakes", i);
+		sim_freeze(i, false);
+		n->frozen = false;
+	}
+}
+
+/* Before a mark, a claim, a deletion, a look: when it wakes the others have gone on. */
+static void on_send(int i, const struct objreq *req)
+{
+	bool mark = req->op == OBJ_PUT && strstr(req->key, "/mark/") != NULL;
+	bool claim = req->op == OBJ_PUT && !mark && running(i) && node[i].guest->s == NULL;
+	bool gone = req->op == OBJ_DELETE || req->op == OBJ_DELETE_MANY;
+
+	if (!sleepers || node[i].frozen || !running(i) || node[i].guest->reader)
+		return;
+	if (!(claim ? sim_chance(1, 3)
+	      : mark ? sim_chance(1, 12)
+	      : gone ? sim_chance(1, 20)
+		     : req->op == OBJ_LIST && sim_chance(1, 25)))
+		return;
+	imgtrace("-- node %d falls asleep before %s %s", i, obj_op_name[req->op], req->key != NULL ? strrchr(req->key, '/') : "");
+	sim_freeze(i, true);
+	node[i].frozen = true;
+	imgstats->frozen++;
+	sim_after(0, 1 + (int64_t)sim_below(6 * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
+}
+
 static void faults(void)
 {
 	simnet_reset();
@@ -456,6 +491,15 @@ static void world(void)
 		env.digest_every = 0;
 		env.batch_bytes = 4 * KiB;
 	}
+	sleepers = !contest && sim_chance(1, 2);
+	if (sleepers) {
+		vc.size = (8 + sim_below(56)) * SECTOR;
+		env.digest_every = 2 + (unsigned)sim_below(3);
+		env.batch_bytes = 4 * KiB;
+		env.map_bytes = (2 * KiB) << sim_below(4);
+		env.tree_object_bytes = sim_chance(1, 2) ? 0 : 12 * KiB;
+		simnet_sends = on_send;
+	}
 	imgcheck(store_mem_new(&shared) == 0, "no store");
 	remote = vc.fsync_remote;
 	handover = sim_chance(1, 3) ? 6 : (unsigned)sim_below(3);
@@ -478,8 +522,10 @@ static void world(void)
 	}
 	faults();
 	sim_preempt((unsigned)sim_below(100));
+	if (sleepers)
+		crowd = 5;
 	imgtrace("window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s", vc.window,
-		 remote ? "remote" : "local", env.batch_bytes, handover, crowd, contest ? ", contest" : "", simnet.late,
+		 remote ? "remote" : "local", env.batch_bytes, handover, crowd, contest ? ", contest" : sleepers ? ", sleepers" : "", simnet.late,
 		 simnet.late_ns / NSEC_PER_SEC);
 }
 
