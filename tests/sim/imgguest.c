@@ -319,6 +319,7 @@ static int take(struct guest *g)
 		return r;
 	vol_stat(g->v, &st);
 	g->s = oracle_report(g->node, claim_of(g), st.epoch, got, g->released, *g->copied);
+	g->s->v = g->v;
 	return 0;
 }
 
@@ -330,9 +331,11 @@ static int let_go(struct guest *g, bool close)
 	s->closing = true;
 	if (close) {
 		peer_end(g);
+		s->v = NULL;
 		r = vol_close(g->v);
 		g->v = NULL;
 	} else {
+		s->v = NULL;
 		r = vol_end_write(g->v);
 		vol_begin_write(g->v);
 	}
@@ -394,6 +397,8 @@ static void write_guest(struct guest *g)
 		r = tenure(g, i + 1 == tenures);
 	if (g->v != NULL) {
 		peer_end(g);
+		if (g->s != NULL)
+			g->s->v = NULL;
 		r = vol_close(g->v);
 		g->v = NULL;
 		imgtrace("node %d: the end, close gives %d", g->node, r);

@@ -92,7 +92,7 @@ static void start(int i, bool reader, unsigned groups)
 			    .copied = &n->copied,
 			    .sync_failed = &n->sync_failed,
 			    .groups = groups,
-			    .pace = 4 + (unsigned)sim_below(40),
+			    .pace = sleepers ? 60 : 4 + (unsigned)sim_below(40),
 			    .longest = 1 + (unsigned)sim_below(24),
 			    .env = &n->env};
 	if (groups > 200) {
@@ -291,7 +291,7 @@ static void round_of_blows(void)
 
 	again = 0;
 	if (i != 0 && (once_more || writers() == 0 || sim_chance(contest ? 6 : crowd, 10)))
-		start(i, writers() > 0 && !once_more && sim_chance(1, 4),
+		start(i, writers() > 0 && !once_more && sim_chance(sleepers ? 2 : 1, 4),
 		      sleepers && writers() == 0 ? 60 + (unsigned)sim_below(140)
 		      : contest && writers() == 0 ? 250 + (unsigned)sim_below(150)
 						: 4 + (unsigned)sim_below(sim_chance(1, 3) ? 120 : 40));
@@ -303,7 +303,7 @@ static void round_of_blows(void)
 		return;
 	}
 	i = pick(true);
-	if (i != 0 && sim_chance(contest ? 1 : 2, 3))
+	if (i != 0 && sim_chance(contest || sleepers ? 1 : 2, 3))
 		strike(i);
 	idle_time(contest ? 3 : sleepers ? 4 : 5);
 }
@@ -430,21 +430,24 @@ static void wakes(void *arg)
 static void on_send(int i, const struct objreq *req)
 {
 	bool mark = req->op == OBJ_PUT && strstr(req->key, "/mark/") != NULL;
-	bool claim = req->op == OBJ_PUT && !mark && running(i) && node[i].guest->s == NULL;
 	bool gone = req->op == OBJ_DELETE || req->op == OBJ_DELETE_MANY;
+	bool walks, claim;
 
-	if (!sleepers || node[i].frozen || !running(i) || node[i].guest->reader)
+	if (!sleepers || node[i].frozen || !running(i))
 		return;
-	if (!(claim ? sim_chance(1, 3)
-	      : mark ? sim_chance(1, 12)
-	      : gone ? sim_chance(1, 20)
-		     : req->op == OBJ_LIST && sim_chance(1, 25)))
+	walks = node[i].guest->s == NULL;
+	claim = req->op == OBJ_PUT && !mark && walks;
+	if (!(claim   ? sim_chance(1, 3)
+	      : mark  ? sim_chance(1, 12)
+	      : gone  ? sim_chance(1, 20)
+	      : walks ? sim_chance(1, 40)
+		      : req->op == OBJ_LIST && sim_chance(1, 25)))
 		return;
 	imgtrace("-- node %d falls asleep before %s %s", i, obj_op_name[req->op], req->key != NULL ? strrchr(req->key, '/') : "");
 	sim_freeze(i, true);
 	node[i].frozen = true;
 	imgstats->frozen++;
-	sim_after(0, 1 + (int64_t)sim_below(6 * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
+	sim_after(0, 1 + (int64_t)sim_below((walks ? 16 : 6) * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
 }
 
 static void faults(void)
@@ -457,7 +460,7 @@ static void faults(void)
 	simnet.limbo_ns = (int64_t)(1 + sim_below(40)) * simnet.latency_ns;
 	if (contest)
 		simnet.latency_ns *= 2;
-	if (sim_chance(contest ? 3 : 1, 4))
+	if (sim_chance(contest ? 3 : sleepers ? 2 : 1, 4))
 		return;
 	simnet.lost_reply = (unsigned)sim_below(60);
 	simnet.lost = (unsigned)sim_below(60);
