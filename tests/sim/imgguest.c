@@ -413,7 +413,16 @@ static void read_guest(struct guest *g)
 	if (got == NULL)
 		abort();
 	for (unsigned i = 0; i < g->groups; i++) {
-		int r = sim_chance(1, 3) ? vol_refresh(g->v) : 0;
+		const struct session *from;
+		uint32_t floor;
+		int r = 0;
+
+		if (sim_chance(1, 3)) {
+			from = oracle_floor(&floor);
+			r = vol_refresh(g->v);
+			g->floor_of = r == 0 ? from : g->floor_of;
+			g->floor = r == 0 ? floor : g->floor;
+		}
 
 		if (r == 0)
 			r = read_all(g, false, got);
