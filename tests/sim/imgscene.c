@@ -447,7 +447,7 @@ static void on_send(int i, const struct objreq *req)
 	sim_freeze(i, true);
 	node[i].frozen = true;
 	imgstats->frozen++;
-	sim_after(0, 1 + (int64_t)sim_below((walks ? 16 : 6) * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
+	sim_after(0, 1 + (int64_t)sim_below((walks || mark ? 20 : 6) * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
 }
 
 static void faults(void)
