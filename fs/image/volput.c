@@ -355,7 +355,7 @@ static int step(struct volume *v, const struct todo *t)
 		r = mark_aside(v, t->mark);
 	else
 #endif
-	if (r == 0 && t->mark != 0) {
+	    if (r == 0 && t->mark != 0) {
 		r = log_mark(v->log, t->mark);
 		if (r == 0) {
 			mtx_lock(&v->batch);

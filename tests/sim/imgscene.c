@@ -292,9 +292,9 @@ static void round_of_blows(void)
 	again = 0;
 	if (i != 0 && (once_more || writers() == 0 || sim_chance(contest ? 6 : crowd, 10)))
 		start(i, writers() > 0 && !once_more && sim_chance(sleepers ? 2 : 1, 4),
-		      sleepers && writers() == 0 ? 60 + (unsigned)sim_below(140)
+		      sleepers && writers() == 0  ? 60 + (unsigned)sim_below(140)
 		      : contest && writers() == 0 ? 250 + (unsigned)sim_below(150)
-						: 4 + (unsigned)sim_below(sim_chance(1, 3) ? 120 : 40));
+						  : 4 + (unsigned)sim_below(sim_chance(1, 3) ? 120 : 40));
 	if (once_more) {
 		node[i].cursed = sim_chance(1, 2);
 		if (!node[i].cursed && sim_chance(2, 3))
@@ -443,7 +443,8 @@ static void on_send(int i, const struct objreq *req)
 	      : walks ? sim_chance(1, 40)
 		      : req->op == OBJ_LIST && sim_chance(1, 25)))
 		return;
-	imgtrace("-- node %d falls asleep before %s %s", i, obj_op_name[req->op], req->key != NULL ? strrchr(req->key, '/') : "");
+	imgtrace("-- node %d falls asleep before %s %s", i, obj_op_name[req->op],
+		 req->key != NULL ? strrchr(req->key, '/') : "");
 	sim_freeze(i, true);
 	node[i].frozen = true;
 	imgstats->frozen++;
@@ -528,8 +529,11 @@ static void world(void)
 	if (sleepers)
 		crowd = 5;
 	imgtrace("window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s", vc.window,
-		 remote ? "remote" : "local", env.batch_bytes, handover, crowd, contest ? ", contest" : sleepers ? ", sleepers" : "", simnet.late,
-		 simnet.late_ns / NSEC_PER_SEC);
+		 remote ? "remote" : "local", env.batch_bytes, handover, crowd,
+		 contest    ? ", contest"
+		 : sleepers ? ", sleepers"
+			    : "",
+		 simnet.late, simnet.late_ns / NSEC_PER_SEC);
 }
 
 void imgscene(void *arg)
