@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RECORD_MAX = 1 << 20, PIECES = 64 };
+enum { RECORD_MAX = 1 << 20, PIECES = 64, ROUND = 8192 /* sectors that are read at once */ };
 
 /* ---- into the journal ---- */
 
@@ -149,29 +149,44 @@ static int read_put(struct volume *v, const struct em_ext *p, void *out)
 	return r;
 }
 
+/* -ENOENT: in an object that is durable. */
 static int read_piece(struct volume *v, const struct em_ext *p, void *out)
 {
-	struct log_place at = {p->number, p->sector};
-	struct objerr err = {0};
-	int r;
-
 	switch (p->kind) {
 	case EM_JOURNAL:
 		return journal_read(v->journal, p->where, out, p->len * SECTOR);
 	case EM_LOG:
-		r = read_put(v, p, out);
-		if (r == -ENOENT)
-			r = log_read(v->log, &at, (uint32_t)p->len, out, &err);
-		if (r == -EUCLEAN) {
-			mtx_lock(&v->lock);
-			(void)snprintf(v->why, sizeof(v->why), "%s", err.msg);
-			mtx_unlock(&v->lock);
-		}
-		return r;
+		return read_put(v, p, out);
 	default:
 		memset(out, 0, p->len * SECTOR);
 		return 0;
 	}
+}
+
+/* k pieces that follow each other: what is here first, then all that lies in the store at once. */
+static int read_pieces(struct volume *v, const struct em_ext *p, int k, uint8_t *out)
+{
+	struct fetch_piece want[PIECES];
+	struct objerr err = {0};
+	size_t n = 0;
+	int r = 0;
+
+	for (int i = 0; i < k && r == 0; i++) {
+		r = read_piece(v, &p[i], out);
+		if (r == -ENOENT && p[i].kind == EM_LOG) {
+			want[n++] = (struct fetch_piece){p[i].number, p[i].sector, (uint32_t)p[i].len, out};
+			r = 0;
+		}
+		out += p[i].len * SECTOR;
+	}
+	if (r == 0 && n > 0)
+		r = vol_read_log(v, want, n, &err);
+	if (r == -EUCLEAN && err.msg[0] != '\0') {
+		mtx_lock(&v->lock);
+		(void)snprintf(v->why, sizeof(v->why), "%s", err.msg);
+		mtx_unlock(&v->lock);
+	}
+	return r;
 }
 
 /*
@@ -182,22 +197,21 @@ static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out
 {
 	int stale = 0;
 
+	vol_ahead(v, lba, n);
 	while (n > 0) {
 		struct em_ext p[PIECES];
 		struct log_pageref need;
-		int k = map_lookup(v->map, lba, n, false, p, PIECES, &need), r = k;
+		int k = map_lookup(v->map, lba, MIN(n, (uint64_t)ROUND), false, p, PIECES, &need), r = k;
 
 		if (k == -EAGAIN)
 			r = vol_fetch_page(v, &need);
-		for (int i = 0; i < k && r >= 0; i++) {
-			/* One range of an object at a time is bounded by the object; a hole is not. */
-			r = read_piece(v, &p[i], out);
-			if (r == 0) {
-				lba += p[i].len;
-				n -= p[i].len;
-				out += p[i].len * SECTOR;
-				stale = 0;
-			}
+		else if (k > 0)
+			r = read_pieces(v, p, k, out);
+		for (int i = 0; i < k && r == 0; i++) {
+			lba += p[i].len;
+			n -= p[i].len;
+			out += p[i].len * SECTOR;
+			stale = 0;
 		}
 		if ((r == -ESTALE || r == -ENOENT) && ++stale < 3)
 			continue;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * volume-private.h - the state of a volume, shared by volume.c (life), volattach.c (from log and journal to a map),
- * volio.c (reads and writes), volput.c (batches to objects, checkpoints).
+ * volio.c and volread.c (reads and writes), volput.c (batches to objects, checkpoints).
  *
  * Locks, in order: lock (life, who is in) -> the journal's -> batch -> the map's -> the log's. A batch is closed, and
  * an object sealed, under `batch`, in the order of the journal: so an object's journal sequence says exactly which
@@ -11,8 +11,10 @@
 #define LSVD_IMAGE_VOLUME_PRIVATE_H
 
 #include "journal.h"
+#include "fetch.h"
 #include "log.h"
 #include "map.h"
+#include "readahead.h"
 #include "volume.h"
 #include "../../objstore/base/lock.h"
 #include "../../objstore/base/pool.h"
@@ -75,6 +77,9 @@ struct volume {
 	uint64_t last_checkpoint;
 	uint64_t sealed, sealed_size; /* the last number that was sealed; the image's size then */
 	uint64_t trim_number, trim_jseq, trimmed_jseq;
+
+	struct mtx streams; /* RANK_CACHE */
+	struct readahead ahead;
 };
 
 void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...) printf_like(3, 4);
@@ -92,6 +97,10 @@ void vol_start_uploader(struct volume *v);
 void vol_stop_uploader(struct volume *v);
 /* Everything that is in the map now gets its number, and is durable. -EIO. */
 int must_check vol_drain(struct volume *v);
+/* Pieces of objects that are durable. -ENOENT, -EUCLEAN as log_read(). */
+int must_check vol_read_log(struct volume *v, const struct fetch_piece *p, size_t n, struct objerr *err);
+/* A read of these sectors is about to happen: fetches what will come next. Waits for nothing. */
+void vol_ahead(struct volume *v, uint64_t lba, uint64_t n);
 int must_check vol_fetch_page(struct volume *v, const struct log_pageref *need);
 void vol_on_committed(void *arg);
 void vol_on_fenced(void *arg);

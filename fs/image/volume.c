@@ -56,6 +56,7 @@ static void destroy(struct volume *v)
 	vol_forget_log(v);
 	free(v->effect);
 	base_closep(&v->dirfd);
+	mtx_destroy(&v->streams);
 	cond_destroy(&v->work);
 	mtx_destroy(&v->batch);
 	cond_destroy(&v->changed);
@@ -83,6 +84,7 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 	cond_init(&v->changed);
 	mtx_init(&v->batch, RANK_BATCH);
 	cond_init(&v->work);
+	mtx_init(&v->streams, RANK_CACHE);
 	v->prefix = strdup(prefix);
 	r = v->prefix == NULL ? -ENOMEM : log_open(&at, &v->log);
 	if (r == 0)

@@ -23,6 +23,7 @@
 
 struct volume;
 struct budget;
+struct fetch;
 struct pool;
 struct jdisk;
 
@@ -33,6 +34,7 @@ struct vol_env {
 	struct objstore *store;
 	struct budget *budget;
 	struct pool *pool;        /* background work of all volumes: never waited for by it */
+	struct fetch *fetch;      /* reads, block cache and read-ahead of all of them; NULL: each read asks the store */
 	const char *state_dir;    /* <slot>/img: journals, a directory an image */
 	const struct jdisk *disk; /* NULL: the real one */
 	const char *host;
