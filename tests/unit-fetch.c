@@ -270,12 +270,12 @@ static void test_ahead(void **arg)
 {
 	struct fetch_piece p = {1, FIRST, DATA / SECTOR, NULL}, q = {2, FIRST, DATA / SECTOR, NULL};
 	struct fetch_stat st;
+	uint64_t n;
 
 	(void)arg;
 	begin(false, 64 * MiB, 5 * MiB);
 	assert_true(fetch_ahead(W.f, W.log, &p, 1) >= DATA);
 	assert_int_equal(W.gets, 4);
-	assert_int_equal(fetch_ahead(W.f, W.log, &p, 1), 0);
 	(void)fetch_ahead(W.f, W.log, &q, 1);
 	fetch_stat(W.f, &st);
 	assert_true(st.bytes <= 5 * MiB && W.gets < 8);
@@ -288,6 +288,11 @@ static void test_ahead(void **arg)
 	for (uint32_t s = 0; s + 256 <= DATA / SECTOR; s += 256)
 		assert_int_equal(read_one(2, s, 256), 0);
 	assert_true(W.gets <= 9);
+	n = W.gets;
+	assert_true(fetch_ahead(W.f, W.log, &p, 1) >= DATA);
+	assert_int_equal(fetch_ahead(W.f, W.log, &p, 1), 0);
+	assert_int_equal(read_one(1, 100, 3000), 0);
+	assert_true(W.gets <= n + 4);
 	assert_true(fetch_reclaim(W.f, UINT64_MAX) > 0);
 	assert_int_equal(budget_used(W.budget), 0);
 	end();
@@ -368,6 +373,38 @@ static void test_short_memory(void **arg)
 	run_threads(true, 300 * KiB, 500, 10);
 }
 
+static pthread_barrier_t barrier;
+
+static void *read_together(void *arg)
+{
+	(void)arg;
+	for (uint64_t n = 1; n <= OBJECTS; n++)
+		for (uint32_t s = 0; s + 128 < DATA / SECTOR; s += 128) {
+			(void)pthread_barrier_wait(&barrier);
+			assert_int_equal(read_one(n, s, 8), 0);
+		}
+	return NULL;
+}
+
+/* Readers of one group at one time share its GET. */
+static void test_together(void **arg)
+{
+	enum { N = 6 };
+	pthread_t t[N];
+
+	(void)arg;
+	begin(false, 256 * MiB, 0);
+	faultstore_odds(W.store, FAULT_LATE, 300);
+	assert_int_equal(pthread_barrier_init(&barrier, NULL, N), 0);
+	for (int i = 0; i < N; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, read_together, NULL), 0);
+	for (int i = 0; i < N; i++)
+		assert_int_equal(pthread_join(t[i], NULL), 0);
+	assert_int_equal(W.gets, OBJECTS * ((DATA / SECTOR - 1) / 128));
+	(void)pthread_barrier_destroy(&barrier);
+	end();
+}
+
 /* ---- streams ---- */
 
 static void test_streams(void **arg)
@@ -417,7 +454,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_counts), cmocka_unit_test(test_cache),   cmocka_unit_test(test_bad),
 	    cmocka_unit_test(test_ahead),  cmocka_unit_test(test_threads), cmocka_unit_test(test_short_memory),
-	    cmocka_unit_test(test_streams),
+	    cmocka_unit_test(test_together), cmocka_unit_test(test_streams),
 	};
 	const char *tmp = getenv("TMPDIR");
 	int r;

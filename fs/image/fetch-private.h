@@ -25,7 +25,8 @@ struct chunk {
 	uint32_t first, end; /* groups */
 	enum chunk_state state;
 	bool listed;
-	bool ahead; /* and not yet read to its end */
+	bool ahead; /* and not all of what was wanted has been read */
+	uint32_t want, read; /* sectors */
 	bool tried, filling, filled; /* the block cache */
 	bool kept; /* buf is malloc's */
 	int64_t since; /* it was listed */
@@ -62,8 +63,8 @@ void chunk_list_locked(struct chunk *c);
 void chunk_submit(struct chunk *c, enum obj_prio prio);
 struct chunk *chunk_find_locked(struct fetch *f, const uint8_t uuid[16], uint64_t number, uint32_t group);
 void chunk_use_locked(struct chunk *c);
-/* read_to_end: what lies behind was read. May free it: the caller passes what it returns to chunk_free(). */
-struct chunk *chunk_leave_locked(struct chunk *c, bool read_to_end) must_check;
+/* Its user read so many sectors. The caller passes what it returns to chunk_free(). */
+struct chunk *must_check chunk_leave_locked(struct chunk *c, uint32_t sectors);
 void chunk_drop_locked(struct chunk *c); /* out of the lists */
 /* n bytes of the budget for a reader who uses no chunk, however long it takes. */
 void chunk_wait_budget(struct fetch *f, uint64_t n);

@@ -213,19 +213,21 @@ void chunk_use_locked(struct chunk *c)
 	}
 }
 
-struct chunk *chunk_leave_locked(struct chunk *c, bool read_to_end)
+struct chunk *chunk_leave_locked(struct chunk *c, uint32_t sectors)
 {
 	struct fetch *f = c->f;
-	bool was_ahead = c->ahead;
+	bool used_up;
 
 	c->users--;
 	f->idle += idle(c) ? c->len : 0;
-	if (read_to_end && c->ahead) {
+	c->read += sectors;
+	used_up = c->ahead && c->read >= c->want;
+	if (used_up) {
 		f->ahead -= c->listed ? c->len : 0;
 		c->ahead = false;
 	}
 	/* The block cache has it; or the guest, and the block cache cannot. */
-	if (may_go(c) && (f->waiting > 0 || c->filled || (read_to_end && was_ahead && (c->tried || f->env.cache == NULL))))
+	if (may_go(c) && (f->waiting > 0 || c->filled || (used_up && (c->tried || f->env.cache == NULL))))
 		chunk_drop_locked(c);
 	return unused(c) ? c : NULL;
 }

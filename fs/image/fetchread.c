@@ -128,13 +128,13 @@ static int plan(struct reading *r, const struct fetch_piece *pieces, size_t n)
 	return e;
 }
 
-static void leave(struct part *p, bool read_to_end)
+static void leave(struct part *p, uint32_t sectors)
 {
 	struct fetch *f = p->c->f;
 	struct chunk *dead;
 
 	mtx_lock(&f->lock);
-	dead = chunk_leave_locked(p->c, read_to_end);
+	dead = chunk_leave_locked(p->c, sectors);
 	mtx_unlock(&f->lock);
 	chunk_free(dead);
 }
@@ -209,7 +209,7 @@ static int finish_part(struct reading *r, struct part *p, struct objerr *err)
 		}
 		mtx_unlock(&f->lock);
 	}
-	leave(p, (p->sector + p->n) % GROUP_SECTORS == 0 && group + 1 == c->end);
+	leave(p, p->n);
 	p->c = NULL;
 	return e == 0 ? 0 : log_read(r->l, &place, p->n, p->out, err);
 }
@@ -224,7 +224,7 @@ static int finish(struct reading *r, bool mine, int e, struct objerr *err)
 		if (e == 0) {
 			e = finish_part(r, p, err);
 		} else {
-			leave(p, false);
+			leave(p, 0);
 			p->c = NULL;
 		}
 	}
@@ -272,18 +272,38 @@ int fetch_read(struct fetch *f, struct log *l, const struct fetch_piece *p, size
 	return e;
 }
 
-/* Whether read-ahead need not ask for it. */
-static bool here(struct reading *r, uint64_t number, uint32_t group)
+/* n sectors of a group are wanted soon: whether it need not be asked for. */
+static bool here(struct reading *r, uint64_t number, uint32_t group, uint32_t n)
 {
 	struct fetch *f = r->f;
 	uint8_t uuid[16];
-	bool is;
+	struct chunk *c;
 
 	(void)log_prefix_of(r->l, number, uuid);
 	mtx_lock(&f->lock);
-	is = chunk_find_locked(f, uuid, number, group) != NULL;
+	c = chunk_find_locked(f, uuid, number, group);
+	if (c != NULL)
+		c->want += n;
 	mtx_unlock(&f->lock);
-	return is || (f->env.cache != NULL && blkcache_has(f->env.cache, uuid, number, group));
+	return c != NULL || (f->env.cache != NULL && blkcache_has(f->env.cache, uuid, number, group));
+}
+
+static void plan_ahead(struct reading *r, const struct fetch_piece *p)
+{
+	uint32_t sector = p->sector, left = p->n;
+
+	while (left > 0) {
+		uint32_t n = MIN(left, GROUP_SECTORS - sector % GROUP_SECTORS), group = sector / GROUP_SECTORS;
+
+		if (!here(r, p->number, group, n)) {
+			struct chunk *c = add_group(r, p->number, group, AHEAD_GROUPS);
+
+			if (c != NULL)
+				c->want += n;
+		}
+		sector += n;
+		left -= n;
+	}
 }
 
 uint64_t fetch_ahead(struct fetch *f, struct log *l, const struct fetch_piece *p, size_t n)
@@ -297,9 +317,7 @@ uint64_t fetch_ahead(struct fetch *f, struct log *l, const struct fetch_piece *p
 	if (reading_new(f, l, p, n, &r) < 0)
 		return 0;
 	for (size_t i = 0; i < n; i++)
-		for (uint32_t g = p[i].sector / GROUP_SECTORS; g <= (p[i].sector + p[i].n - 1) / GROUP_SECTORS; g++)
-			if (!here(&r, p[i].number, g))
-				(void)!add_group(&r, p[i].number, g, AHEAD_GROUPS);
+		plan_ahead(&r, &p[i]);
 	all = r.fresh;
 	nall = r.nfresh;
 	for (size_t i = 0; i < nall; i++) {

@@ -4,8 +4,8 @@
  *
  * A stream is taken for one when two reads in a row went on where the one before ended: two random reads do so in one
  * of many millions, so random readers cost nothing. Reads that are under way together come a little out of order: one
- * that begins up to twice its length too early or late still goes on. The window starts at 256 KiB or two reads, and
- * doubles each time that the reader has used half of it.
+ * that begins up to twice its length too early or late still goes on. The window starts at 256 KiB or two reads, doubles
+ * each time that the reader used half of it, and from 2 MiB on 1 MiB of it: so much is always on its way.
  *
  * The stream that was idle for longest makes room, one that is no more than a single read first: random reads take
  * places from each other, not from streams, unless a stream slept for long.
@@ -13,7 +13,7 @@
 #include "config.h"
 #include "readahead.h"
 
-enum { CONFIRM = 2, FIRST = 512, NEAR = 2048, IDLE = 4096 };
+enum { CONFIRM = 2, FIRST = 512, STEP = 2048, NEAR = 2048, IDLE = 4096 }; /* sectors, reads */
 
 /* Whether the read goes on with s. */
 static bool goes_on(const struct ra_stream *s, uint64_t lba, uint64_t n)
@@ -66,7 +66,8 @@ bool readahead_note(struct readahead *ra, uint64_t lba, uint64_t n, uint64_t lim
 	s->next = lba + n;
 	s->runs++;
 	s->asked = MAX(s->asked, s->next);
-	if (s->runs < CONFIRM || limit == 0 || (s->window != 0 && s->asked - s->next >= s->window / 2))
+	if (s->runs < CONFIRM || limit == 0 ||
+	    (s->window != 0 && s->asked + MIN(s->window / 2, (uint64_t)STEP) > s->next + s->window))
 		return false;
 	s->window = s->window == 0 ? MAX((uint64_t)FIRST, 2 * n) : s->window * 2;
 	s->window = MIN(s->window, limit);
