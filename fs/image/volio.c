@@ -311,6 +311,7 @@ static int write_whole(struct volume *v, uint64_t off, const uint8_t *p, size_t 
 int vol_write(struct volume *v, uint64_t off, const struct iovec *iov, int iovcnt, size_t n)
 {
 	bool parts = off % SECTOR != 0 || n % SECTOR != 0, alone;
+	struct journal_stat js;
 	uint8_t *flat = NULL;
 	const uint8_t *p = iovcnt > 0 ? iov[0].iov_base : NULL;
 	int r = vol_own(v);
@@ -330,6 +331,8 @@ int vol_write(struct volume *v, uint64_t off, const struct iovec *iov, int iovcn
 		p = flat;
 	}
 	alone = parts || off + n > vol_size(v);
+	journal_stat(v->journal, &js);
+	throttle_wait(&v->pace, n, js.used, js.limit);
 	enter(v, alone);
 	/* A resize may have come before. */
 	if (!alone && off + n > vol_size(v)) {

@@ -156,6 +156,8 @@ static void put_done(struct log_put *put, int status)
 
 	if (v->env.budget != NULL)
 		budget_give(v->env.budget, u->charged);
+	if (status == 0)
+		throttle_progress(&v->pace, u->charged);
 	mtx_lock(&v->batch);
 	if (status == 0) {
 		v->done[put->number % LOG_W_MAX].number = put->number;

@@ -15,6 +15,7 @@
 #include "log.h"
 #include "map.h"
 #include "readahead.h"
+#include "throttle.h"
 #include "volume.h"
 #include "../../objstore/base/lock.h"
 #include "../../objstore/base/pool.h"
@@ -80,6 +81,7 @@ struct volume {
 
 	struct mtx streams; /* RANK_CACHE */
 	struct readahead ahead;
+	struct throttle pace; /* of writers */
 };
 
 void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...) printf_like(3, 4);

@@ -98,6 +98,8 @@ struct vol_stat {
 	uint64_t live, stored;    /* bytes in the log that the map points to; of all its objects */
 	uint64_t epoch, tail, checkpoint;
 	uint64_t journal_used, journal_limit; /* bytes */
+	uint64_t upload_rate;                 /* bytes a second, a mean over some 10 s */
+	unsigned slowed, waiting;             /* writes: held to the store's pace; the journal is full */
 	bool fsync_remote, released;
 	char holder[128];
 	char why[256]; /* a reason, when fenced, failed, stalled */
