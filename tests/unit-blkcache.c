@@ -153,7 +153,8 @@ static void some_ops(struct blkcache *c, uint64_t *state, int n, unsigned *ret_h
 {
 	for (int i = 0; i < n; i++) {
 		struct object *o = &obj[rnd(state, OBJECTS)];
-		uint32_t g = (uint32_t)rnd(state, GROUPS), have = group_sectors(o, g), from = (uint32_t)rnd(state, have);
+		uint32_t g = (uint32_t)rnd(state, GROUPS), have = group_sectors(o, g),
+			 from = (uint32_t)rnd(state, have);
 
 		switch (rnd(state, 8)) {
 		case 0:
@@ -270,7 +271,8 @@ static void damage(uint64_t *state)
 	assert_true(fd >= 0);
 	assert_int_equal(fstat(fd, &st), 0);
 	for (int i = 0; i < 60; i++) {
-		off_t x = (off_t)rnd(state, (uint64_t)st.st_size - 4096), y = (off_t)rnd(state, (uint64_t)st.st_size - 4096);
+		off_t x = (off_t)rnd(state, (uint64_t)st.st_size - 4096),
+		      y = (off_t)rnd(state, (uint64_t)st.st_size - 4096);
 		size_t n = 1 + rnd(state, 4095);
 
 		switch (rnd(state, 4)) {

@@ -452,8 +452,8 @@ static void test_streams(void **arg)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_counts), cmocka_unit_test(test_cache),   cmocka_unit_test(test_bad),
-	    cmocka_unit_test(test_ahead),  cmocka_unit_test(test_threads), cmocka_unit_test(test_short_memory),
+	    cmocka_unit_test(test_counts),   cmocka_unit_test(test_cache),   cmocka_unit_test(test_bad),
+	    cmocka_unit_test(test_ahead),    cmocka_unit_test(test_threads), cmocka_unit_test(test_short_memory),
 	    cmocka_unit_test(test_together), cmocka_unit_test(test_streams),
 	};
 	const char *tmp = getenv("TMPDIR");

@@ -6,7 +6,6 @@
  *	unit-imgpace [SEED [COUNT]]	TRACE=1 prints the figures
  */
 #include "config.h"
-#include "fs/image/blkcache.h"
 #include "fs/image/volume-private.h"
 #include "objstore/base/clock.h"
 #include "sim/simnet.h"
@@ -69,8 +68,7 @@ static void begin(uint64_t size, uint32_t window, uint32_t object)
 	}
 	env.store = S.shared;
 	check(vol_create(&env, prefix, &vc, NULL) == 0, "no image");
-	simnet = (struct simnet_faults){
-	    .latency_ns = 20 * NSEC_PER_MSEC, .timeout_ns = NSEC_PER_SEC, .late_ns = 1};
+	simnet = (struct simnet_faults){.latency_ns = 20 * NSEC_PER_MSEC, .timeout_ns = NSEC_PER_SEC, .late_ns = 1};
 	simnet_reset();
 }
 
@@ -171,20 +169,21 @@ static void cold_reads(struct pool *pool)
 	budget_free(b);
 }
 
-static struct fetch *cached_fetch(struct pool *pool, struct blkcache **ret)
+static struct fetch *cached_fetch(struct pool *pool)
 {
-	struct fetch_env fe = {.store = S.store[1], .pool = pool};
+	struct vol_reads o = {.store = S.store[1], .pool = pool, .cache = S.cache, .cache_bytes = 256 * MiB};
+	struct vol_reads_stat st;
+	struct objerr err = {0};
 	struct fetch *f;
 
-	check(blkcache_open(S.cache, 256 * MiB, NULL, ret) == 0, "no cache");
-	fe.cache = *ret;
-	check(fetch_new(&fe, &f) == 0, "no fetch");
+	check(vol_reads_new(&o, &f, &err) == 0, "no reads");
+	vol_reads_stat(f, &st);
+	check(st.cache_limit > 200 * MiB, "no cache: %s", err.msg);
 	return f;
 }
 
 static void reads(void *arg)
 {
-	struct blkcache *c;
 	struct fetch *f;
 	struct pool *pool;
 	struct volume *v;
@@ -194,7 +193,7 @@ static void reads(void *arg)
 	begin(IMAGE, 8, 1 << 20);
 	(void)unlink(S.cache);
 	check(pool_new("sim", 16, &pool) == 0, "no pool");
-	f = cached_fetch(pool, &c);
+	f = cached_fetch(pool);
 	open_on(1, pool, f, 64 * MiB, &v);
 	vol_begin_write(v);
 	write_all(v);
@@ -210,16 +209,14 @@ static void reads(void *arg)
 		fetch_settle(f);
 		if (round == 1) {
 			check(vol_close(v) == 0, "close fails");
-			fetch_free(f);
-			blkcache_close(c);
-			f = cached_fetch(pool, &c);
+			vol_reads_free(f);
+			f = cached_fetch(pool);
 			open_on(1, pool, f, 64 * MiB, &v);
 			before = simnet_count(OBJ_GET);
 		}
 	}
 	check(vol_close(v) == 0, "close fails");
-	fetch_free(f);
-	blkcache_close(c);
+	vol_reads_free(f);
 	(void)unlink(S.cache);
 	cold_reads(pool);
 }
@@ -363,8 +360,7 @@ static bool curve(void)
 {
 	const uint64_t limit = GiB, rate = 100 * MiB;
 	int64_t last = 0;
-	bool ok = throttle_delay_ns(MiB, limit / 2, limit, rate) == 0 &&
-		  throttle_delay_ns(MiB, 0, limit, rate) == 0 &&
+	bool ok = throttle_delay_ns(MiB, limit / 2, limit, rate) == 0 && throttle_delay_ns(MiB, 0, limit, rate) == 0 &&
 		  throttle_delay_ns(MiB, limit / 4 * 3, limit, rate) == NSEC_PER_SEC / 100 &&
 		  throttle_delay_ns(2 * MiB, limit / 4 * 3, limit, rate) == NSEC_PER_SEC / 50 &&
 		  throttle_delay_ns(MiB, limit / 4 * 3, limit, rate / 2) == NSEC_PER_SEC / 50 &&

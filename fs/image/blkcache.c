@@ -61,8 +61,8 @@ struct ghost {
 struct blkcache {
 	int fd;
 	struct blkdisk disk;
-	uint32_t limit;	    /* slots, whole chunks; set at the start, as all up to the lock */
-	uint32_t mask;	    /* of hash and ghost: power of two */
+	uint32_t limit; /* slots, whole chunks; set at the start, as all up to the lock */
+	uint32_t mask;  /* of hash and ghost: power of two */
 	uint64_t seed;
 
 	struct mtx lock; /* RANK_CACHE, all below */
@@ -250,8 +250,7 @@ static int32_t evict_locked(struct blkcache *c)
 		}
 		if (p->state == LIVE) {
 			if (small)
-				c->ghost[p->hash & c->mask] =
-				    (struct ghost){(uint32_t)(p->hash >> 32), ++c->evicted};
+				c->ghost[p->hash & c->mask] = (struct ghost){(uint32_t)(p->hash >> 32), ++c->evicted};
 			kill_locked(c, s);
 			c->stat.evictions++;
 		}
@@ -481,8 +480,8 @@ void blkcache_stat(struct blkcache *c, struct blkcache_stat *ret)
 	*ret = c->stat;
 	ret->limit = (uint64_t)c->limit * LOG_GROUP;
 	ret->used = (uint64_t)c->live * LOG_GROUP;
-	ret->memory = sizeof(*c) + c->limit * sizeof(*c->slot) +
-		      ((size_t)c->mask + 1) * (sizeof(*c->hash) + sizeof(*c->ghost));
+	ret->memory =
+	    sizeof(*c) + c->limit * sizeof(*c->slot) + ((size_t)c->mask + 1) * (sizeof(*c->hash) + sizeof(*c->ghost));
 	mtx_unlock(&c->lock);
 }
 

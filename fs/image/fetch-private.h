@@ -25,12 +25,12 @@ struct chunk {
 	uint32_t first, end; /* groups */
 	enum chunk_state state;
 	bool listed;
-	bool ahead; /* and not all of what was wanted has been read */
-	uint32_t want, read; /* sectors */
+	bool ahead;                  /* and not all of what was wanted has been read */
+	uint32_t want, read;         /* sectors */
 	bool tried, filling, filled; /* the block cache */
-	bool kept; /* buf is malloc's */
-	int64_t since; /* it was listed */
-	unsigned users;			     /* readers that wait for it or copy from it */
+	bool kept;                   /* buf is malloc's */
+	int64_t since;               /* it was listed */
+	unsigned users;              /* readers that wait for it or copy from it */
 	void *buf;
 	size_t len, got; /* charged; there */
 	struct objreq req;
@@ -41,13 +41,13 @@ struct fetch {
 	struct fetch_env env; /* set at the start, as all up to the lock */
 	uint64_t ahead_limit;
 
-	struct mtx lock;	/* RANK_CACHE, all below */
-	struct cond changed;	/* a chunk came, the filler ended */
+	struct mtx lock;     /* RANK_CACHE, all below */
+	struct cond changed; /* a chunk came, the filler ended */
 	struct htab objects;
-	struct list lru;	/* of all listed chunks, the newest last */
-	uint64_t idle, ahead;	/* bytes of listed chunks: that nobody uses; of read-ahead */
-	unsigned under_way;	/* requests */
-	unsigned waiting;	/* readers, for memory: nothing idle stays */
+	struct list lru;      /* of all listed chunks, the newest last */
+	uint64_t idle, ahead; /* bytes of listed chunks: that nobody uses; of read-ahead */
+	unsigned under_way;   /* requests */
+	unsigned waiting;     /* readers, for memory: nothing idle stays */
 	bool filler_runs;
 	struct job filler;
 	struct fetch_stat stat;

@@ -462,6 +462,11 @@ uint64_t fetch_window(const struct fetch *f)
 	return f->ahead_limit / 2 / SECTOR;
 }
 
+struct blkcache *fetch_cache(const struct fetch *f)
+{
+	return f->env.cache;
+}
+
 uint64_t fetch_reclaim(struct fetch *f, uint64_t n)
 {
 	struct list drop;

@@ -33,7 +33,7 @@ void fetch_free(struct fetch *f);
 struct fetch_piece {
 	uint64_t number;
 	uint32_t sector, n; /* of the object's content */
-	void *out;	    /* n sectors */
+	void *out;          /* n sectors */
 };
 /*
  * All pieces, verified, in parallel; waits. l says where objects lie, and asks once more for what did not come:
@@ -50,14 +50,15 @@ void fetch_forget(struct fetch *f, const uint8_t uuid[16], uint64_t number, uint
 uint64_t fetch_window(const struct fetch *f);
 /* Gives up about n bytes that nobody waits for; returns how many. For budget_set_reclaim(). */
 uint64_t fetch_reclaim(struct fetch *f, uint64_t n);
+struct blkcache *fetch_cache(const struct fetch *f);
 /* Waits until everything that is here is in the block cache. Tests. */
 void fetch_settle(struct fetch *f);
 
 struct fetch_stat {
 	uint64_t chunks, bytes; /* in memory now */
-	uint64_t gets, ahead;	/* requests; those of read-ahead among them */
-	uint64_t shared;	/* parts of reads that found their group in memory or on its way */
-	uint64_t failed;	/* chunks that did not come or did not verify */
+	uint64_t gets, ahead;   /* requests; those of read-ahead among them */
+	uint64_t shared;        /* parts of reads that found their group in memory or on its way */
+	uint64_t failed;        /* chunks that did not come or did not verify */
 };
 void fetch_stat(struct fetch *f, struct fetch_stat *ret);
 

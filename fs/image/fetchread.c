@@ -14,7 +14,7 @@ enum { READ_GROUPS = 32, AHEAD_GROUPS = 16 }; /* of one GET */
 
 struct part {
 	struct chunk *c; /* NULL: done */
-	bool mine;	 /* c is one of the chunks that this read adds */
+	bool mine;       /* c is one of the chunks that this read adds */
 	uint64_t number;
 	uint32_t sector, n;
 	uint8_t *out;
@@ -94,7 +94,8 @@ static int plan_part(struct reading *r, struct part *p)
 		f->stat.shared++;
 	}
 	mtx_unlock(&f->lock);
-	if (p->c != NULL || (f->env.cache != NULL && blkcache_read(f->env.cache, uuid, p->number, p->sector, p->n, p->out)))
+	if (p->c != NULL ||
+	    (f->env.cache != NULL && blkcache_read(f->env.cache, uuid, p->number, p->sector, p->n, p->out)))
 		return 0;
 	p->c = add_group(r, p->number, group, READ_GROUPS);
 	if (p->c == NULL)
@@ -200,7 +201,8 @@ static int finish_part(struct reading *r, struct part *p, struct objerr *err)
 		cond_wait(&f->changed, &f->lock);
 	mtx_unlock(&f->lock);
 	if (c->state == READY && at < c->got)
-		e = logobj_extract((uint8_t *)c->buf + at, c->got - at, c->uuid, p->number, p->sector, p->n, p->out, NULL);
+		e = logobj_extract((uint8_t *)c->buf + at, c->got - at, c->uuid, p->number, p->sector, p->n, p->out,
+				   NULL);
 	if (e < 0) {
 		mtx_lock(&f->lock);
 		if (c->state == READY) {

@@ -12,11 +12,11 @@
 
 enum { RA_STREAMS = 16 };
 struct ra_stream {
-	uint64_t next;	 /* behind the last read, sectors */
-	uint64_t asked;	 /* up to here it was asked for */
+	uint64_t next;   /* behind the last read, sectors */
+	uint64_t asked;  /* up to here it was asked for */
 	uint64_t window; /* sectors; 0 as long as it may be chance */
-	uint64_t used;	 /* tick of the last read; 0: no stream */
-	unsigned runs;	 /* reads that went on where the one before ended */
+	uint64_t used;   /* tick of the last read; 0: no stream */
+	unsigned runs;   /* reads that went on where the one before ended */
 };
 /* All zero is a good start. */
 struct readahead {

@@ -19,9 +19,9 @@
 struct throttle {
 	struct mtx lock;     /* RANK_CACHE, all below */
 	struct cond changed; /* stopped */
-	uint64_t rate;	     /* bytes a second, as of `last` */
-	int64_t last;	     /* the store took something; 0: not yet */
-	int64_t next;	     /* when all bytes admitted so far have been paid for */
+	uint64_t rate;       /* bytes a second, as of `last` */
+	int64_t last;        /* the store took something; 0: not yet */
+	int64_t next;        /* when all bytes admitted so far have been paid for */
 	unsigned sleeping;
 	bool stopped;
 };
@@ -34,7 +34,7 @@ void throttle_wait(struct throttle *t, uint64_t n, uint64_t used, uint64_t limit
 void throttle_stop(struct throttle *t); /* nobody sleeps any more */
 struct throttle_stat {
 	unsigned sleeping;
-	uint64_t rate;	 /* bytes a second */
+	uint64_t rate;   /* bytes a second */
 	int64_t idle_ns; /* since the store took something; -1: never did */
 };
 void throttle_stat(struct throttle *t, struct throttle_stat *ret);

@@ -4,9 +4,59 @@
  * read-ahead along the guest's addresses.
  */
 #include "config.h"
+#include "blkcache.h"
 #include "volume-private.h"
+#include <string.h>
 
 enum { PIECES = 64 };
+
+int vol_reads_new(const struct vol_reads *o, struct fetch **ret, struct objerr *err)
+{
+	struct fetch_env env = {.store = o->store, .budget = o->budget, .pool = o->pool};
+	int r = 0;
+
+	if (o->cache != NULL && o->cache_bytes > 0)
+		r = blkcache_open(o->cache, o->cache_bytes, NULL, &env.cache);
+	if (r < 0)
+		objerr_set(err, "%s: no block cache of disk images: %s", o->cache, strerror(-r));
+	r = fetch_new(&env, ret);
+	if (r < 0)
+		blkcache_close(env.cache);
+	return r;
+}
+
+void vol_reads_free(struct fetch *f)
+{
+	struct blkcache *c = f != NULL ? fetch_cache(f) : NULL;
+
+	fetch_free(f);
+	blkcache_close(c);
+}
+
+uint64_t vol_reads_reclaim(struct fetch *f, uint64_t n)
+{
+	return fetch_reclaim(f, n);
+}
+
+void vol_reads_stat(struct fetch *f, struct vol_reads_stat *ret)
+{
+	struct blkcache_stat cs = {0};
+	struct fetch_stat fs;
+
+	fetch_stat(f, &fs);
+	if (fetch_cache(f) != NULL)
+		blkcache_stat(fetch_cache(f), &cs);
+	*ret = (struct vol_reads_stat){.gets = fs.gets,
+				       .ahead = fs.ahead,
+				       .memory = fs.bytes,
+				       .cache_limit = cs.limit,
+				       .cache_used = cs.used,
+				       .cache_hits = cs.hits,
+				       .cache_misses = cs.misses,
+				       .cache_damaged = cs.damaged,
+				       .cache_errors = cs.errors,
+				       .cache_index = cs.memory};
+}
 
 int vol_read_log(struct volume *v, const struct fetch_piece *p, size_t n, struct objerr *err)
 {
@@ -58,7 +108,8 @@ void vol_ahead(struct volume *v, uint64_t lba, uint64_t n)
 		mtx_lock(&v->batch);
 		for (int i = 0; i < k; i++)
 			if (p[i].kind == EM_LOG && !in_puts_locked(v, p[i].number))
-				want[nwant++] = (struct fetch_piece){p[i].number, p[i].sector, (uint32_t)p[i].len, NULL};
+				want[nwant++] =
+				    (struct fetch_piece){p[i].number, p[i].sector, (uint32_t)p[i].len, NULL};
 		mtx_unlock(&v->batch);
 		bytes += fetch_ahead(v->env.fetch, v->log, want, nwant);
 		from = p[k - 1].lba + p[k - 1].len;

@@ -48,6 +48,32 @@ struct vol_env {
 	bool read_only;
 };
 
+/*
+ * What reads of all images of a mount share (vol_env.fetch): requests under way, read-ahead, the block cache. Borrows
+ * store, budget and pool. cache: the file of the block cache (NULL, or 0 bytes: none); one that cannot be used is
+ * none as well, and err says why.
+ */
+struct vol_reads {
+	struct objstore *store;
+	struct budget *budget;
+	struct pool *pool;
+	const char *cache;
+	uint64_t cache_bytes;
+};
+int must_check vol_reads_new(const struct vol_reads *o, struct fetch **ret, struct objerr *err);
+void vol_reads_free(struct fetch *f); /* no volume uses it any more. NULL is fine */
+/* Gives up about n bytes of memory that nobody waits for, returns how many: for budget_set_reclaim(). Never waits. */
+uint64_t vol_reads_reclaim(struct fetch *f, uint64_t n);
+struct vol_reads_stat {
+	uint64_t gets, ahead;             /* requests; those of read-ahead among them */
+	uint64_t memory;                  /* bytes of data held */
+	uint64_t cache_limit, cache_used; /* bytes */
+	uint64_t cache_hits, cache_misses;
+	uint64_t cache_damaged, cache_errors; /* blocks; system calls */
+	uint64_t cache_index;                 /* bytes of memory */
+};
+void vol_reads_stat(struct fetch *f, struct vol_reads_stat *ret);
+
 /* Makes a log and its create record; not the name. prefix: of the log, ends in '/'. */
 struct vol_create {
 	uint8_t uuid[16];
