@@ -139,7 +139,20 @@ static int nonces_read(struct journal *j)
 	return r == -ENODATA ? 0 : r;
 }
 
-int journal_note_nonce(struct journal *j, const struct log_nonce *nonce)
+/* To the end, where the newest are. */
+static void move_last(struct journal *j, const struct log_nonce *keep)
+{
+	for (size_t i = 0; i < j->nknown; i++)
+		if (memcmp(&j->known[i], keep, sizeof(*keep)) == 0) {
+			struct log_nonce n = j->known[i];
+
+			memmove(&j->known[i], &j->known[i + 1], (j->nknown - i - 1) * sizeof(n));
+			j->known[j->nknown - 1] = n;
+			return;
+		}
+}
+
+int journal_note_nonce(struct journal *j, const struct log_nonce *nonce, const struct log_nonce *keep)
 {
 	static const char temp[] = "nonces.new";
 	char text[JNONCES * 33 + 1];
@@ -148,6 +161,8 @@ int journal_note_nonce(struct journal *j, const struct log_nonce *nonce)
 
 	/* Claims are made one at a time: the lock is held over the disk on purpose. */
 	mtx_lock(&j->lock);
+	if (keep != NULL)
+		move_last(j, keep);
 	if (j->nknown == JNONCES)
 		memmove(j->known, j->known + 1, --j->nknown * sizeof(j->known[0]));
 	j->known[j->nknown++] = *nonce;
@@ -295,14 +310,25 @@ static int segment_replay(struct journal *j, struct jseg *s, uint64_t *io_next,
 	return r == -EUCLEAN || r == -ENODATA ? 0 : r; /* a torn tail ends it, nothing more */
 }
 
-/* A segment that must not count at the next opening either. */
+/*
+ * A segment that must not count at the next opening either. Its records go first, and the header, with its generation,
+ * last: a journal that does not know the generation any more gives it again, and the old records would check.
+ */
 static int forget(struct journal *j, struct jseg *s)
 {
-	uint8_t zero[JHEADER] = {0};
-	int r = j->disk.pwrite(j->disk.ctx, s->fd, zero, sizeof(zero), 0);
+	uint64_t step = MIN(j->segment, 1 * MiB);
+	uint8_t *zero = calloc(1, step);
+	int r = zero == NULL ? -ENOMEM : 0;
 
+	for (uint64_t off = JHEADER; r == 0 && off < j->segment; off += step)
+		r = j->disk.pwrite(j->disk.ctx, s->fd, zero, MIN(step, j->segment - off), off);
 	if (r == 0)
 		r = j->disk.datasync(j->disk.ctx, s->fd);
+	if (r == 0)
+		r = j->disk.pwrite(j->disk.ctx, s->fd, zero, JHEADER, 0);
+	if (r == 0)
+		r = j->disk.datasync(j->disk.ctx, s->fd);
+	free(zero);
 	s->generation = 0;
 	s->first = 1;
 	s->last = s->needed = 0;
@@ -381,6 +407,9 @@ int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t seg
 	r = nonces_read(j);
 	if (r == 0)
 		r = j->disk.list(j->disk.ctx, dirfd, segment_add, j);
+	/* A segment whose maker died before its name was on the disk: what is committed to it shall not go with it. */
+	if (r == 0 && j->nseg > 0)
+		r = j->disk.dirsync(j->disk.ctx, dirfd);
 	if (r == 0)
 		r = replay(j, fn, arg);
 	if (r < 0) {

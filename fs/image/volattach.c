@@ -89,8 +89,9 @@ static int on_begin(void *arg, const struct logobj *o, const struct log_checkpoi
 
 	vol_forget_log(v);
 	map_reset(v->map, c, c != NULL ? c->size : o->size);
-	v->size = c != NULL ? c->size : o->size;
-	v->digest_end = o->number;
+	v->walk_size = c != NULL ? c->size : o->size;
+	v->digest_end = c != NULL && c->tree_covers != 0 ? c->tree_covers : o->number;
+	v->table_known = false;
 	v->last_checkpoint = c != NULL ? o->number : 0;
 	if (c == NULL) {
 		v->ck.first = o->number;
@@ -115,7 +116,7 @@ static int on_digest(void *arg, const struct log_digest *d)
 
 	for (size_t i = 0; i < d->n && r == 0; i++)
 		r = map_apply(v->map, &d->v[i], 0);
-	v->digest_end = MAX(v->digest_end, d->end);
+	v->digest_end = d->end;
 	return r;
 }
 
@@ -136,8 +137,10 @@ static int on_object(void *arg, const struct logobj *o)
 		r = map_apply(v->map, &e, o->content_sectors);
 		if (r == 0)
 			r = vol_add_effect(v, &e);
-		v->size = o->size;
+		v->walk_size = o->size;
 	} else if (o->type != LOG_CREATE) {
+		/* Nothing in a map refers to a record; a page lives until a newer tree is named. */
+		p.death = o->type == LOG_CLAIM || o->type == LOG_MAP ? 0 : o->number + 2;
 		r = map_note_object(v->map, &p);
 	}
 	if (r == 0 && o->type == LOG_CLAIM)
@@ -146,6 +149,128 @@ static int on_object(void *arg, const struct logobj *o)
 }
 
 const struct log_walker vol_walker = {on_begin, on_digest, on_object, NULL};
+
+void vol_walked(struct volume *v)
+{
+	mtx_lock(&v->batch);
+	v->size = v->walk_size;
+	mtx_unlock(&v->batch);
+}
+
+/* ---- the map is made anew ---- */
+
+/* Readers leave, and wait until remap_end(): what they would see is half a map. */
+static void remap_begin(struct volume *v)
+{
+	mtx_lock(&v->lock);
+	v->remapping = v->waited_for = true;
+	while (v->readers[0] + v->readers[1] > 0)
+		cond_wait(&v->changed, &v->lock);
+	v->waited_for = v->mapped = false;
+	mtx_unlock(&v->lock);
+}
+
+static void remap_end(struct volume *v, bool whole)
+{
+	if (whole)
+		vol_walked(v);
+	mtx_lock(&v->lock);
+	v->remapping = false;
+	v->mapped = whole;
+	v->remapped++;
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+}
+
+/* To the end of the log; from where the last walk ended, if nobody wrote here since. `claiming` is ours. */
+static int catch_up(struct volume *v, bool follower, bool anew, struct objerr *err)
+{
+	struct log_walker w = vol_walker;
+	bool on = v->mapped && !v->owned && !anew;
+	int r = -EAGAIN;
+
+	w.arg = v;
+	remap_begin(v);
+	if (on)
+		r = log_follow(v->log, &w, follower, err);
+	if (r < 0 && r != -ESHUTDOWN) {
+		r = log_attach(v->log, &w, follower, err);
+		v->owned = v->owned && r < 0;
+	}
+	remap_end(v, r == 0);
+	return r;
+}
+
+/* Nobody claims, releases or follows meanwhile. 0: a follower; 1: an owner, whose view is the newest. */
+static int hold_follower(struct volume *v)
+{
+	int r = 0;
+
+	mtx_lock(&v->lock);
+	while (v->claiming || v->state == VOL_RELEASING)
+		cond_wait(&v->changed, &v->lock);
+	if (v->state != VOL_FOLLOWER)
+		r = v->state == VOL_OWNER ? 1 : -EIO;
+	else
+		v->claiming = true;
+	mtx_unlock(&v->lock);
+	return r;
+}
+
+static void let_follower(struct volume *v)
+{
+	mtx_lock(&v->lock);
+	v->claiming = false;
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+}
+
+int vol_attach_again(struct volume *v, uint64_t remapped)
+{
+	struct objerr err = {0};
+	bool done;
+	int held = hold_follower(v), r = 0;
+
+	mtx_lock(&v->lock);
+	done = v->remapped != remapped; /* by another one, who waited for the same */
+	mtx_unlock(&v->lock);
+	if (held == 0 && !done)
+		r = catch_up(v, true, true, &err);
+	else if (!done)
+		r = -EIO; /* an owner's map has nothing that may be missing */
+	if (r < 0 && held == 0)
+		vol_note(v, "%s", err.msg);
+	if (held == 0)
+		let_follower(v);
+	return r;
+}
+
+int vol_follow(struct volume *v, struct objerr *err)
+{
+	int r = hold_follower(v);
+
+	if (r != 0)
+		return r > 0 ? 0 : r;
+	r = catch_up(v, true, false, err);
+	let_follower(v);
+	return r;
+}
+
+/* An owner's image is damaged: no more writes. A follower's view may only be old. */
+static void damaged_page(struct volume *v, const struct log_pageref *need, int r, struct objerr *err)
+{
+	bool owner;
+
+	if (r == -ENOENT)
+		objerr_set(err, "log object %016" PRIx64 " is missing: it holds a page of the map", need->number);
+	mtx_lock(&v->lock);
+	owner = v->state == VOL_OWNER || v->state == VOL_RELEASING;
+	mtx_unlock(&v->lock);
+	if (owner)
+		vol_fail(v, VOL_FAILED, "%s", err->msg);
+	else
+		vol_note(v, "%s", err->msg);
+}
 
 int vol_fetch_page(struct volume *v, const struct log_pageref *need)
 {
@@ -161,7 +286,7 @@ int vol_fetch_page(struct volume *v, const struct log_pageref *need)
 	if (r == 0)
 		r = map_add_page(v->map, need, buf, (size_t)sectors * SECTOR, &err);
 	if (r == -EUCLEAN || r == -ENOENT)
-		vol_fail(v, VOL_FAILED, "a page of the map is damaged: %s", err.msg);
+		damaged_page(v, need, r, &err);
 	return r;
 }
 
@@ -171,16 +296,24 @@ struct replay {
 	struct volume *v;
 	uint64_t from; /* records up to it are in the log */
 	bool apply;
-	int r;
+	uint64_t last, committed; /* seen: sequence of the last change, of the last one known to be in the log */
 };
 
 static int on_record(void *arg, const struct jrecord *rec)
 {
 	struct replay *p = arg;
+	int r;
 
+	if (rec->type == J_COMMITTED)
+		p->committed = MAX(p->committed, rec->len);
+	else
+		p->last = rec->seq;
 	if (!p->apply || rec->seq <= p->from || rec->type == J_COMMITTED)
 		return 0;
-	return vol_take_record_locked(p->v, rec->type, rec->seq, rec->off, rec->len, rec->where);
+	mtx_lock(&p->v->batch);
+	r = vol_take_record_locked(p->v, rec->type, rec->seq, rec->off, rec->len, rec->where);
+	mtx_unlock(&p->v->batch);
+	return r;
 }
 
 static int open_dir(struct volume *v)
@@ -203,13 +336,26 @@ static int open_dir(struct volume *v)
 	return v->dirfd < 0 ? -errno : 0;
 }
 
-static int journal_make(struct volume *v, bool apply, uint64_t from, struct objerr *err)
+static int journal_read_in(struct volume *v, struct replay *p, struct objerr *err)
 {
-	struct replay p = {.v = v, .from = from, .apply = apply};
 	uint64_t limit = v->env.journal_bytes != 0 ? v->env.journal_bytes : 1 * GiB;
 	uint64_t segment = v->env.segment_bytes != 0 ? v->env.segment_bytes : 16 * MiB;
 
-	return journal_open(v->dirfd, v->uuid, limit, segment, v->env.disk, on_record, &p, &v->journal, err);
+	return journal_open(v->dirfd, v->uuid, limit, segment, v->env.disk, on_record, p, &v->journal, err);
+}
+
+static int journal_make(struct volume *v, bool apply, uint64_t from, struct objerr *err)
+{
+	struct replay p = {.v = v, .from = from, .apply = apply};
+
+	return journal_read_in(v, &p, err);
+}
+
+static int set_aside(struct volume *v, char **ret_name)
+{
+	journal_close(v->journal);
+	v->journal = NULL;
+	return journal_set_aside(v->dirfd, v->env.disk, ret_name);
 }
 
 /* Opens the journal, or sets it aside if the image went on without it. ret_jseq: what of it the log has. */
@@ -226,7 +372,7 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 		return r;
 	log_view(v->log, &view);
 	ours = view.claim == 0 || journal_knows_nonce(v->journal, &view.nonce);
-	if (ours && journal_committed(v->journal) >= view.tail) {
+	if (RULE(E_BACK) && ours && journal_committed(v->journal) >= view.tail) {
 		objerr_set(err,
 			   "the bucket has gone back in time: the journal knows log object %016" PRIx64
 			   " as committed, the log ends at %016" PRIx64,
@@ -234,11 +380,9 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 		return -EUCLEAN;
 	}
 	*ret_jseq = ours ? view.jseq : 0;
-	if (ours)
+	if (ours || !RULE(T8_NONCE))
 		return 0;
-	journal_close(v->journal);
-	v->journal = NULL;
-	r = journal_set_aside(v->dirfd, v->env.disk, &aside);
+	r = set_aside(v, &aside);
 	return r < 0 ? r : journal_make(v, false, 0, err);
 }
 
@@ -251,7 +395,10 @@ static int replay_journal(struct volume *v, uint64_t jseq, struct objerr *err)
 	v->journal = NULL;
 	v->jseq = v->sealed_jseq = v->trimmed_jseq = v->trim_jseq = jseq;
 	v->sealed_size = v->size;
-	v->mark_wanted = 0;
+	v->mark_wanted = v->retire_below = v->written = 0;
+	v->checkpoint_soon = false;
+	v->tree = TREE_NONE;
+	v->tree_after = 0;
 	v->nclosed = v->closed_at = 0;
 	v->dirty_since = 0;
 	r = journal_make(v, true, jseq, err);
@@ -265,6 +412,7 @@ static int claim_once(struct volume *v, struct objerr *err)
 {
 	struct log_walker w = vol_walker;
 	struct log_nonce nonce;
+	struct log_view view;
 	uint64_t jseq = 0;
 	int r = open_journal(v, &jseq, err);
 
@@ -272,11 +420,22 @@ static int claim_once(struct volume *v, struct objerr *err)
 		return r;
 	w.arg = v;
 	base_random(nonce.b, sizeof(nonce.b));
-	r = journal_note_nonce(v->journal, &nonce);
-	if (r == 0)
-		r = log_claim(v->log, &nonce, jseq, &w, err);
-	if (r == 0)
+	log_view(v->log, &view);
+	if (!RULE(T6_CLAIM) && !view.released && journal_knows_nonce(v->journal, &view.nonce))
+		nonce = view.nonce;
+	r = RULE(T7_INTENT) ? journal_note_nonce(v->journal, &nonce, &view.nonce) : 0;
+	if (r < 0)
+		return r;
+	remap_begin(v);
+	r = log_claim(v->log, &nonce, jseq, &w, err);
+	if (r == 0 && !RULE(T7_INTENT))
+		r = journal_note_nonce(v->journal, &nonce, &view.nonce);
+	if (r == 0) {
+		vol_walked(v);
 		r = replay_journal(v, jseq, err);
+		v->walk_size = v->size;
+	}
+	remap_end(v, r == 0);
 	if (r == 0)
 		journal_set_nonce(v->journal, &nonce);
 	return r;
@@ -300,29 +459,26 @@ static int policy(struct volume *v, struct objerr *err)
 static int claim(struct volume *v, struct objerr *err)
 {
 	int64_t until = clock_now_ns() + v->env.claim_wait_ns;
-	struct log_walker w = vol_walker;
 	int r;
 
-	w.arg = v;
 	for (;;) {
-		r = log_attach(v->log, &w, false, err);
+		bool between = false; /* somebody came: think again */
+
+		r = catch_up(v, false, false, err);
 		if (r == 0 && v->journal == NULL) {
 			r = open_dir(v);
 			if (r == 0)
 				r = journal_make(v, false, 0, err);
 		}
-		if (r < 0)
-			return r;
-		r = policy(v, err);
+		r = r == -EBUSY ? -EIO : r == 0 ? policy(v, err) : r;
 		if (r == 0) {
 			r = claim_once(v, err);
-			if (r != -EBUSY)
-				return r;
-			continue; /* somebody came between: think again */
+			between = r == -EBUSY;
 		}
-		if (clock_now_ns() >= until)
+		if (r != -EBUSY || (!between && clock_now_ns() >= until))
 			return r;
-		clock_sleep_ns(200 * NSEC_PER_MSEC);
+		if (!between)
+			clock_sleep_ns(200 * NSEC_PER_MSEC);
 	}
 }
 
@@ -347,15 +503,86 @@ int vol_own(struct volume *v)
 	mtx_unlock(&v->lock);
 	log_watch(v->log, vol_on_committed, vol_on_fenced, v);
 	r = claim(v, &err);
-	if (r == 0)
+	if (r == 0) {
+		struct log_view view;
+
+		log_view(v->log, &view);
+		v->first_own = view.tail;
 		vol_start_uploader(v);
+	}
 	mtx_lock(&v->lock);
 	v->claiming = false;
-	if (r == 0)
+	v->owned = v->owned || r == 0;
+	if (r == 0 && v->state == VOL_FOLLOWER)
 		v->state = VOL_OWNER;
 	else
 		(void)snprintf(v->why, sizeof(v->why), "%s", err.msg);
 	cond_broadcast(&v->changed);
 	mtx_unlock(&v->lock);
 	return r;
+}
+
+/* ---- what a dead process left, and the end of an image ---- */
+
+/* 1: our claim is the newest and not released, and the journal has what the log may not have. */
+static int look_at_journal(struct volume *v, struct objerr *err)
+{
+	_cleanup_free_ char *aside = NULL;
+	struct replay p = {.v = v};
+	struct log_view view;
+	bool ours;
+	int r = open_dir(v);
+
+	if (r == 0 && v->journal == NULL)
+		r = journal_read_in(v, &p, err);
+	if (r < 0)
+		return r;
+	log_view(v->log, &view);
+	ours = view.claim != 0 && journal_knows_nonce(v->journal, &view.nonce);
+	if (ours)
+		return view.released ? 0 : 1;
+	if (p.last <= p.committed)
+		return 0;
+	r = set_aside(v, &aside);
+	if (r < 0)
+		return r;
+	objerr_set(err, "the image was taken over by %s; what had not been sent was set aside as %s", view.host, aside);
+	return -ESTALE;
+}
+
+int vol_recover(struct volume *v, struct objerr *err)
+{
+	int r = hold_follower(v);
+
+	if (r != 0)
+		return r > 0 ? 0 : r;
+	r = look_at_journal(v, err);
+	let_follower(v);
+	if (r <= 0)
+		return r;
+	r = vol_own(v);
+	if (r < 0) {
+		mtx_lock(&v->lock);
+		objerr_set(err, "%s", v->why);
+		mtx_unlock(&v->lock);
+		return r;
+	}
+	return vol_let_go(v);
+}
+
+int vol_doom(struct volume *v, struct vol_remains *ret)
+{
+	uint64_t *claims;
+	int r = vol_own(v);
+
+	if (r < 0)
+		return r;
+	mtx_lock(&v->batch);
+	claims = calloc(v->ck.nclaims + 1, sizeof(*claims));
+	if (claims != NULL && v->ck.nclaims > 0)
+		memcpy(claims, v->ck.claims, v->ck.nclaims * sizeof(*claims));
+	*ret = (struct vol_remains){v->first_own, claims, v->ck.nclaims};
+	mtx_unlock(&v->batch);
+	vol_fail(v, VOL_FAILED, "the image is being deleted");
+	return claims != NULL ? 0 : -ENOMEM;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. The only header of this room that
- * the rest of fs/ includes; no FUSE, no paths, no metadata here.
+ * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h the only
+ * header of this room that the rest of fs/ includes; no FUSE, no paths, no metadata here.
  *
  * The promise: whatever dies - daemon, host, disk, network - the image that comes back is the state after some prefix
  * of the acknowledged writes, and that prefix holds everything that a completed vol_flush() covered (fsync local:
@@ -40,7 +40,9 @@ struct vol_env {
 	const char *host;
 	uint64_t journal_bytes; /* of one image; 0: 1 GiB */
 	uint64_t segment_bytes; /* 0: 64 MiB */
-	uint64_t map_bytes;     /* leaves of one image; 0: 64 MiB */
+	uint64_t map_bytes;     /* memory for the map of one image; 0: 64 MiB */
+	unsigned digest_every;  /* objects between checkpoints, for tests; 0: VOL_DIGEST_EVERY */
+	unsigned map_fanout;    /* entries of a page of its tree, for tests; 0: as many as fit */
 	uint64_t batch_bytes;   /* 0: what the create record says */
 	int64_t dirty_age_ns;   /* 0: 5 s */
 	int64_t claim_wait_ns;  /* how long a claim waits for another node's release */
@@ -95,6 +97,26 @@ int must_check vol_open(const struct vol_env *env, const char *prefix, const uin
  * journal). v is gone in any case.
  */
 int vol_close(struct volume *v);
+
+/*
+ * Follower: brings the view up to what the log is now. An owner's is that already. Reads meanwhile wait.
+ */
+int must_check vol_follow(struct volume *v, struct objerr *err);
+/*
+ * What a process that died left in the journal goes into the log, and the image is released. Nobody may write. 0 also
+ * when nothing was left; -ESTALE: the image went on without it, the journal was set aside (words); -EBUSY as a write.
+ */
+int must_check vol_recover(struct volume *v, struct objerr *err);
+/*
+ * The last claim: from here on nobody writes to the image, v is only to be closed, and what image_erase() (nameobj.h)
+ * may remove is known. claims to be freed. -EBUSY: held elsewhere.
+ */
+struct vol_remains {
+	uint64_t next;	  /* what is there or beyond stays */
+	uint64_t *claims; /* these stay as well */
+	size_t nclaims;
+};
+int must_check vol_doom(struct volume *v, struct vol_remains *ret);
 
 /*
  * One more or fewer writable handle. The last one drains and releases in the background; a vol_begin_write()
