@@ -460,7 +460,7 @@ static int step(struct walk *k, const struct logobj *o)
 		return -ESTALE;
 	}
 	/* A newer tree: taken over with its digests, so that later ones name it (A). */
-	if (o->checkpoint != NULL && o->type != LOG_ROLLBACK && o->checkpoint->tree_covers > k->covers) {
+	if (RULE(A_ADOPT) && o->checkpoint != NULL && o->type != LOG_ROLLBACK && o->checkpoint->tree_covers > k->covers) {
 		r = start_from(k, o, o->checkpoint);
 		if (r < 0 || k->at != o->number)
 			return r;

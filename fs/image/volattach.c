@@ -92,6 +92,7 @@ static int on_begin(void *arg, const struct logobj *o, const struct log_checkpoi
 	v->walk_size = c != NULL ? c->size : o->size;
 	v->digest_end = c != NULL && c->tree_covers != 0 ? c->tree_covers : o->number;
 	v->table_known = false;
+	v->begun_at = o->number;
 	v->last_checkpoint = c != NULL ? o->number : 0;
 	if (c == NULL) {
 		v->ck.first = o->number;
@@ -389,7 +390,8 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 /* Takes from the journal what the log does not have: after the claim, whose walks begin the map anew. */
 static int replay_journal(struct volume *v, uint64_t jseq, struct objerr *err)
 {
-	int r;
+	struct log_view view;
+	int r = 0;
 
 	journal_close(v->journal);
 	v->journal = NULL;
@@ -398,7 +400,20 @@ static int replay_journal(struct volume *v, uint64_t jseq, struct objerr *err)
 	v->mark_wanted = v->retire_below = v->written = 0;
 	v->checkpoint_soon = false;
 	v->tree = TREE_NONE;
-	v->tree_after = 0;
+	v->tree_after = v->active_at = 0;
+	v->idle_rounds = 0;
+	v->deletes_due = false;
+	v->marks_due = true;
+	log_view(v->log, &view);
+	v->first_own = view.tail;
+	vol_point_free(&v->newest);
+	vol_point_free(&v->before);
+	vol_point_free(&v->coming);
+	/* What it attached from: unless the walk took over another checkpoint's lists since, then the first own one. */
+	if (v->begun_at == view.checkpoint && v->last_checkpoint != 0)
+		r = vol_point_of(&v->newest, view.checkpoint, &v->ck);
+	if (r < 0)
+		return r;
 	v->nclosed = v->closed_at = 0;
 	v->dirty_since = 0;
 	r = journal_make(v, true, jseq, err);
@@ -503,13 +518,8 @@ int vol_own(struct volume *v)
 	mtx_unlock(&v->lock);
 	log_watch(v->log, vol_on_committed, vol_on_fenced, v);
 	r = claim(v, &err);
-	if (r == 0) {
-		struct log_view view;
-
-		log_view(v->log, &view);
-		v->first_own = view.tail;
+	if (r == 0)
 		vol_start_uploader(v);
-	}
 	mtx_lock(&v->lock);
 	v->claiming = false;
 	v->owned = v->owned || r == 0;

@@ -217,6 +217,20 @@ static void read_end(struct volume *v, unsigned gen)
 	mtx_unlock(&v->lock);
 }
 
+void vol_wait_readers(struct volume *v)
+{
+	unsigned gen;
+
+	mtx_lock(&v->lock);
+	gen = v->reading;
+	v->reading ^= 1;
+	v->waited_for = true;
+	while (v->readers[gen] > 0)
+		cond_wait(&v->changed, &v->lock);
+	v->waited_for = false;
+	mtx_unlock(&v->lock);
+}
+
 /*
  * Whole sectors by one state of the map. What moves meanwhile (a batch gets its number, a segment is reused) is looked
  * up again.
@@ -249,28 +263,52 @@ static int read_mapped(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out)
 	return 0;
 }
 
+/* One reading, or seeking, of a follower: how often it looked again, and by which mark. */
+struct look {
+	unsigned tries, gen;
+	uint64_t remapped, mark;
+};
+
+enum { LOOKS = 16 };
+
 /*
- * A follower pins nothing: what it does not find may have been deleted rightly, and it attaches again, once
- * (PROTOCOL.md 3), and reads all of it by the newer map.
+ * Whether to do it again after r. A follower pins nothing: what it does not find may have been deleted rightly, and it
+ * attaches again, once (PROTOCOL.md 3), and does all of it by the newer map; if the owner has moved on by a mark meanwhile,
+ * once more. -EAGAIN: there was no map.
  */
+static bool look_again(struct volume *v, struct look *l, int r)
+{
+	struct log_view view;
+
+	if ((r != -ENOENT && r != -EUCLEAN && r != -EAGAIN) || l->tries == LOOKS || !RULE(E_GONE))
+		return false;
+	log_view(v->log, &view);
+	if (l->tries++ > 0 && view.mark == l->mark)
+		return false;
+	l->mark = view.mark;
+	return vol_attach_again(v, l->remapped) == 0;
+}
+
+static int look_error(const struct look *l, int r)
+{
+	if (l->tries == LOOKS)
+		return -EAGAIN; /* the owner deletes faster than this node reads */
+	return r == -ENOENT || r == -EUCLEAN || r == -ESTALE ? -EIO : r;
+}
+
 static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out)
 {
-	uint64_t remapped;
-	unsigned gen;
+	struct look l = {0};
 	int r;
 
-	for (int tries = 0;; tries++) {
-		r = read_begin(v, &gen, &remapped);
+	do {
+		r = read_begin(v, &l.gen, &l.remapped);
 		if (r == 0) {
 			r = read_mapped(v, lba, n, out);
-			read_end(v, gen);
+			read_end(v, l.gen);
 		}
-		if ((r != -ENOENT && r != -EUCLEAN && r != -EAGAIN) || tries == 1)
-			break;
-		if (vol_attach_again(v, remapped) < 0)
-			break;
-	}
-	return r == -ENOENT || r == -EUCLEAN || r == -ESTALE ? -EIO : r;
+	} while (look_again(v, &l, r));
+	return look_error(&l, r);
 }
 
 /* Of a failed volume what is whole can be read; one that was taken over knows nothing any more. */
@@ -547,28 +585,24 @@ static int seek_mapped(struct volume *v, bool hole, uint64_t lba, uint64_t end, 
 
 int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
 {
-	uint64_t size = vol_size(v), end = (size + SECTOR - 1) / SECTOR, remapped, found = 0;
-	unsigned gen;
+	uint64_t size = vol_size(v), end = (size + SECTOR - 1) / SECTOR, found = 0;
+	struct look l = {0};
 	int r;
 
 	if (off >= size)
 		return -ENXIO;
-	for (int tries = 0;; tries++) {
-		r = read_begin(v, &gen, &remapped);
+	do {
+		r = read_begin(v, &l.gen, &l.remapped);
 		if (r == 0) {
 			r = seek_mapped(v, hole, off / SECTOR, end, &found);
-			read_end(v, gen);
+			read_end(v, l.gen);
 		}
-		if ((r != -ENOENT && r != -EUCLEAN && r != -EAGAIN) || tries == 1)
-			break;
-		if (vol_attach_again(v, remapped) < 0)
-			break;
-	}
+	} while (look_again(v, &l, r));
 	if (r == 0)
 		*ret = MAX(off, found);
 	else if (r == -ENXIO && hole)
 		*ret = size;
 	else
-		return r == -ENXIO ? r : -EIO;
+		return r == -ENXIO ? r : look_error(&l, r);
 	return 0;
 }

@@ -36,6 +36,7 @@ enum { VOL_DIGEST_EVERY = 32, VOL_CLOSED_MAX = 4096, VOL_RMAX = 65536 };
 #define VOL_MAP_BYTES (64 * MiB)
 #define VOL_TREE_EVERY (4 * GiB)
 #define VOL_TREE_RETRY_NS (5 * NSEC_PER_SEC)
+#define VOL_IDLE_AGES 6 /* dirty ages without a write: then what is dead may cost a checkpoint or two */
 enum { VOL_TREE_DIGESTS = 48, VOL_PAGES_SHARE = 2, VOL_OVERLAY_SHARE = 4, VOL_OVERLAY_MAX_SHARE = 2 };
 
 /* An object that has its number and is not durable yet: readers find its bytes here. */
@@ -46,6 +47,15 @@ struct vol_put {
 	uint64_t jseq;
 	bool ready;       /* its bytes are there */
 	uint64_t charged; /* bytes of the budget */
+};
+
+/* A checkpoint whose mark is out, and what it refers to beside its map. */
+struct vol_point {
+	uint64_t number; /* 0: none */
+	uint64_t *digests;
+	size_t ndigests, nsnaps;
+	struct log_snap *snaps;
+	uint64_t pages_end; /* its tree has no page behind that object */
 };
 
 struct volume {
@@ -106,6 +116,12 @@ struct volume {
 	uint64_t written;      /* bytes of data since the last freeze */
 	uint64_t retire_below; /* pages of older trees, once a checkpoint names the newer one; 0: none */
 	bool table_known;      /* the object table of the bucket is in the map */
+	/* deletes; under batch */
+	struct vol_point newest, before, coming; /* marks: the newest, the one before; the one that is not answered yet */
+	uint64_t begun_at;                       /* where the last walk took its checkpoint from */
+	bool deletes_due, marks_due;
+	int64_t active_at; /* when data was sent last; 0: not yet */
+	unsigned idle_rounds;
 	bool tending;          /* the job runs */
 	struct job tend;
 	uint64_t
@@ -144,6 +160,7 @@ int must_check vol_fetch_page(struct volume *v, const struct log_pageref *need);
 int must_check vol_take_record_locked(struct volume *v, enum jtype type, uint64_t seq, uint64_t off, uint64_t len,
 				      uint64_t where);
 int must_check vol_close_batch_locked(struct volume *v);
+void vol_wait_readers(struct volume *v); /* until all reads that run now are over */
 
 /* ---- volread.c ---- */
 /* Pieces of objects that are durable. -ENOENT, -EUCLEAN as log_read(). */
@@ -162,6 +179,8 @@ void vol_put_begin_locked(struct volume *v, struct vol_put *u, const struct logo
 /* Makes the bytes and sends them. After a failure u is gone, and the volume is to fail. body may be NULL. */
 int must_check vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const struct iovec *body);
 
+int64_t vol_age(const struct volume *v); /* of a batch, at most */
+
 /* ---- volckpt.c ---- */
 /* What a header borrows until it is encoded. */
 struct vol_ckpt {
@@ -178,5 +197,14 @@ int must_check vol_put_checkpoint(struct volume *v); /* one without data; a plac
 bool vol_overlay_full_locked(struct volume *v); /* no more may come before the tree is written */
 void vol_want_tree_locked(struct volume *v);    /* if it is time */
 void vol_start_tending_locked(struct volume *v);
+
+/* ---- voldel.c ---- */
+void vol_point_free(struct vol_point *p);
+int must_check vol_point_of(struct vol_point *p, uint64_t number, const struct log_checkpoint *c);
+void vol_mark_answered_locked(struct volume *v);
+int must_check vol_note_strays(struct volume *v); /* the table of the newest tree is known */
+int must_check vol_delete_dead(struct volume *v);
+int64_t vol_idle_due_locked(const struct volume *v); /* INT64_MAX: never */
+void vol_idle_locked(struct volume *v);
 
 #endif

@@ -68,6 +68,9 @@ static void destroy(struct volume *v)
 	journal_close(v->journal);
 	map_free(v->map);
 	vol_forget_log(v);
+	vol_point_free(&v->newest);
+	vol_point_free(&v->before);
+	vol_point_free(&v->coming);
 	free(v->effect);
 	base_closep(&v->dirfd);
 	throttle_destroy(&v->pace);

@@ -360,8 +360,14 @@ static int tenure(struct guest *g, bool last)
 			r = flush(g);
 		if (r == 0 && sim_chance(1, 6))
 			r = read_back(g);
-		if (sim_chance(1, g->pace))
+		if (g->busy)
+			doze(g->busy_ns);
+		else if (sim_chance(1, g->pace))
 			doze(3 * NSEC_PER_SEC);
+	}
+	if (g->gone_back) {
+		imgcheck(r == -EUCLEAN, "the bucket has gone back in time, and node %d goes on: %d", g->node, r);
+		return r;
 	}
 	if (r < 0 && r != -EBUSY)
 		judge_failure(g, r, "I/O");
@@ -370,14 +376,14 @@ static int tenure(struct guest *g, bool last)
 
 static void write_guest(struct guest *g)
 {
-	unsigned tenures = sim_chance(1, 4) ? 2 : 1;
+	unsigned tenures = sim_chance(1, 4) && !g->gone_back ? 2 : 1;
 	struct state *got = malloc(sizeof(*got));
 	int r = 0;
 
 	if (got == NULL)
 		abort();
 	vol_begin_write(g->v);
-	if (sim_chance(1, 2)) {
+	if (!g->gone_back && sim_chance(1, 2)) {
 		if (read_all(g, false, got) == 0)
 			g->seen = oracle_view(claim_of(g), got, g->floor_of, g->floor, 0);
 		g->peer_runs = true;

@@ -20,6 +20,7 @@ static struct claim {
 } claims[CLAIMS];
 static size_t nclaims;
 static struct session *sessions; /* the newest report first */
+static void (*claim_seen)(int node);
 static struct session root;      /* the image as it was made */
 bool imgtrace_on;
 
@@ -217,6 +218,7 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	imgstats->bursts += nclaims > 0 && claims[nclaims - 1].epoch == o.epoch && claims[nclaims - 1].node == node;
 	claims[nclaims++] = (struct claim){o.number, o.claim_before, o.epoch, node};
 	logobj_free(&o);
+	claim_seen(node);
 }
 
 static const struct claim *claim_at(uint64_t number)
@@ -281,8 +283,9 @@ static bool same_journal(const struct session *parent, uint64_t claim)
 
 /* ---- what is found ---- */
 
-void oracle_begin(uint32_t size)
+void oracle_begin(uint32_t size, void (*on_claim)(int node))
 {
+	claim_seen = on_claim;
 	root.now.size = size;
 	root.node = 0;
 	root.epoch = 1;

@@ -72,7 +72,8 @@ void imgcheck(bool ok, const char *fmt, ...) printf_like(2, 3); /* a violation e
 void imgtrace(const char *fmt, ...) printf_like(1, 2);
 extern bool imgtrace_on;
 
-void oracle_begin(uint32_t size);
+/* on_claim: a claim of that node is there. */
+void oracle_begin(uint32_t size, void (*on_claim)(int node));
 void state_apply(struct state *s, const struct op *o);
 bool state_decode(const uint8_t *p, size_t n, struct state *ret); /* false: torn within a unit */
 struct op *session_add(struct session *s);
