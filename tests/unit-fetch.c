@@ -211,7 +211,7 @@ static void test_cache(void **arg)
 	restart();
 	assert_int_equal(read_one(7, 0, DATA / SECTOR), 0);
 	assert_int_equal(W.gets, 20);
-	fetch_forget(W.f, uuid, 7, n);
+	fetch_forget(W.f, uuid, 7, FIRST + DATA / SECTOR);
 	assert_int_equal(read_one(7, 0, 8), 0);
 	assert_int_equal(W.gets, 21);
 	/* A cache whose file is gone bad is none. */
@@ -326,7 +326,7 @@ static void *work(void *arg)
 			continue;
 		}
 		if (rnd(&w->state, 40) == 0)
-			fetch_forget(W.f, uuid, p[0].number, DATA + 8192);
+			fetch_forget(W.f, uuid, p[0].number, FIRST + DATA / SECTOR);
 		r = fetch_read(W.f, W.log, p, n, NULL);
 		w->reads++;
 		w->failed += r < 0;

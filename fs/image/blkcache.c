@@ -573,7 +573,10 @@ int blkcache_open(const char *path, uint64_t limit, const struct blkdisk *disk, 
 	c->disk.space = c->disk.space != NULL ? c->disk.space : real_space;
 	c->limit = (uint32_t)chunks * CHUNK;
 	c->free = NONE;
-	base_random(&c->seed, sizeof(c->seed));
+	if (c->disk.seed != 0)
+		c->seed = c->disk.seed;
+	else
+		base_random(&c->seed, sizeof(c->seed));
 	mtx_init(&c->lock, RANK_CACHE);
 	c->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	r = c->fd < 0 ? -errno : tables_new(c);

@@ -5,7 +5,8 @@
  *
  * An entry is one group (64 KiB, FORMAT.md 3.1) of one object: key (uuid of the log, number, group). A number has one
  * byte string for ever, so an entry is never stale: a fenced owner's numbers belong to nobody's map, a deleted
- * object's entry is only useless. Nothing read is believed before its CRC says that it is this block of this group of
+ * object's entry is only useless. (Who puts an older state of a bucket in its place has to empty its caches: then
+ * numbers are given a second time.) Nothing read is believed before its CRC says that it is this block of this group of
  * this object; whatever goes wrong here - an error, a full disk, foreign bytes - is a miss.
  *
  * Any thread. No call waits for the network; calls do file I/O without the lock.
@@ -22,6 +23,7 @@ struct blkdisk {
 	int (*pwrite)(void *ctx, int fd, const void *p, size_t n, uint64_t off);
 	int (*allocate)(void *ctx, int fd, uint64_t off, uint64_t len);
 	int (*space)(void *ctx, int fd, uint64_t *ret_free, uint64_t *ret_total);
+	uint64_t seed; /* of the hash; 0: random */
 };
 
 /* Memory for each group that fits into the limit: slot, hash, ghost (blkcache.c). 10 GiB: 163,000 groups, 6 MB. */

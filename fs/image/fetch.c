@@ -385,7 +385,7 @@ void fetch_keep(struct fetch *f, const uint8_t uuid[16], uint64_t number, void *
 	start_filler(f);
 }
 
-void fetch_forget(struct fetch *f, const uint8_t uuid[16], uint64_t number, uint64_t stored_bytes)
+void fetch_forget(struct fetch *f, const uint8_t uuid[16], uint64_t number, uint32_t sectors)
 {
 	struct hnode *n, *next;
 	struct list drop;
@@ -405,7 +405,7 @@ void fetch_forget(struct fetch *f, const uint8_t uuid[16], uint64_t number, uint
 	mtx_unlock(&f->lock);
 	(void)free_all(&drop);
 	if (f->env.cache != NULL)
-		blkcache_forget(f->env.cache, uuid, number, (uint32_t)((stored_bytes + LOG_STRIDE - 1) / LOG_STRIDE));
+		blkcache_forget(f->env.cache, uuid, number, sectors / GROUP_SECTORS + 1);
 }
 
 /* ---- all of it ---- */

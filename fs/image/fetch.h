@@ -44,8 +44,8 @@ int must_check fetch_read(struct fetch *f, struct log *l, const struct fetch_pie
 uint64_t fetch_ahead(struct fetch *f, struct log *l, const struct fetch_piece *p, size_t n);
 /* A whole stored object that is in the log now: the next to be read. Takes bytes (malloc). Waits for nothing. */
 void fetch_keep(struct fetch *f, const uint8_t uuid[16], uint64_t number, void *take_bytes, size_t len);
-/* The object was deleted: nothing of it need be kept. */
-void fetch_forget(struct fetch *f, const uint8_t uuid[16], uint64_t number, uint64_t stored_bytes);
+/* The object was deleted: nothing of it need be kept. sectors: of its content. */
+void fetch_forget(struct fetch *f, const uint8_t uuid[16], uint64_t number, uint32_t sectors);
 /* Sectors that one stream may have ahead. */
 uint64_t fetch_window(const struct fetch *f);
 /* Gives up about n bytes that nobody waits for; returns how many. For budget_set_reclaim(). */
