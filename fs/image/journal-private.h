@@ -33,6 +33,7 @@ struct journal {
 	struct log_nonce nonce, known[JNONCES];
 	size_t nknown;
 	uint64_t appends, datasyncs;
+	unsigned waiting; /* for a free segment */
 	bool syncing, broken, stopping;
 };
 
