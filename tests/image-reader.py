@@ -123,8 +123,8 @@ class Object:
         if head[:8] != b'LSVDLOG\n':
             raise Damage(f'{self.name}: not a log object')
         version, self.type, self.flags, uuid, number_, self.epoch, self.nonce, self.seq, self.size, self.time, \
-            self.header, self.nsections, self.sectors, self.window, self.data_crc = \
-            take('<HHI16sQQ16sQQQIIQII', head, 8, self.name)
+            self.header, self.nsections, self.sectors, self.window, self.data_crc, self.durable = \
+            take('<HHI16sQQ16sQQQIIQIIQ', head, 8, self.name)
         if version != 1 or self.flags & ~1 or not 1 <= self.type <= 12:
             raise Damage(f'{self.name}: version {version}, type {self.type}, flags {self.flags:#x} are unknown')
         if uuid != self.uuid or number_ != number:
@@ -602,8 +602,20 @@ class State:
             except Gone:
                 if number <= max(reach, at or 0):
                     raise
+                self.behind(number)
                 break
             number = self.step(number)
+
+    def behind(self, end):
+        """The log ends here, unless a later object knows better."""
+        for n in self.image.log.numbers():
+            try:
+                if n > end and self.image.log.get(n).durable > end:
+                    raise Gone(f'object {end} is missing: {n} is behind it')
+            except Gone:
+                raise
+            except Damage:
+                pass
 
     # what comes out
 
@@ -709,42 +721,62 @@ def segments(path, uuid):
         if re.fullmatch('journal-[0-9a-f]{8}', n):
             with open(os.path.join(path, n), 'rb') as f:
                 blob = f.read()
-            if len(blob) < SECTOR or crc32c(blob[:124]) != take('<I', blob, 124, n)[0]:
+            if len(blob) < SECTOR or not any(blob[:SECTOR]):
                 continue
             magic, version, size, whose, generation, first = take('<8sII16sQQ', blob, 0, n)
-            if (magic, version, whose) == (b'LSVDJNL\n', 1, uuid):
-                out.append((generation, first, blob[:size]))
+            if (magic, version, whose) != (b'LSVDJNL\n', 1, uuid) or crc32c(blob[:124]) != take('<I', blob, 124, n)[0]:
+                raise Damage(f'{n}: its header does not check')
+            out.append((generation, first, blob[:size]))
     return sorted(out)
 
 
+def record(blob, at, generation, uuid):
+    """(type, sequence, offset, bytes, nonce, size, CRC of data, synced) or None."""
+    if at + SECTOR > len(blob):
+        return None
+    magic, kind, seq, whose, offset, count, nonce, size, datacrc, synced, crc = \
+        take('<4sH2xQQQQ16sIIQI', blob, at, 'journal')
+    if magic != b'LSJR' or whose != generation or crc32c(uuid + blob[at:at + 72]) != crc:
+        return None
+    return kind, seq, offset, count, nonce, size, datacrc, synced
+
+
 def records(path, uuid):
-    """(sequence, type, offset, bytes, nonce, data) as far as the records go."""
-    last = None
+    """(sequence, type, offset, bytes, data) as far as the records go."""
+    last, rest = None, []
     for generation, first, blob in segments(path, uuid):
-        if last is not None and first != last + 1:
-            return
-        last, at = first - 1, SECTOR
-        while at + SECTOR <= len(blob):
-            magic, kind, seq, whose, offset, count, nonce, size, datacrc, crc = \
-                take('<4sH2xQQQQ16sIII', blob, at, path)
-            if magic != b'LSJR' or crc32c(uuid + blob[at:at + 64]) != crc or whose != generation or seq != last + 1:
+        at = SECTOR
+        if rest and first != last + 1 or len(rest) > 1:
+            rest.append((generation, blob, at))
+            continue
+        last = first - 1
+        while True:
+            r = record(blob, at, generation, uuid)
+            data = blob[at + SECTOR:at + SECTOR + r[5]] if r else b''
+            if r is None or r[1] != last + 1 or len(data) != r[5] or crc32c(data) != r[6]:
                 break
-            data = blob[at + SECTOR:at + SECTOR + size]
-            if len(data) != size or crc32c(data) != datacrc:
-                break
-            yield seq, kind, offset, count, nonce, data
-            last = seq
-            at = up(at + SECTOR + size, SECTOR)
+            last = r[1]
+            yield last, r[0], r[2], r[3], data
+            at += SECTOR + r[5]
+        rest = [(generation, blob, at)]
+    for generation, blob, start in rest:
+        for at in range(start, len(blob), SECTOR):
+            r = record(blob, at, generation, uuid) if blob[at:at + 4] == b'LSJR' else None
+            if r and r[7] > last:
+                raise Damage(f'{path}: record {last + 1} is lost: {r[1]} knows that it was there')
 
 
 def replay(path, image, state):
     """The records of a journal that are not in the log, as writes to make on top of the image."""
     with open(os.path.join(path, 'nonces'), encoding='ascii') as f:
-        nonces = f.read().split()
+        lines = f.read().split('\n')
+    nonces = lines[:-2]
+    if lines[-2:] != ['crc %08x' % crc32c(''.join(n + '\n' for n in nonces).encode()), '']:
+        raise Damage(f'{path}/nonces: does not check')
     if state.nonce.hex() not in nonces:
         raise Damage(f'{path}: the newest claim is not of this journal')
     seen = None
-    for seq, kind, offset, count, _, data in records(path, image.log.uuid):
+    for seq, kind, offset, count, data in records(path, image.log.uuid):
         if seen is None and seq > state.seq + 1:
             raise Damage(f'{path}: begins at {seq}, the log ends at {state.seq}')
         seen = seq

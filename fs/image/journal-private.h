@@ -30,10 +30,12 @@ struct journal {
 	uint64_t generation;         /* of the last */
 	uint64_t next, done, synced; /* next sequence to give; up to where the bytes are in the files; on the disk */
 	uint64_t trimmed, committed;
+	uint64_t first; /* that replay found */
 	struct log_nonce nonce, known[JNONCES];
 	size_t nknown;
 	uint64_t appends, datasyncs;
 	bool syncing, broken, stopping;
+	char why[128]; /* opening: what is damaged */
 };
 
 /* Makes the next segment the one that is written: a free one, or a new one. -ENOSPC: neither. */
