@@ -726,7 +726,8 @@ def segments(path, uuid):
             magic, version, size, whose, generation, first = take('<8sII16sQQ', blob, 0, n)
             if (magic, version, whose) != (b'LSVDJNL\n', 1, uuid) or crc32c(blob[:124]) != take('<I', blob, 124, n)[0]:
                 raise Damage(f'{n}: its header does not check')
-            out.append((generation, first, blob[:size]))
+            if first:
+                out.append((generation, first, blob[:size]))
     return sorted(out)
 
 

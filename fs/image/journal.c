@@ -131,6 +131,8 @@ int journal_rotate_locked(struct journal *j)
 	struct jseg s;
 	int r = 0;
 
+	if (j->generation + 1 >= JGENERATION_MAX)
+		return -EOVERFLOW;
 	if (j->nfree > 0) {
 		s = j->seg[0];
 		memmove(j->seg, j->seg + 1, --j->nseg * sizeof(s));
@@ -138,7 +140,7 @@ int journal_rotate_locked(struct journal *j)
 	} else if ((j->nseg + 1) * j->segment <= j->limit) {
 		r = segment_create_locked(j, &s);
 	} else {
-		r = -ENOSPC;
+		r = -EAGAIN;
 	}
 	if (r < 0)
 		return r;
@@ -179,9 +181,12 @@ static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, in
 		if (j->nseg > j->nfree && current(j)->used + n <= j->segment)
 			break;
 		r = journal_rotate_locked(j);
-		if (r == -ENOSPC && note)
+		if ((r == -EAGAIN || r == -ENOSPC) && note)
 			return r;
-		if (r == -ENOSPC) {
+		/* A disk that is full is no worse than a journal that is, as long as there is a segment to be freed. */
+		if (r == -ENOSPC && j->nseg - j->nfree <= 1)
+			return r;
+		if (r == -EAGAIN || r == -ENOSPC) {
 			cond_wait(&j->changed, &j->lock);
 		} else if (r < 0) {
 			break_locked(j);
@@ -213,8 +218,8 @@ static int append(struct journal *j, struct jrecord *rec, const struct iovec *io
 {
 	size_t n = JHEADER + (rec->type == J_WRITE ? rec->len : 0), at = JHEADER;
 	uint8_t *buf = malloc(n);
-	uint64_t off, gen;
-	int fd, r;
+	uint64_t off = 0, gen = 0;
+	int fd = -1, r;
 
 	if (buf == NULL)
 		return -ENOMEM;
@@ -361,7 +366,7 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 	if (!freed && !force)
 		return 0;
 	r = append(j, &note, NULL, 0, NULL, NULL, &ignored);
-	return r == -ENOSPC ? 0 : r; /* only a note */
+	return r == -EAGAIN || r == -ENOSPC ? 0 : r; /* only a note */
 }
 
 uint64_t journal_first(struct journal *j)

@@ -65,6 +65,7 @@ bool journal_knows_nonce(struct journal *j, const struct log_nonce *nonce);
 /*
  * Appends; returns when the bytes are in the file. iov: J_WRITE only, len bytes. ret_seq, ret_where (J_WRITE) name
  * the record. Waits while the journal is full; -ESHUTDOWN once journal_wake(stop) was called. -EIO: broken.
+ * -ENOSPC: the disk is full, and the journal has nothing that trimming could free.
  * on_append (may be NULL) runs in sequence order, when the record's bytes are in the file and before any append with
  * a higher sequence returns: whoever keeps a map in sequence order updates it there. It must not wait on the network,
  * nor call the journal.

@@ -258,8 +258,8 @@ static int segment_add(void *arg, const char *name)
 		s.generation = 0; /* a crash while it was made */
 	} else {
 		r = 0;
-		if (crc != crc32c(0, h, 124) || memcmp(h, "LSVDJNL\n", 8) != 0 || s.generation == 0 || s.first == 0 ||
-		    size < 2 * JHEADER || size % JHEADER != 0)
+		if (crc != crc32c(0, h, 124) || memcmp(h, "LSVDJNL\n", 8) != 0 || s.generation == 0 ||
+		    s.generation >= JGENERATION_MAX || s.first >> 62 != 0 || size < 2 * JHEADER || size % JHEADER != 0)
 			r = damaged(j, "the header of the journal's file %s is damaged", name);
 		else if (memcmp(uuid, j->uuid, 16) != 0 || version != 1)
 			r = damaged(j, "the journal is another image's or another version's");
@@ -272,6 +272,9 @@ static int segment_add(void *arg, const char *name)
 			return r;
 		}
 		j->segment = size;
+		j->generation = MAX(j->generation, s.generation);
+		if (s.first == 0)
+			s.generation = 0; /* forgotten */
 	}
 	s.used = s.generation != 0 ? size : 0;
 	s.last = s.first - 1;
@@ -376,12 +379,18 @@ static int check_rest(struct journal *j, size_t i, uint64_t next)
 	return r;
 }
 
-/* A segment that must not count at the next opening either. */
+/*
+ * A segment that must not count at the next opening either. Its generation stays known: given once more to the same
+ * file, it would make the records that are still there count again.
+ */
 static int forget(struct journal *j, struct jseg *s)
 {
-	uint8_t zero[JHEADER] = {0};
-	int r = j->disk.pwrite(j->disk.ctx, s->fd, zero, sizeof(zero), 0);
+	uint8_t h[JHEADER];
+	int r;
 
+	s->first = 0;
+	jsegment_header(j, s, h);
+	r = j->disk.pwrite(j->disk.ctx, s->fd, h, sizeof(h), 0);
 	if (r == 0)
 		r = j->disk.datasync(j->disk.ctx, s->fd);
 	s->generation = 0;
@@ -400,12 +409,13 @@ static int replay(struct journal *j, int (*fn)(void *arg, const struct jrecord *
 	for (size_t i = 0; i < j->nseg && r == 0; i++) {
 		struct jseg *s = &j->seg[i];
 
-		j->generation = MAX(j->generation, s->generation);
 		if (s->generation == 0) {
 			s->first = 1;
 			s->last = 0;
 			continue;
 		}
+		if (i > 0 && s->generation == j->seg[i - 1].generation)
+			return damaged(j, "two files of the journal have generation %" PRIu64, s->generation);
 		if (next == 0)
 			j->first = next = s->first;
 		if (s->first != next)
@@ -415,10 +425,8 @@ static int replay(struct journal *j, int (*fn)(void *arg, const struct jrecord *
 	}
 	if (r == 0 && next != 0)
 		r = check_rest(j, last, next);
-	for (size_t i = last + 1; i < j->nseg && r == 0 && next != 0; i++) {
-		j->generation = MAX(j->generation, j->seg[i].generation);
+	for (size_t i = last + 1; i < j->nseg && r == 0 && next != 0; i++)
 		r = forget(j, &j->seg[i]); /* behind a hole: nobody was told that this is durable */
-	}
 	if (j->first == next)
 		j->first = 0;
 	j->next = MAX(next, (uint64_t)1);
