@@ -418,14 +418,7 @@ static int hold(struct fsd *f, struct inode *i, const char *path, const char *ke
 		}
 	}
 	if (r == 0 && !writer)
-		r = vol_follow(d->v, err);
-	if (r < 0 && r != -EROFS && !writer) { /* fenced or failed: what is whole can be read */
-		struct vol_stat st;
-
-		vol_stat(d->v, &st);
-		if (st.state == VOL_FAILED)
-			r = 0;
-	}
+		r = vol_refresh(d->v);
 	if (r < 0) {
 		leaving(f, d, false);
 		put(f, d);

@@ -312,15 +312,18 @@ attach_loop() {
 	local name=$1 file=$2 dev
 	shift 2
 	dev=$(losetup --find --show "$@" "$file") || skip "no loop device"
-	on_exit "losetup -d $dev"
+	on_exit "loop_drop $dev $file"
 	declare -g "loop_$name=$dev"
 }
 detach_loop() { # NAME: waits until the kernel has let go
-	local dev=loop_$1
+	local dev=loop_$1 file
+	file=$(losetup --noheadings --output BACK-FILE "${!dev}")
 	losetup -d "${!dev}"
-	wait_for 10 loop_free "${!dev}"
+	wait_for 10 loop_gone "${!dev}" "$file"
 }
-loop_free() { ! losetup "$1" >/dev/null 2>&1; }
+# loop devices are the machine's, not the namespace's: another test may have the device by now
+loop_gone() { [ "$(losetup --noheadings --output BACK-FILE "$1" 2>/dev/null)" != "$2" ]; }
+loop_drop() { loop_gone "$1" "$2" || losetup -d "$1"; }
 images_idle() { [ "$(status "$1" fs.images)" = '[]' ]; }
 
 # status NAME JSON-PATH: status a spool.parked

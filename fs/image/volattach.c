@@ -246,13 +246,16 @@ int vol_attach_again(struct volume *v, uint64_t remapped)
 	return r;
 }
 
-int vol_follow(struct volume *v, struct objerr *err)
+int vol_refresh(struct volume *v)
 {
-	int r = hold_follower(v);
+	struct objerr err = {0};
+	int r;
 
-	if (r != 0)
-		return r > 0 ? 0 : r;
-	r = catch_up(v, true, false, err);
+	if (hold_follower(v) != 0)
+		return 0;
+	r = catch_up(v, true, false, &err);
+	if (r < 0)
+		vol_note(v, "%s", err.msg);
 	let_follower(v);
 	return r;
 }
@@ -378,6 +381,11 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 			   "the bucket has gone back in time: the journal knows log object %016" PRIx64
 			   " as committed, the log ends at %016" PRIx64,
 			   journal_committed(v->journal), view.tail);
+		return -EUCLEAN;
+	}
+	if (ours && journal_first(v->journal) > view.jseq + 1) {
+		objerr_set(err, "the journal begins with record %" PRIu64 ", the log ends with %" PRIu64,
+			   journal_first(v->journal), view.jseq);
 		return -EUCLEAN;
 	}
 	*ret_jseq = ours ? view.jseq : 0;
@@ -540,7 +548,6 @@ static int look_at_journal(struct volume *v, struct objerr *err)
 	_cleanup_free_ char *aside = NULL;
 	struct replay p = {.v = v};
 	struct log_view view;
-	bool ours;
 	int r = open_dir(v);
 
 	if (r == 0 && v->journal == NULL)
@@ -548,8 +555,7 @@ static int look_at_journal(struct volume *v, struct objerr *err)
 	if (r < 0)
 		return r;
 	log_view(v->log, &view);
-	ours = view.claim != 0 && journal_knows_nonce(v->journal, &view.nonce);
-	if (ours)
+	if (view.claim != 0 && journal_knows_nonce(v->journal, &view.nonce))
 		return view.released ? 0 : 1;
 	if (p.last <= p.committed)
 		return 0;
@@ -562,10 +568,10 @@ static int look_at_journal(struct volume *v, struct objerr *err)
 
 int vol_recover(struct volume *v, struct objerr *err)
 {
-	int r = hold_follower(v);
+	int r;
 
-	if (r != 0)
-		return r > 0 ? 0 : r;
+	if (hold_follower(v) != 0)
+		return 0;
 	r = look_at_journal(v, err);
 	let_follower(v);
 	if (r <= 0)

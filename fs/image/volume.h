@@ -101,10 +101,6 @@ int must_check vol_open(const struct vol_env *env, const char *prefix, const uin
 int vol_close(struct volume *v);
 
 /*
- * Follower: brings the view up to what the log is now. An owner's is that already. Reads meanwhile wait.
- */
-int must_check vol_follow(struct volume *v, struct objerr *err);
-/*
  * What a process that died left in the journal goes into the log, and the image is released. Nobody may write. 0 also
  * when nothing was left; -ESTALE: the image went on without it, the journal was set aside (words); -EBUSY as a write.
  */
@@ -126,6 +122,9 @@ int must_check vol_doom(struct volume *v, struct vol_remains *ret);
  */
 void vol_begin_write(struct volume *v);
 int vol_end_write(struct volume *v);
+
+/* A follower's view moves on to the present (at open, or when an application asks). Nothing in other states. */
+int must_check vol_refresh(struct volume *v);
 
 /*
  * I/O in bytes, any alignment; may block (store, journal full); any thread. `writer`: through a writable handle:

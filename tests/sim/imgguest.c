@@ -404,13 +404,12 @@ static void write_guest(struct guest *g)
 static void read_guest(struct guest *g)
 {
 	struct state *got = malloc(sizeof(*got));
-	struct objerr err = {0};
 	uint32_t k = 0;
 
 	if (got == NULL)
 		abort();
 	for (unsigned i = 0; i < g->groups; i++) {
-		int r = sim_chance(1, 3) ? vol_follow(g->v, &err) : 0;
+		int r = sim_chance(1, 3) ? vol_refresh(g->v) : 0;
 
 		if (r == 0)
 			r = read_all(g, false, got);

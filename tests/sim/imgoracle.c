@@ -15,7 +15,7 @@
 enum { CLAIMS = 4096, NODES = 8 };
 
 static struct claim {
-	uint64_t number, before, epoch;
+	uint64_t number, before, epoch, next;
 	int node;
 } claims[CLAIMS];
 static size_t nclaims;
@@ -184,6 +184,14 @@ void session_group_done(struct session *s)
 
 /* ---- claims ---- */
 
+static bool is_void(uint64_t number)
+{
+	for (size_t i = 0; i < nclaims; i++)
+		if (claims[i].number < number && number < claims[i].next)
+			return true;
+	return false;
+}
+
 void oracle_spy(int node, const struct objreq *req, int status, bool late)
 {
 	struct logobj o;
@@ -191,7 +199,7 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	size_t need;
 	int r;
 	const char *tail = strrchr(req->key != NULL ? req->key : "", '/');
-	bool log = tail != NULL && strlen(tail) == 17;
+	bool log = tail != NULL && strlen(tail) == 17, again = false;
 
 	imgstats->late += late && obj_op_writes(req->op);
 	if (obj_op_writes(req->op))
@@ -213,10 +221,16 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	imgcheck(nclaims < CLAIMS, "too many claims");
 	imgtrace("claim %" PRIu64 " epoch %" PRIu64 " of node %d, next %" PRIu64 "%s", o.number, o.epoch, node,
 		 o.claim_next, late ? ", late" : "");
+	/* One of a burst that a lower one made void may be deleted, and a late request brings it back. */
 	for (size_t i = 0; i < nclaims; i++)
-		imgcheck(claims[i].number != o.number, "claim %" PRIu64 " was made twice", o.number);
+		again = again || claims[i].number == o.number;
+	imgcheck(!again || is_void(o.number), "claim %" PRIu64 " was made twice", o.number);
+	if (again) {
+		logobj_free(&o);
+		return;
+	}
 	imgstats->bursts += nclaims > 0 && claims[nclaims - 1].epoch == o.epoch && claims[nclaims - 1].node == node;
-	claims[nclaims++] = (struct claim){o.number, o.claim_before, o.epoch, node};
+	claims[nclaims++] = (struct claim){o.number, o.claim_before, o.epoch, o.claim_next, node};
 	logobj_free(&o);
 	claim_seen(node);
 }
