@@ -218,7 +218,7 @@ static struct disk *find_locked(struct fsd *f, const uint8_t uuid[16])
 }
 
 /* Waits until nobody is busy with the image. NULL: nobody has it open; what was left goes. */
-static struct disk *settled_locked(struct fsd *f, const uint8_t uuid[16])
+static struct disk *settled_locked(struct fsd *f, const uint8_t uuid[16]) REQUIRES(f->disks_lock)
 {
 	struct disk *d;
 
