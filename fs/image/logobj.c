@@ -226,7 +226,7 @@ static void fixed_write(const struct logobj *o, uint8_t *h, size_t bytes, unsign
 			uint32_t body_crc)
 {
 	struct cursor c = {.p = h, .len = HEADER_FIXED};
-	uint8_t zero[12] = {0};
+	uint8_t zero[4] = {0};
 
 	cur_put_bytes(&c, magic, sizeof(magic));
 	cur_put(&c, LOG_VERSION, 2);
@@ -244,7 +244,8 @@ static void fixed_write(const struct logobj *o, uint8_t *h, size_t bytes, unsign
 	cur_put(&c, sectors, 8);
 	cur_put(&c, o->window, 4);
 	cur_put(&c, body_crc, 4);
-	cur_put_bytes(&c, zero, 12);
+	cur_put(&c, o->durable, 8);
+	cur_put_bytes(&c, zero, 4);
 	cur_put(&c, 0, 4);
 	c.at = 124;
 	cur_put(&c, crc32c(0, h, bytes), 4);
@@ -314,7 +315,8 @@ int logobj_encode(const struct logobj *o, const struct iovec *data, int data_iov
 	return 0;
 }
 
-static int fixed_read(const uint8_t *h, struct logobj *o, unsigned *ret_nsections, struct objerr *err)
+/* number: of the object that it should be, for the words; 0: what it says itself. */
+static int fixed_read(const uint8_t *h, uint64_t number, struct logobj *o, unsigned *ret_nsections, struct objerr *err)
 {
 	struct cursor c = {.p = (uint8_t *)h, .len = HEADER_FIXED};
 	char m[sizeof(magic)];
@@ -322,7 +324,7 @@ static int fixed_read(const uint8_t *h, struct logobj *o, unsigned *ret_nsection
 
 	cur_get_bytes(&c, m, sizeof(m));
 	if (memcmp(m, magic, sizeof(m)) != 0)
-		return log_damage(err, "not a log object: the magic is missing");
+		return log_damage(err, "log object %016" PRIx64 ": the magic is missing", number);
 	version = cur_get(&c, 2);
 	type = cur_get(&c, 2);
 	flags = cur_get(&c, 4);
@@ -338,23 +340,25 @@ static int fixed_read(const uint8_t *h, struct logobj *o, unsigned *ret_nsection
 	sectors = cur_get(&c, 8);
 	o->window = (uint32_t)cur_get(&c, 4);
 	o->body_crc = (uint32_t)cur_get(&c, 4);
+	o->durable = cur_get(&c, 8);
 	c.at = 124;
 	o->crc = (uint32_t)cur_get(&c, 4);
+	number = number != 0 ? number : o->number;
 	if (version != LOG_VERSION)
-		return log_damage(err, "log object %016" PRIx64 ": version %" PRIu64 ", this program knows %d",
-				  o->number, version, LOG_VERSION);
+		return log_damage(err, "log object %016" PRIx64 ": version %" PRIu64 ", this program knows %d", number,
+				  version, LOG_VERSION);
 	if (type == 0 || type >= LOG_NTYPES || (flags & ~(uint64_t)FLAG_PACKED) != 0)
 		return log_damage(err,
 				  "log object %016" PRIx64 ": type %" PRIu64 " or flags %" PRIx64 " of a newer version",
-				  o->number, type, flags);
+				  number, type, flags);
 	o->type = (enum log_type)type;
 	o->packed = (flags & FLAG_PACKED) != 0;
 	o->content_sectors = (uint32_t)sectors;
 	if (o->number == 0 || o->header_bytes < HEADER_FIXED || o->header_bytes > LOG_HEADER_MAX ||
 	    *ret_nsections > 65535 || sectors > LOG_OBJECT_MAX / SECTOR ||
 	    ROUND_UP((uint64_t)o->header_bytes, LOG_BLOCK) > sectors * SECTOR || o->window == 0 ||
-	    o->window > LOG_W_MAX || o->size > IMG_SECTORS_MAX * SECTOR)
-		return log_damage(err, "log object %016" PRIx64 ": a field of the header is out of range", o->number);
+	    o->window > LOG_W_MAX || o->size > IMG_SECTORS_MAX * SECTOR || o->durable > o->number)
+		return log_damage(err, "log object %016" PRIx64 ": a field of the header is out of range", number);
 	return 0;
 }
 
@@ -403,7 +407,7 @@ int logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t numbe
 		*ret_need = LOG_STRIDE;
 		return -EAGAIN;
 	}
-	r = fixed_read(p, &o, &nsections, err);
+	r = fixed_read(p, number, &o, &nsections, err);
 	if (r < 0)
 		return r;
 	if ((uuid != NULL && memcmp(uuid, o.uuid, 16) != 0) || (number != 0 && number != o.number))
@@ -439,7 +443,7 @@ int logobj_peek(const void *p, size_t len, struct logobj *ret, struct objerr *er
 
 	if (len < HEADER_FIXED)
 		return log_damage(err, "log object: cut short at %zu bytes", len);
-	r = fixed_read(p, &o, &nsections, err);
+	r = fixed_read(p, 0, &o, &nsections, err);
 	if (r == 0)
 		*ret = o;
 	return r;

@@ -114,6 +114,7 @@ struct logobj {
 	uint64_t jseq, size;
 	int64_t time_s;
 	uint32_t window;
+	uint64_t durable; /* all numbers of the log below it were durable when this object was made; 0: not said */
 	bool packed;
 	uint32_t content_sectors; /* of the whole object, header included */
 	uint32_t header_bytes;    /* decode: 128 + sections. data start at roundup(header_bytes, LOG_BLOCK) */
