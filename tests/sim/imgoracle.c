@@ -17,11 +17,12 @@ enum { CLAIMS = 4096, NODES = 8 };
 static struct claim {
 	uint64_t number, before, epoch, next;
 	int node;
+	unsigned life; /* of the node then */
 } claims[CLAIMS];
 static size_t nclaims;
 static struct session *sessions; /* the newest report first */
 static void (*claim_seen)(int node);
-static struct session root;      /* the image as it was made */
+static struct session root; /* the image as it was made */
 bool imgtrace_on;
 
 void imgtrace(const char *fmt, ...)
@@ -230,7 +231,8 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 		return;
 	}
 	imgstats->bursts += nclaims > 0 && claims[nclaims - 1].epoch == o.epoch && claims[nclaims - 1].node == node;
-	claims[nclaims++] = (struct claim){o.number, o.claim_before, o.epoch, o.claim_next, node};
+	claims[nclaims++] =
+	    (struct claim){o.number, o.claim_before, o.epoch, o.claim_next, node, sim_incarnation(node)};
 	logobj_free(&o);
 	claim_seen(node);
 }
@@ -332,7 +334,8 @@ static void explain(const struct session *s, const struct state *got)
 			at = i + 1;
 		}
 	}
-	imgtrace("line of claim %" PRIu64 ": %u operations from %u on; read size %u, most like the state after %u, size %u",
+	imgtrace("line of claim %" PRIu64
+		 ": %u operations from %u on; read size %u, most like the state after %u, size %u",
 		 s->claim, s->n, s->base, got->size, at, best.size);
 	for (uint32_t i = 0; i < UNITS; i++) {
 		uint32_t j = i;
@@ -383,10 +386,11 @@ struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const st
 	imgcheck(s != NULL, "no memory");
 	imgcheck(oracle_claimed(node, claim), "node %d writes under claim %" PRIu64 " of another one", node, claim);
 	for (const struct session *x = sessions; x != NULL; x = x->next)
-		imgcheck(x->claim != claim && (in_chain(x->claim, claim) || in_chain(claim, x->claim)),
+		imgcheck(x->claim == claim ? x->node == node : in_chain(x->claim, claim) || in_chain(claim, x->claim),
 			 "two owners: claims %" PRIu64 " and %" PRIu64, x->claim, claim);
 	cut_of(p, got, UINT32_MAX, &c, "an owner");
-	if (released && !copied && claim_at(claim)->before != 0 && claim_at(claim_at(claim)->before)->node != node) {
+	if (released && !copied && claim_at(claim)->life == sim_incarnation(node) && claim_at(claim)->before != 0 &&
+	    claim_at(claim_at(claim)->before)->node != node) {
 		imgcheck(p->closing, "claim %" PRIu64 " was not released, and node %d has the image", p->claim, node);
 		least = p->acked;
 		imgstats->handovers++;
@@ -451,7 +455,8 @@ void oracle_remote(struct session *s, uint32_t upto, const char *what)
 		if (x->parent == s)
 			imgcheck(x->base >= upto, "a %s of %u operations succeeded, claim %" PRIu64 " came after %u",
 				 what, upto, x->claim, x->base);
-		else if (x->parent->claim < s->claim) /* it was there before s had read anything */
+		else if (x->claim > s->claim &&
+			 x->parent->claim < s->claim) /* it was there before s had read anything */
 			imgcheck(upto <= MIN(s->base, x->base),
 				 "a %s of claim %" PRIu64 " succeeded behind claim %" PRIu64, what, s->claim, x->claim);
 	}

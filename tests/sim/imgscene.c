@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { NODES = 3, ROUNDS = 16 };
 
@@ -23,7 +25,8 @@ static struct node {
 	struct vol_env env;
 	struct guest *guest;
 	unsigned crashes;
-	bool frozen, copied, sync_failed, struck;
+	int cache; /* -1: none */
+	bool frozen, copied, sync_failed, struck, cursed;
 } node[NODES + 1];
 static struct objstore *shared;
 static bool remote;
@@ -90,6 +93,7 @@ static void start(int i, bool reader, unsigned groups)
 			    .remote = remote,
 			    .copied = &n->copied,
 			    .sync_failed = &n->sync_failed,
+			    .cache = n->cache,
 			    .groups = groups,
 			    .pace = 4 + (unsigned)sim_below(40),
 			    .longest = 1 + (unsigned)sim_below(24),
@@ -102,10 +106,22 @@ static void start(int i, bool reader, unsigned groups)
 	}
 	n->guest = g;
 	n->crashes = sim_incarnation(i);
-	n->sync_failed = n->struck = false;
+	n->sync_failed = n->struck = n->cursed = false;
 	imgtrace("-- node %d starts: %s%s, %u groups", i, reader ? "reader" : "writer",
 		 g->released ? ", waits for a release" : "", groups);
 	sim_spawn(i, "guest", guest_main, g);
+}
+
+/* What a power cut may do to a file that nobody syncs. */
+static void harm_cache(int fd)
+{
+	static const uint8_t zeros[4096];
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return;
+	for (int i = 0; i < 20 && st.st_size > 8192; i++)
+		ignore(pwrite(fd, zeros, 1 + sim_below(4096), (off_t)sim_below((uint64_t)st.st_size - 4096)));
 }
 
 /* The process is gone, whatever it was: its directory stays, or what is left of it. */
@@ -121,10 +137,13 @@ static void buried(int i)
 	(void)at;
 	if (fate < 5) {
 		simdisk_power_cut(n->disk);
+		harm_cache(n->cache);
 		oracle_power_cut(i);
 		imgstats->power++;
 	} else if (fate < 7) {
 		simdisk_wipe(n->disk);
+		if (n->cache >= 0)
+			ignore(ftruncate(n->cache, 0));
 		oracle_wiped(i);
 		n->copied = false;
 		imgstats->wiped++;
@@ -294,7 +313,8 @@ static void round_of_blows(void)
 		      contest && writers() == 0 ? 250 + (unsigned)sim_below(150)
 						: 4 + (unsigned)sim_below(sim_chance(1, 3) ? 120 : 40));
 	if (once_more) {
-		if (sim_chance(2, 3))
+		node[i].cursed = sim_chance(1, 2);
+		if (!node[i].cursed && sim_chance(2, 3))
 			sim_die_at(sim_steps() + 1 + sim_below(sim_chance(1, 2) ? 60 : 200));
 		idle_time(4);
 		return;
@@ -323,9 +343,9 @@ static void who_waits(void)
 			      ", mark %" PRIu64 ", committed %" PRIu64 ", puts %d, up %d, journal %" PRIu64
 			      " of %" PRIu64 " appended %" PRIu64 " synced %" PRIu64 "\n",
 			      i, (int)v->state, v->writers, v->shared, v->exclusive, v->claiming, v->remapping,
-			      v->readers[0] + v->readers[1], v->nclosed, v->dirty_since != 0, v->jseq, v->sealed_jseq, v->trim_jseq,
-			      v->trimmed_jseq, v->mark_wanted, log_committed(v->log), v->puts != NULL, v->up, js.used,
-			      js.limit, js.appended, js.synced);
+			      v->readers[0] + v->readers[1], v->nclosed, v->dirty_since != 0, v->jseq, v->sealed_jseq,
+			      v->trim_jseq, v->trimmed_jseq, v->mark_wanted, log_committed(v->log), v->puts != NULL,
+			      v->up, js.used, js.limit, js.appended, js.synced);
 	}
 }
 
@@ -407,7 +427,7 @@ static void fatal(void *arg)
 /* The moments after a claim was made are the worst to die in. */
 static void on_claim(int i)
 {
-	if (sim_chance(haunted, 40))
+	if (node[i].cursed || sim_chance(haunted, 80))
 		sim_after(0, 1 + (int64_t)sim_below(3 * (uint64_t)simnet.latency_ns), fatal, &node[i]);
 }
 
@@ -417,6 +437,8 @@ static void faults(void)
 	simnet = (struct simnet_faults){.latency_ns = (int64_t)(1 + sim_below(60)) * NSEC_PER_MSEC,
 					.timeout_ns = NSEC_PER_SEC,
 					.late_ns = 300 * NSEC_PER_SEC};
+	simnet.limbo = sim_chance(1, 2) ? 0 : 500;
+	simnet.limbo_ns = (int64_t)(1 + sim_below(40)) * simnet.latency_ns;
 	if (contest)
 		simnet.latency_ns *= 2;
 	if (sim_chance(contest ? 3 : 1, 4))
@@ -467,6 +489,7 @@ static void world(void)
 
 		imgcheck(simnet_store_new(shared, i, &node[i].store) == 0, "no net");
 		node[i].disk = simdisk_new();
+		node[i].cache = sim_chance(1, 2) ? memfd_create("cache", MFD_CLOEXEC) : -1;
 		simdisk_jdisk(node[i].disk, &node[i].jd);
 		node[i].env = env;
 		node[i].env.store = node[i].store;
@@ -486,7 +509,7 @@ void imgscene(void *arg)
 
 	(void)arg;
 	world();
-	if (contest) {
+	if (contest && imgscene_first_death == 0) {
 		start(1, false, 300);
 		node[1].guest->released = false;
 		for (int k = 0; k < 100 && running(1) && node[1].guest->s == NULL; k++)
@@ -500,7 +523,8 @@ void imgscene(void *arg)
 	if (imgscene_first_death != 0) {
 		start(1, false, 40);
 		sim_die_at(imgscene_first_death);
-		pass(600 * NSEC_PER_SEC);
+		pass(60 * NSEC_PER_SEC);
+		imgstats->survived += sim_steps() < imgscene_first_death;
 	}
 	for (int i = 0; i < (imgscene_first_death != 0 ? 4 : ROUNDS); i++)
 		round_of_blows();
