@@ -127,12 +127,15 @@ static void reopen(bool power)
 {
 	static const uint8_t uuid[16] = "journal of tests";
 	struct objerr err;
+	struct log_nonce nonce;
 	uint64_t must = power ? S.durable : S.acked;
 	int r;
 
 	memset(&R, 0, sizeof(R));
 	memset(wanted, 0, sizeof(wanted));
 	r = journal_open(0, uuid, LIMIT, SEGMENT, &S.jd, remember, NULL, &S.j, &err);
+	if (r != 0)
+		(void)fprintf(stderr, "%s\n", err.msg);
 	check(r == 0, "it does not open", (uint64_t)-r);
 	if (getenv("TRACE") != NULL)
 		(void)fprintf(stderr,
@@ -156,6 +159,9 @@ static void reopen(bool power)
 	for (uint64_t q = R.last + 1; q < MAXREC; q++)
 		memset(&S.rec[q], 0, sizeof(S.rec[q]));
 	check(journal_begin(S.j, S.trimmed) == 0, "it cannot begin", S.trimmed);
+	base_random(nonce.b, sizeof(nonce.b));
+	check(journal_note_nonce(S.j, &nonce, NULL) == 0, "it cannot note a nonce", 0);
+	journal_set_nonce(S.j, &nonce);
 	S.acked = MAX(R.last, S.trimmed);
 	S.durable = MIN(S.durable, S.acked);
 	S.stop = false;

@@ -7,6 +7,7 @@
 #include "../../objstore/base/lock.h"
 
 enum { JSEG_MAX = 4096, JNONCES = 64, JHEADER = 512 };
+#define JGENERATION_MAX ((uint64_t)1 << 32) /* times the size of a segment it still is a number of 64 bits */
 
 struct jseg {
 	int fd;
@@ -30,13 +31,16 @@ struct journal {
 	uint64_t generation;         /* of the last */
 	uint64_t next, done, synced; /* next sequence to give; up to where the bytes are in the files; on the disk */
 	uint64_t trimmed, committed;
+	uint64_t first; /* that replay found */
 	struct log_nonce nonce, known[JNONCES];
 	size_t nknown;
 	uint64_t appends, datasyncs;
+	unsigned waiting; /* for a free segment */
 	bool syncing, broken, stopping;
+	char why[128]; /* opening: what is damaged */
 };
 
-/* Makes the next segment the one that is written: a free one, or a new one. -ENOSPC: neither. */
+/* Makes the next segment the one that is written: a free one, or a new one. -EAGAIN: neither; -ENOSPC: the disk is full. */
 int must_check journal_rotate_locked(struct journal *j);
 void jrecord_encode(const struct journal *j, const struct jrecord *r, uint64_t generation, uint32_t data_crc,
 		    uint8_t out[JHEADER]);

@@ -32,9 +32,11 @@ void jsegment_header(const struct journal *j, const struct jseg *s, uint8_t out[
 	cur_put(&c, crc32c(0, out, 124), 4);
 }
 
-static uint32_t record_crc(const struct journal *j, const uint8_t h[64])
+enum { RECORD_CRC_AT = 72 };
+
+static uint32_t record_crc(const struct journal *j, const uint8_t h[RECORD_CRC_AT])
 {
-	return crc32c(crc32c(0, j->uuid, 16), h, 64);
+	return crc32c(crc32c(0, j->uuid, 16), h, RECORD_CRC_AT);
 }
 
 void jrecord_encode(const struct journal *j, const struct jrecord *r, uint64_t generation, uint32_t data_crc,
@@ -53,6 +55,7 @@ void jrecord_encode(const struct journal *j, const struct jrecord *r, uint64_t g
 	cur_put_bytes(&c, r->nonce.b, 16);
 	cur_put(&c, r->type == J_WRITE ? r->len : 0, 4);
 	cur_put(&c, data_crc, 4);
+	cur_put(&c, r->synced, 8);
 	cur_put(&c, record_crc(j, out), 4);
 }
 
@@ -72,6 +75,7 @@ int jrecord_decode(const struct journal *j, const uint8_t h[JHEADER], uint64_t g
 	cur_get_bytes(&c, r.nonce.b, 16);
 	data = cur_get(&c, 4);
 	*ret_data_crc = (uint32_t)cur_get(&c, 4);
+	r.synced = cur_get(&c, 8);
 	if (memcmp(h, rec_magic, sizeof(rec_magic)) != 0 || (uint32_t)cur_get(&c, 4) != record_crc(j, h) ||
 	    gen != generation)
 		return -EUCLEAN;
@@ -127,6 +131,8 @@ int journal_rotate_locked(struct journal *j)
 	struct jseg s;
 	int r = 0;
 
+	if (j->generation + 1 >= JGENERATION_MAX)
+		return -EOVERFLOW;
 	if (j->nfree > 0) {
 		s = j->seg[0];
 		memmove(j->seg, j->seg + 1, --j->nseg * sizeof(s));
@@ -134,7 +140,7 @@ int journal_rotate_locked(struct journal *j)
 	} else if ((j->nseg + 1) * j->segment <= j->limit) {
 		r = segment_create_locked(j, &s);
 	} else {
-		r = -ENOSPC;
+		r = -EAGAIN;
 	}
 	if (r < 0)
 		return r;
@@ -175,10 +181,15 @@ static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, in
 		if (j->nseg > j->nfree && current(j)->used + n <= j->segment)
 			break;
 		r = journal_rotate_locked(j);
-		if (r == -ENOSPC && note)
+		if ((r == -EAGAIN || r == -ENOSPC) && note)
 			return r;
-		if (r == -ENOSPC) {
+		/* A disk that is full is no worse than a journal that is, as long as there is a segment to be freed. */
+		if (r == -ENOSPC && j->nseg - j->nfree <= 1)
+			return r;
+		if (r == -EAGAIN || r == -ENOSPC) {
+			j->waiting++;
 			cond_wait(&j->changed, &j->lock);
+			j->waiting--;
 		} else if (r < 0) {
 			break_locked(j);
 			return -EIO;
@@ -209,8 +220,8 @@ static int append(struct journal *j, struct jrecord *rec, const struct iovec *io
 {
 	size_t n = JHEADER + (rec->type == J_WRITE ? rec->len : 0), at = JHEADER;
 	uint8_t *buf = malloc(n);
-	uint64_t off, gen;
-	int fd, r;
+	uint64_t off = 0, gen = 0;
+	int fd = -1, r;
 
 	if (buf == NULL)
 		return -ENOMEM;
@@ -219,6 +230,7 @@ static int append(struct journal *j, struct jrecord *rec, const struct iovec *io
 	assert(at == n);
 	mtx_lock(&j->lock);
 	rec->nonce = j->nonce;
+	rec->synced = j->synced;
 	r = place(j, n, rec->type == J_COMMITTED, &rec->seq, &fd, &off, &gen);
 	mtx_unlock(&j->lock);
 	if (r < 0) {
@@ -356,7 +368,12 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 	if (!freed && !force)
 		return 0;
 	r = append(j, &note, NULL, 0, NULL, NULL, &ignored);
-	return r == -ENOSPC ? 0 : r; /* only a note */
+	return r == -EAGAIN || r == -ENOSPC ? 0 : r; /* only a note */
+}
+
+uint64_t journal_first(struct journal *j)
+{
+	return j->first;
 }
 
 uint64_t journal_committed(struct journal *j)
@@ -399,6 +416,7 @@ void journal_stat(struct journal *j, struct journal_stat *ret)
 	ret->trimmed = j->trimmed;
 	ret->appends = j->appends;
 	ret->datasyncs = j->datasyncs;
+	ret->waiting = j->waiting;
 	ret->broken = j->broken;
 	mtx_unlock(&j->lock);
 }

@@ -37,6 +37,7 @@ enum jtype { J_WRITE = 1, J_ZERO, J_DISCARD, J_RESIZE, J_COMMITTED };
 struct jrecord {
 	enum jtype type;
 	uint64_t seq, off, len; /* bytes; see FORMAT.md for J_RESIZE and J_COMMITTED */
+	uint64_t synced;        /* everything up to it was on the disk when this record was written */
 	struct log_nonce nonce;
 	uint64_t where; /* J_WRITE: position of the data, for journal_read() */
 };
@@ -46,7 +47,8 @@ struct journal;
  * Opens or makes the journal in directory dirfd (borrowed) and replays it: fn for each record in order; its non-zero
  * return ends the opening with that code. fn must not call the journal. limit: bytes of all segments, at least 4 x
  * segment; segment: bytes of each (a multiple of 4096).
- * -EUCLEAN: of another image. A torn tail is no error.
+ * -EUCLEAN: of another image; or something is lost that a later record knows to have been on the disk, a segment's
+ * header or the list of nonces is damaged (words in err). A torn tail is no error.
  */
 int must_check journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t segment,
 			    const struct jdisk *disk, int (*fn)(void *arg, const struct jrecord *r), void *arg,
@@ -67,6 +69,7 @@ bool journal_knows_nonce(struct journal *j, const struct log_nonce *nonce);
 /*
  * Appends; returns when the bytes are in the file. iov: J_WRITE only, len bytes. ret_seq, ret_where (J_WRITE) name
  * the record. Waits while the journal is full; -ESHUTDOWN once journal_wake(stop) was called. -EIO: broken.
+ * -ENOSPC: the disk is full, and the journal has nothing that trimming could free.
  * on_append (may be NULL) runs in sequence order, when the record's bytes are in the file and before any append with
  * a higher sequence returns: whoever keeps a map in sequence order updates it there. It must not wait on the network,
  * nor call the journal.
@@ -90,12 +93,15 @@ int must_check journal_trim(struct journal *j, uint64_t number, uint64_t seq, bo
  * twice.
  */
 int must_check journal_begin(struct journal *j, uint64_t seq);
+/* After opening: the sequence of the first record that was replayed; 0: there was none. */
+uint64_t journal_first(struct journal *j);
 /* Largest committed number that a replayed or appended J_COMMITTED named; 0: none. */
 uint64_t journal_committed(struct journal *j);
 
 struct journal_stat {
 	uint64_t limit, used, appended, synced, trimmed; /* bytes; sequences */
 	uint64_t appends, datasyncs;
+	unsigned waiting; /* appends that wait for space */
 	bool broken;
 };
 void journal_stat(struct journal *j, struct journal_stat *ret);

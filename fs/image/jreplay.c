@@ -4,7 +4,8 @@
  * disk.
  *
  * Replay takes segments by generation and stops for good at the first record that does not check, unless the next
- * segment goes on with the very next sequence: then that was only the end of a segment.
+ * segment goes on with the very next sequence: then that was only the end of a segment. What lies behind is the end that
+ * a crash tore, unless a record there knows that the missing one had been on the disk: then it is damage.
  */
 #include "config.h"
 #include "journal-private.h"
@@ -14,6 +15,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -114,29 +116,62 @@ void jdisk_real(struct jdisk *d)
 		*d = real;
 }
 
-/* ---- nonces ---- */
+static int damaged(struct journal *j, const char *fmt, ...) printf_like(2, 3);
+static int damaged(struct journal *j, const char *fmt, ...)
+{
+	va_list ap;
 
+	va_start(ap, fmt);
+	(void)vsnprintf(j->why, sizeof(j->why), fmt, ap);
+	va_end(ap);
+	return -EUCLEAN;
+}
+
+/* ---- nonces: a line each, then one with the CRC of them ---- */
+
+enum { NONCE_LINE = 33, SUM_LINE = 4 + 8 + 1 };
+
+static void sum_line(const char *text, size_t n, char out[SUM_LINE + 1])
+{
+	(void)snprintf(out, SUM_LINE + 1, "crc %08x\n", crc32c(0, text, n));
+}
+
+static int nonces_parse(struct journal *j, const char *text, size_t n)
+{
+	char sum[SUM_LINE + 1], line[NONCE_LINE];
+
+	sum_line(text, n, sum);
+	if (memcmp(text + n, sum, SUM_LINE) != 0)
+		return -EUCLEAN;
+	for (size_t at = 0; at < n; at += NONCE_LINE) {
+		memcpy(line, text + at, NONCE_LINE);
+		line[NONCE_LINE - 1] = '\0';
+		if (log_uuid_parse(line, j->known[j->nknown].b) < 0)
+			return -EUCLEAN;
+		j->nknown++;
+	}
+	return 0;
+}
+
+/* The file is renamed into place whole: anything but a whole one is damage. */
 static int nonces_read(struct journal *j)
 {
-	int fd = j->disk.open(j->disk.ctx, j->dirfd, "nonces", false);
-	char line[33];
-	int r = 0;
+	int fd = j->disk.open(j->disk.ctx, j->dirfd, "nonces", false), r = -EUCLEAN;
+	char text[JNONCES * NONCE_LINE + SUM_LINE];
+	size_t n = 0;
 
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
-	for (uint64_t off = 0; j->nknown < JNONCES; off += sizeof(line)) {
-		struct log_nonce n;
+	for (n = 0; n <= JNONCES && r == -EUCLEAN; n++) {
+		size_t lines = n * NONCE_LINE;
 
-		r = j->disk.pread(j->disk.ctx, fd, line, sizeof(line), off);
+		r = j->disk.pread(j->disk.ctx, fd, text, lines + SUM_LINE, 0);
 		if (r < 0)
 			break;
-		line[32] = '\0';
-		if (log_uuid_parse(line, n.b) < 0)
-			break; /* the file is renamed into place whole: what is not a nonce is not ours */
-		j->known[j->nknown++] = n;
+		r = memcmp(text + lines, "crc ", 4) == 0 ? nonces_parse(j, text, lines) : -EUCLEAN;
 	}
 	j->disk.close(j->disk.ctx, fd);
-	return r == -ENODATA ? 0 : r;
+	return r == -EUCLEAN || r == -ENODATA ? damaged(j, "the journal's file nonces is damaged") : r;
 }
 
 /* To the end, where the newest are. */
@@ -155,7 +190,7 @@ static void move_last(struct journal *j, const struct log_nonce *keep)
 int journal_note_nonce(struct journal *j, const struct log_nonce *nonce, const struct log_nonce *keep)
 {
 	static const char temp[] = "nonces.new";
-	char text[JNONCES * 33 + 1];
+	char text[JNONCES * NONCE_LINE + SUM_LINE + 1];
 	size_t n;
 	int fd, r;
 
@@ -170,12 +205,13 @@ int journal_note_nonce(struct journal *j, const struct log_nonce *nonce, const s
 		char hex[33];
 
 		log_uuid_format(j->known[n].b, hex);
-		memcpy(text + n * 33, hex, 32);
-		text[n * 33 + 32] = '\n';
+		memcpy(text + n * NONCE_LINE, hex, 32);
+		text[n * NONCE_LINE + 32] = '\n';
 	}
+	sum_line(text, n * NONCE_LINE, text + n * NONCE_LINE);
 	ignore(j->disk.unlink(j->disk.ctx, j->dirfd, temp)); /* a leftover would be longer than what is written now */
 	fd = j->disk.open(j->disk.ctx, j->dirfd, temp, true);
-	r = fd < 0 ? fd : j->disk.pwrite(j->disk.ctx, fd, text, n * 33, 0);
+	r = fd < 0 ? fd : j->disk.pwrite(j->disk.ctx, fd, text, n * NONCE_LINE + SUM_LINE, 0);
 	if (r == 0)
 		r = j->disk.datasync(j->disk.ctx, fd);
 	if (fd >= 0)
@@ -190,7 +226,15 @@ int journal_note_nonce(struct journal *j, const struct log_nonce *nonce, const s
 
 /* ---- opening ---- */
 
-/* A segment's header; generation 0: none that checks. */
+static bool is_zero(const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i] != 0)
+			return false;
+	return true;
+}
+
+/* A segment's header; generation 0: none yet. A header is one sector: never half an old one and half a new one. */
 static int segment_add(void *arg, const char *name)
 {
 	struct journal *j = arg;
@@ -225,19 +269,27 @@ static int segment_add(void *arg, const char *name)
 	s.first = cur_get(&c, 8);
 	c.at = 124;
 	crc = cur_get(&c, 4);
-	if (r == 0 && crc == crc32c(0, h, 124) && memcmp(h, "LSVDJNL\n", 8) == 0) {
-		if (memcmp(uuid, j->uuid, 16) != 0 || version != 1) {
-			j->disk.close(j->disk.ctx, s.fd);
-			return -EUCLEAN;
-		}
-		/* Segments keep the size with which the journal was made: positions count with it. */
-		for (size_t i = 0; i < j->nseg; i++)
-			if (j->seg[i].generation != 0 && size != j->segment)
-				s.generation = 0;
-		if (s.generation != 0)
-			j->segment = size;
-	} else {
+	if (r == -ENODATA || is_zero(h, sizeof(h))) {
 		s.generation = 0; /* a crash while it was made */
+	} else {
+		r = 0;
+		if (crc != crc32c(0, h, 124) || memcmp(h, "LSVDJNL\n", 8) != 0 || s.generation == 0 ||
+		    s.generation >= JGENERATION_MAX || s.first >> 62 != 0 || size < 2 * JHEADER || size % JHEADER != 0)
+			r = damaged(j, "the header of the journal's file %s is damaged", name);
+		else if (memcmp(uuid, j->uuid, 16) != 0 || version != 1)
+			r = damaged(j, "the journal is another image's or another version's");
+		/* Segments keep the size with which the journal was made: positions count with it. */
+		for (size_t i = 0; i < j->nseg && r == 0; i++)
+			if (j->seg[i].generation != 0 && size != j->segment)
+				r = damaged(j, "the journal's file %s has another size than the others", name);
+		if (r < 0) {
+			j->disk.close(j->disk.ctx, s.fd);
+			return r;
+		}
+		j->segment = size;
+		j->generation = MAX(j->generation, s.generation);
+		if (s.first == 0)
+			s.generation = 0; /* forgotten */
 	}
 	s.used = s.generation != 0 ? size : 0;
 	s.last = s.first - 1;
@@ -310,25 +362,52 @@ static int segment_replay(struct journal *j, struct jseg *s, uint64_t *io_next,
 	return r == -EUCLEAN || r == -ENODATA ? 0 : r; /* a torn tail ends it, nothing more */
 }
 
+/* Is there a record from `off` on that knows `next`, which is not there, to have been on the disk? 1: yes. */
+static int knows_later(struct journal *j, const struct jseg *s, uint64_t off, uint64_t next)
+{
+	enum { STEP = 128 * JHEADER };
+	uint8_t *buf = malloc(STEP);
+	struct jrecord rec;
+	uint32_t data, crc;
+	int r = buf == NULL ? -ENOMEM : 0;
+
+	for (; off + JHEADER <= j->segment && r == 0; off += STEP) {
+		size_t n = (size_t)MIN((uint64_t)STEP, j->segment - off) / JHEADER * JHEADER;
+
+		r = j->disk.pread(j->disk.ctx, s->fd, buf, n, off);
+		for (size_t i = 0; i < n && r == 0; i += JHEADER)
+			r = jrecord_decode(j, buf + i, s->generation, &rec, &data, &crc) == 0 && rec.synced >= next;
+	}
+	free(buf);
+	return r == -ENODATA ? 0 : r;
+}
+
+/* What replay did not reach, from segment i on: the torn end of what nobody was promised? -EUCLEAN: it is not. */
+static int check_rest(struct journal *j, size_t i, uint64_t next)
+{
+	int r = 0;
+
+	for (size_t k = i; k < j->nseg && r == 0; k++)
+		r = knows_later(j, &j->seg[k], k == i ? j->seg[k].used : JHEADER, next);
+	if (r == 1)
+		r = damaged(j, "the journal's record %" PRIu64 " is damaged or missing", next);
+	return r;
+}
+
 /*
- * A segment that must not count at the next opening either. Its records go first, and the header, with its generation,
- * last: a journal that does not know the generation any more gives it again, and the old records would check.
+ * A segment that must not count at the next opening either. Its generation stays known: given once more to the same
+ * file, it would make the records that are still there count again.
  */
 static int forget(struct journal *j, struct jseg *s)
 {
-	uint64_t step = MIN(j->segment, 1 * MiB);
-	uint8_t *zero = calloc(1, step);
-	int r = zero == NULL ? -ENOMEM : 0;
+	uint8_t h[JHEADER];
+	int r;
 
-	for (uint64_t off = JHEADER; r == 0 && off < j->segment; off += step)
-		r = j->disk.pwrite(j->disk.ctx, s->fd, zero, MIN(step, j->segment - off), off);
+	s->first = 0;
+	jsegment_header(j, s, h);
+	r = j->disk.pwrite(j->disk.ctx, s->fd, h, sizeof(h), 0);
 	if (r == 0)
 		r = j->disk.datasync(j->disk.ctx, s->fd);
-	if (r == 0)
-		r = j->disk.pwrite(j->disk.ctx, s->fd, zero, JHEADER, 0);
-	if (r == 0)
-		r = j->disk.datasync(j->disk.ctx, s->fd);
-	free(zero);
 	s->generation = 0;
 	s->first = 1;
 	s->last = s->needed = 0;
@@ -338,27 +417,33 @@ static int forget(struct journal *j, struct jseg *s)
 static int replay(struct journal *j, int (*fn)(void *arg, const struct jrecord *r), void *arg)
 {
 	uint64_t next = 0;
-	bool torn = false;
+	size_t last = 0; /* the segment where replay ended */
 	int r = 0;
 
 	sort_segments(j);
 	for (size_t i = 0; i < j->nseg && r == 0; i++) {
 		struct jseg *s = &j->seg[i];
 
-		j->generation = MAX(j->generation, s->generation);
 		if (s->generation == 0) {
 			s->first = 1;
 			s->last = 0;
 			continue;
 		}
+		if (i > 0 && s->generation == j->seg[i - 1].generation)
+			return damaged(j, "two files of the journal have generation %" PRIu64, s->generation);
 		if (next == 0)
-			next = s->first;
-		torn = torn || s->first != next;
-		if (torn)
-			r = forget(j, s); /* behind a hole: nobody was told that this is durable */
-		else
-			r = segment_replay(j, s, &next, fn, arg);
+			j->first = next = s->first;
+		if (s->first != next)
+			break;
+		last = i;
+		r = segment_replay(j, s, &next, fn, arg);
 	}
+	if (r == 0 && next != 0)
+		r = check_rest(j, last, next);
+	for (size_t i = last + 1; i < j->nseg && r == 0 && next != 0; i++)
+		r = forget(j, &j->seg[i]); /* behind a hole: nobody was told that this is durable */
+	if (j->first == next)
+		j->first = 0;
 	j->next = MAX(next, (uint64_t)1);
 	j->done = j->synced = j->next - 1;
 	sort_segments(j);
@@ -410,14 +495,16 @@ int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t seg
 	/* A segment whose maker died before its name was on the disk: what is committed to it shall not go with it. */
 	if (r == 0 && j->nseg > 0)
 		r = j->disk.dirsync(j->disk.ctx, dirfd);
+	/* A nonce is noted before the first record is written. */
+	if (r == 0 && j->nseg > 0 && j->nknown == 0)
+		r = damaged(j, "the journal's file nonces is missing");
 	if (r == 0)
 		r = replay(j, fn, arg);
 	if (r < 0) {
 		if (err != NULL)
 			objerr_set(err,
-				   r == -EUCLEAN ? "the journal is another image's or another version's"
-						 : "the journal could not be read: %s",
-				   strerror(-r));
+				   j->why[0] != '\0' ? "%s" : "the journal could not be read: %s",
+				   j->why[0] != '\0' ? j->why : strerror(-r));
 		journal_close(j);
 		return r;
 	}
@@ -442,6 +529,7 @@ void journal_close(struct journal *j)
 struct aside {
 	int dirfd;
 	struct jdisk disk;
+	bool nonces; /* last: segments without nonces would be damage */
 	char name[32];
 };
 
@@ -450,7 +538,7 @@ static int aside_one(void *arg, const char *name)
 	struct aside *a = arg;
 	char to[64];
 
-	if (strncmp(name, "journal-", 8) != 0 && strcmp(name, "nonces") != 0)
+	if (a->nonces ? strcmp(name, "nonces") != 0 : strncmp(name, "journal-", 8) != 0)
 		return 0;
 	(void)snprintf(to, sizeof(to), "%s-%s", a->name, name);
 	return a->disk.rename(a->disk.ctx, a->dirfd, name, to);
@@ -459,18 +547,21 @@ static int aside_one(void *arg, const char *name)
 int journal_set_aside(int dirfd, const struct jdisk *disk, char **ret_name)
 {
 	struct aside a = {.dirfd = dirfd};
-	int r;
-
 	if (disk != NULL)
 		a.disk = *disk;
 	jdisk_real(&a.disk);
-	(void)snprintf(a.name, sizeof(a.name), "aside-%" PRId64, clock_real_ns() / NSEC_PER_SEC);
-	r = a.disk.list(a.disk.ctx, dirfd, aside_one, &a);
-	if (r == 0)
-		r = a.disk.dirsync(a.disk.ctx, dirfd);
-	if (r == 0) {
-		*ret_name = strdup(a.name);
-		r = *ret_name == NULL ? -ENOMEM : 0;
+	/* Never the name of an earlier one: a rename would take its place. */
+	(void)snprintf(a.name, sizeof(a.name), "aside-%" PRId64, clock_real_ns());
+	for (int i = 0; i < 2; i++) {
+		int r;
+
+		a.nonces = i == 1;
+		r = a.disk.list(a.disk.ctx, dirfd, aside_one, &a);
+		if (r == 0)
+			r = a.disk.dirsync(a.disk.ctx, dirfd);
+		if (r < 0)
+			return r;
 	}
-	return r;
+	*ret_name = strdup(a.name);
+	return *ret_name == NULL ? -ENOMEM : 0;
 }

@@ -245,6 +245,7 @@ int log_create(const struct log_at *at, struct logobj *o, struct objerr *err)
 	o->number = MAX(o->number, (uint64_t)1);
 	o->epoch = 1;
 	o->window = o->create->window;
+	o->durable = o->number;
 	o->time_s = clock_real_ns() / NSEC_PER_SEC;
 	base_random(o->nonce.b, sizeof(o->nonce.b));
 	r = logobj_encode(o, NULL, 0, &bytes, &len, &crc);
@@ -264,6 +265,7 @@ void log_fill(struct log *l, struct logobj *o)
 	o->epoch = l->view.epoch;
 	o->nonce = l->view.nonce;
 	o->window = l->view.window;
+	o->durable = l->low;
 	mtx_unlock(&l->lock);
 	o->time_s = clock_real_ns() / NSEC_PER_SEC;
 }

@@ -39,6 +39,7 @@ static int encode_claim(struct log *l, uint64_t number, uint64_t next, const str
 	o->size = l->view.size;
 	o->window = l->view.window;
 	o->claim_before = l->view.claim;
+	o->durable = l->view.tail;
 	mtx_unlock(&l->lock);
 	o->claim_next = next;
 	str_addf(&text, "host=%s\n", l->host);

@@ -85,37 +85,57 @@ static int group_fault(struct objerr *err, uint64_t number, uint64_t sector, con
 	return log_damage(err, "log object %016" PRIx64 ": the group of sector %" PRIu64 " %s", number, sector, what);
 }
 
+int logobj_trailer_check(const uint8_t t[LOG_TRAILER], const uint8_t uuid[16], uint64_t number, uint64_t group,
+			 size_t *ret_n, struct objerr *err)
+{
+	struct cursor c = {.p = (uint8_t *)t, .len = LOG_TRAILER, .at = BLOCKS * 4};
+	uint64_t sector = group * (LOG_GROUP / SECTOR);
+	size_t content = cur_get(&c, 4), payload = cur_get(&c, 4);
+	uint64_t codec = cur_get(&c, 1);
+
+	c.at = LOG_TRAILER - 4;
+	if (crc32c(identity_crc(uuid, number, sector), t, LOG_TRAILER - 4) != (uint32_t)cur_get(&c, 4))
+		return group_fault(err, number, sector, "does not verify: damaged, or of another object");
+	if (codec != 0)
+		return group_fault(err, number, sector, "has a codec that this version does not know");
+	if (content != payload || content == 0 || content > LOG_GROUP || content % SECTOR != 0)
+		return group_fault(err, number, sector, "has a length that it cannot have");
+	*ret_n = content;
+	return 0;
+}
+
+bool logobj_block_ok(const uint8_t t[LOG_TRAILER], const uint8_t uuid[16], uint64_t number, uint64_t group,
+		     size_t block, const void *p, size_t n)
+{
+	struct cursor c = {.p = (uint8_t *)t, .len = LOG_TRAILER, .at = block * 4};
+	uint64_t sector = group * (LOG_GROUP / SECTOR) + block * (LOG_BLOCK / SECTOR);
+
+	return crc32c(identity_crc(uuid, number, sector), p, n) == (uint32_t)cur_get(&c, 4);
+}
+
 /*
  * Verifies blocks [first, last] of the group that starts at p. avail: stored bytes from there on. ret_n: bytes of
  * content. Only codec 0 here: packed objects are unpacked by whoever reads them.
  */
-static int group_verify(const uint8_t *p, size_t avail, const uint8_t uuid[16], uint64_t number, uint64_t sector,
+static int group_verify(const uint8_t *p, size_t avail, const uint8_t uuid[16], uint64_t number, uint64_t group,
 			size_t first, size_t last, size_t *ret_n, struct objerr *err)
 {
 	/* A full group is looked at where a full one ends; else the object ends with this one. */
-	size_t n = avail >= LOG_STRIDE ? LOG_GROUP : avail - MIN(avail, (size_t)LOG_TRAILER);
-	struct cursor c = {.p = (uint8_t *)p + n, .len = LOG_TRAILER};
-	uint32_t crc[BLOCKS];
-	size_t content, payload;
+	size_t n = avail >= LOG_STRIDE ? LOG_GROUP : avail - MIN(avail, (size_t)LOG_TRAILER), content = 0;
+	uint64_t sector = group * (LOG_GROUP / SECTOR);
+	int r;
 
 	if (avail < LOG_TRAILER + SECTOR)
 		return group_fault(err, number, sector, "is cut short");
-	for (size_t i = 0; i < BLOCKS; i++)
-		crc[i] = (uint32_t)cur_get(&c, 4);
-	content = cur_get(&c, 4);
-	payload = cur_get(&c, 4);
-	if (crc32c(identity_crc(uuid, number, sector), p + n, LOG_TRAILER - 4) !=
-	    ((uint32_t)p[n + 92] | (uint32_t)p[n + 93] << 8 | (uint32_t)p[n + 94] << 16 | (uint32_t)p[n + 95] << 24))
-		return group_fault(err, number, sector, "does not verify: damaged, or of another object");
-	if (cur_get(&c, 1) != 0)
-		return group_fault(err, number, sector, "has a codec that this version does not know");
-	if (content != n || payload != n || n % SECTOR != 0)
+	r = logobj_trailer_check(p + n, uuid, number, group, &content, err);
+	if (r < 0)
+		return r;
+	if (content != n)
 		return group_fault(err, number, sector, "has a length that it cannot have");
 	for (size_t i = first; i <= last && i * LOG_BLOCK < n; i++) {
 		size_t o = i * LOG_BLOCK;
 
-		if (crc32c(identity_crc(uuid, number, sector + o / SECTOR), p + o, MIN((size_t)LOG_BLOCK, n - o)) !=
-		    crc[i])
+		if (!logobj_block_ok(p + n, uuid, number, group, i, p + o, MIN((size_t)LOG_BLOCK, n - o)))
 			return group_fault(err, number, sector + o / SECTOR, "is damaged");
 	}
 	*ret_n = n;
@@ -143,7 +163,7 @@ int logobj_extract(const void *p, size_t len, const uint8_t uuid[16], uint64_t n
 		int r;
 
 		part = MIN(want, (size_t)LOG_GROUP - from);
-		r = group_verify(g, len, uuid, number, start, from / LOG_BLOCK, (from + part - 1) / LOG_BLOCK, &content,
+		r = group_verify(g, len, uuid, number, group, from / LOG_BLOCK, (from + part - 1) / LOG_BLOCK, &content,
 				 err);
 		if (r < 0)
 			return r;
@@ -206,7 +226,7 @@ static void fixed_write(const struct logobj *o, uint8_t *h, size_t bytes, unsign
 			uint32_t body_crc)
 {
 	struct cursor c = {.p = h, .len = HEADER_FIXED};
-	uint8_t zero[12] = {0};
+	uint8_t zero[4] = {0};
 
 	cur_put_bytes(&c, magic, sizeof(magic));
 	cur_put(&c, LOG_VERSION, 2);
@@ -224,7 +244,8 @@ static void fixed_write(const struct logobj *o, uint8_t *h, size_t bytes, unsign
 	cur_put(&c, sectors, 8);
 	cur_put(&c, o->window, 4);
 	cur_put(&c, body_crc, 4);
-	cur_put_bytes(&c, zero, 12);
+	cur_put(&c, o->durable, 8);
+	cur_put_bytes(&c, zero, 4);
 	cur_put(&c, 0, 4);
 	c.at = 124;
 	cur_put(&c, crc32c(0, h, bytes), 4);
@@ -294,7 +315,8 @@ int logobj_encode(const struct logobj *o, const struct iovec *data, int data_iov
 	return 0;
 }
 
-static int fixed_read(const uint8_t *h, struct logobj *o, unsigned *ret_nsections, struct objerr *err)
+/* number: of the object that it should be, for the words; 0: what it says itself. */
+static int fixed_read(const uint8_t *h, uint64_t number, struct logobj *o, unsigned *ret_nsections, struct objerr *err)
 {
 	struct cursor c = {.p = (uint8_t *)h, .len = HEADER_FIXED};
 	char m[sizeof(magic)];
@@ -302,7 +324,7 @@ static int fixed_read(const uint8_t *h, struct logobj *o, unsigned *ret_nsection
 
 	cur_get_bytes(&c, m, sizeof(m));
 	if (memcmp(m, magic, sizeof(m)) != 0)
-		return log_damage(err, "not a log object: the magic is missing");
+		return log_damage(err, "log object %016" PRIx64 ": the magic is missing", number);
 	version = cur_get(&c, 2);
 	type = cur_get(&c, 2);
 	flags = cur_get(&c, 4);
@@ -318,23 +340,25 @@ static int fixed_read(const uint8_t *h, struct logobj *o, unsigned *ret_nsection
 	sectors = cur_get(&c, 8);
 	o->window = (uint32_t)cur_get(&c, 4);
 	o->body_crc = (uint32_t)cur_get(&c, 4);
+	o->durable = cur_get(&c, 8);
 	c.at = 124;
 	o->crc = (uint32_t)cur_get(&c, 4);
+	number = number != 0 ? number : o->number;
 	if (version != LOG_VERSION)
-		return log_damage(err, "log object %016" PRIx64 ": version %" PRIu64 ", this program knows %d",
-				  o->number, version, LOG_VERSION);
+		return log_damage(err, "log object %016" PRIx64 ": version %" PRIu64 ", this program knows %d", number,
+				  version, LOG_VERSION);
 	if (type == 0 || type >= LOG_NTYPES || (flags & ~(uint64_t)FLAG_PACKED) != 0)
 		return log_damage(err,
 				  "log object %016" PRIx64 ": type %" PRIu64 " or flags %" PRIx64 " of a newer version",
-				  o->number, type, flags);
+				  number, type, flags);
 	o->type = (enum log_type)type;
 	o->packed = (flags & FLAG_PACKED) != 0;
 	o->content_sectors = (uint32_t)sectors;
 	if (o->number == 0 || o->header_bytes < HEADER_FIXED || o->header_bytes > LOG_HEADER_MAX ||
 	    *ret_nsections > 65535 || sectors > LOG_OBJECT_MAX / SECTOR ||
 	    ROUND_UP((uint64_t)o->header_bytes, LOG_BLOCK) > sectors * SECTOR || o->window == 0 ||
-	    o->window > LOG_W_MAX || o->size > IMG_SECTORS_MAX * SECTOR)
-		return log_damage(err, "log object %016" PRIx64 ": a field of the header is out of range", o->number);
+	    o->window > LOG_W_MAX || o->size > IMG_SECTORS_MAX * SECTOR || o->durable > o->number)
+		return log_damage(err, "log object %016" PRIx64 ": a field of the header is out of range", number);
 	return 0;
 }
 
@@ -383,7 +407,7 @@ int logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t numbe
 		*ret_need = LOG_STRIDE;
 		return -EAGAIN;
 	}
-	r = fixed_read(p, &o, &nsections, err);
+	r = fixed_read(p, number, &o, &nsections, err);
 	if (r < 0)
 		return r;
 	if ((uuid != NULL && memcmp(uuid, o.uuid, 16) != 0) || (number != 0 && number != o.number))
@@ -419,7 +443,7 @@ int logobj_peek(const void *p, size_t len, struct logobj *ret, struct objerr *er
 
 	if (len < HEADER_FIXED)
 		return log_damage(err, "log object: cut short at %zu bytes", len);
-	r = fixed_read(p, &o, &nsections, err);
+	r = fixed_read(p, 0, &o, &nsections, err);
 	if (r == 0)
 		*ret = o;
 	return r;

@@ -30,6 +30,7 @@ struct walk {
 	uint64_t check;    /* from here on nonces count */
 	uint64_t covers;   /* what the tree holds that the walk builds on */
 	struct log_view v; /* what it finds */
+	bool more;         /* the last listing showed numbers behind one that it did not show */
 };
 
 /* ---- headers, several at a time ---- */
@@ -487,14 +488,19 @@ static int guess(struct walk *k, uint64_t *numbers, size_t *ret_n)
 	int r;
 
 	*ret_n = 0;
+	k->more = false;
 	objreq_init(&req, OBJ_LIST, k->l->prefix);
 	log_key(k->l->prefix, k->at - 1, after);
 	req.start_after = after;
 	req.max_keys = READ_AHEAD;
 	r = log_do(k->l, &req);
 	for (size_t i = 0; r == 0 && i < req.listing->n && *ret_n < READ_AHEAD; i++)
-		if (log_number_parse(req.listing->v[i].key + strlen(k->l->prefix), &n) == 0 && n == k->at + *ret_n)
-			numbers[(*ret_n)++] = n;
+		if (log_number_parse(req.listing->v[i].key + strlen(k->l->prefix), &n) == 0) {
+			if (n == k->at + *ret_n)
+				numbers[(*ret_n)++] = n;
+			else
+				k->more = true;
+		}
 	if (r < 0)
 		*k->err = req.err;
 	objreq_done(&req);
@@ -504,6 +510,66 @@ static int guess(struct walk *k, uint64_t *numbers, size_t *ret_n)
 		numbers[(*ret_n)++] = n;
 	}
 	return r;
+}
+
+/*
+ * A GET said that there is no `at`, but numbers behind it are there: what an owner had under way, or the log has a
+ * hole. Each object says up to where the log was durable when it was made; and no number lies a window behind one that
+ * was never used. ret: this object was made when `at` was there; 0: none.
+ */
+static int behind(struct walk *k, struct heads *hs, uint64_t *ret)
+{
+	uint64_t v[READ_AHEAD], n, highest = 0;
+	char after[OBJ_KEY_MAX + 1];
+	struct objreq req;
+	size_t nv = 0;
+	int r;
+
+	*ret = 0;
+	objreq_init(&req, OBJ_LIST, k->l->prefix);
+	log_key(k->l->prefix, k->at, after);
+	req.start_after = after;
+	req.max_keys = LOG_W_MAX;
+	r = log_do(k->l, &req);
+	for (size_t i = 0; r == 0 && i < req.listing->n; i++)
+		if (log_number_parse(req.listing->v[i].key + strlen(k->l->prefix), &n) == 0) {
+			v[nv++ % READ_AHEAD] = n; /* the last ones know most */
+			highest = MAX(highest, n);
+		}
+	if (r < 0)
+		*k->err = req.err;
+	objreq_done(&req);
+	if (r < 0 || nv == 0)
+		return r;
+	if (highest - k->at >= k->v.window) {
+		*ret = highest;
+		return 0;
+	}
+	nv = MIN(nv, (size_t)READ_AHEAD);
+	r = heads_get(k->l, v, nv, hs, k->err);
+	for (size_t i = 0; i < nv && r == 0; i++)
+		if (hs->v[i].status == 0 && hs->v[i].o.durable > k->at)
+			*ret = hs->v[i].number;
+	heads_free(hs, nv);
+	return r;
+}
+
+/* Is this the end? 1: yes; 0: no, `at` came meanwhile. -EUCLEAN: `at` is lost. */
+static int is_end(struct walk *k, struct heads *hs)
+{
+	uint64_t later = 0;
+	int r = k->more ? behind(k, hs, &later) : 0;
+
+	if (r < 0 || later == 0)
+		return r < 0 ? r : 1;
+	/* What was read after the 404 may have come after it. */
+	r = heads_get(k->l, &k->at, 1, hs, k->err);
+	r = r == 0 ? hs->v[0].status : r;
+	heads_free(hs, 1);
+	if (r != -ENOENT)
+		return r;
+	objerr_set(k->err, "log object %016" PRIx64 " is missing: %016" PRIx64 " was written after it", k->at, later);
+	return -EUCLEAN;
 }
 
 /* To the end of the log. 0: reached. */
@@ -531,11 +597,17 @@ static int walk(struct walk *k)
 			if (r == -ENOENT) {
 				end = true;
 				r = 0;
+				break;
 			} else if (r == 0) {
 				r = step(k, &hs->v[i].o);
 			}
 		}
 		heads_free(hs, n);
+		if (r == 0 && end) {
+			r = is_end(k, hs);
+			end = r == 1;
+			r = MIN(r, 0);
+		}
 	}
 	free(hs);
 	if (r == 0)
@@ -574,6 +646,10 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 		}
 		if (r == 0)
 			r = walk(&k);
+		if (r == 0 && k.v.tail <= m) {
+			objerr_set(err, "log object %016" PRIx64 " is missing: a mark names %016" PRIx64, k.v.tail, m);
+			r = -EUCLEAN;
+		}
 		if (r < 0 && !worth_another_look(r))
 			return r;
 		if (!RULE(T5_LOOK))

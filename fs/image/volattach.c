@@ -279,14 +279,14 @@ static void damaged_page(struct volume *v, const struct log_pageref *need, int r
 int vol_fetch_page(struct volume *v, const struct log_pageref *need)
 {
 	uint32_t sectors = (need->bytes + SECTOR - 1) / SECTOR;
-	struct log_place at = {need->number, need->sector};
 	_cleanup_free_ void *buf = malloc((size_t)sectors * SECTOR);
+	struct fetch_piece p = {need->number, need->sector, sectors, buf};
 	struct objerr err = {0};
 	int r;
 
 	if (buf == NULL)
 		return -ENOMEM;
-	r = log_read(v->log, &at, sectors, buf, &err);
+	r = vol_read_log(v, &p, 1, &err);
 	if (r == 0)
 		r = map_add_page(v->map, need, buf, (size_t)sectors * SECTOR, &err);
 	if (r == -EUCLEAN || r == -ENOENT)
@@ -381,6 +381,11 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 			   "the bucket has gone back in time: the journal knows log object %016" PRIx64
 			   " as committed, the log ends at %016" PRIx64,
 			   journal_committed(v->journal), view.tail);
+		return -EUCLEAN;
+	}
+	if (ours && journal_first(v->journal) > view.jseq + 1) {
+		objerr_set(err, "the journal begins with record %" PRIu64 ", the log ends with %" PRIu64,
+			   journal_first(v->journal), view.jseq);
 		return -EUCLEAN;
 	}
 	*ret_jseq = ours ? view.jseq : 0;

@@ -146,8 +146,13 @@ static int delete_some(struct volume *v, const uint64_t *numbers, size_t n)
 		return 0;
 	vol_wait_readers(v);
 	r = log_delete(v->log, numbers, n, &gone);
-	for (size_t i = 0; i < gone; i++)
+	for (size_t i = 0; i < gone; i++) {
+		struct page_object o;
+
+		if (v->env.fetch != NULL && map_object(v->map, numbers[i], &o))
+			fetch_forget(v->env.fetch, v->uuid, numbers[i], o.sectors);
 		map_forget_object(v->map, numbers[i]);
+	}
 	return r;
 }
 

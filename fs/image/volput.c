@@ -31,15 +31,22 @@ static void put_done(struct log_put *put, int status)
 	struct vol_put *u = container_of(put, struct vol_put, put);
 	struct volume *v = u->v;
 
+	if (v->env.budget != NULL && u->charged > 0)
+		budget_give(v->env.budget, u->charged);
+	if (status == 0 && u->charged > 0)
+		throttle_progress(&v->pace, u->charged);
 	mtx_lock(&v->batch);
 	if (status == 0) {
 		v->done[put->number % LOG_W_MAX].number = put->number;
 		v->done[put->number % LOG_W_MAX].jseq = u->jseq;
 	}
 	put_forget_locked(v, u);
+	/* Under the same lock: no reader finds the object neither here nor there. */
+	if (status == 0 && v->env.fetch != NULL) {
+		fetch_keep(v->env.fetch, v->uuid, put->number, put->bytes, put->len);
+		put->bytes = NULL;
+	}
 	mtx_unlock(&v->batch);
-	if (v->env.budget != NULL && u->charged > 0)
-		budget_give(v->env.budget, u->charged);
 	free(put->bytes);
 	free(u);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * volume-private.h - the state of a volume, shared by volume.c (life), volattach.c (from log and journal to a map),
- * volio.c (reads and writes), volput.c (batches to objects), volckpt.c (checkpoints), voltree.c (the map's tree).
+ * volio.c and volread.c (reads and writes), volput.c (batches to objects), volckpt.c (checkpoints), voltree.c (the
+ * map's tree).
  *
  * Locks, in order: lock (life, who is in) -> the journal's -> batch -> the map's -> the log's. A batch is closed, and
  * an object sealed, under `batch`, in the order of the journal: so an object's journal sequence says exactly which
@@ -11,9 +12,12 @@
 #define LSVD_IMAGE_VOLUME_PRIVATE_H
 
 #include "journal.h"
+#include "fetch.h"
 #include "log.h"
 #include "map.h"
+#include "readahead.h"
 #include "rules.h"
+#include "throttle.h"
 #include "volume.h"
 #include "../../objstore/base/lock.h"
 #include "../../objstore/base/pool.h"
@@ -128,6 +132,10 @@ struct volume {
 	uint64_t last_checkpoint;
 	uint64_t sealed, sealed_size; /* the last number that was sealed; the image's size then */
 	uint64_t trim_number, trim_jseq, trimmed_jseq;
+
+	struct mtx streams; /* RANK_CACHE */
+	struct readahead ahead;
+	struct throttle pace; /* of writers */
 };
 
 /* ---- volume.c ---- */
@@ -156,6 +164,12 @@ int must_check vol_take_record_locked(struct volume *v, enum jtype type, uint64_
 				      uint64_t where);
 int must_check vol_close_batch_locked(struct volume *v);
 void vol_wait_readers(struct volume *v); /* until all reads that run now are over */
+
+/* ---- volread.c ---- */
+/* Pieces of objects that are durable. -ENOENT, -EUCLEAN as log_read(). */
+int must_check vol_read_log(struct volume *v, const struct fetch_piece *p, size_t n, struct objerr *err);
+/* A read of these sectors is about to happen: fetches what will come next. Waits for nothing. */
+void vol_ahead(struct volume *v, uint64_t lba, uint64_t n);
 
 /* ---- volput.c ---- */
 void vol_start_uploader(struct volume *v);

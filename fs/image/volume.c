@@ -42,6 +42,7 @@ void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...)
 	mtx_unlock(&v->lock);
 	if (v->journal != NULL)
 		journal_wake(v->journal, true); /* whoever waits for space waits no more */
+	throttle_stop(&v->pace);
 	mtx_lock(&v->batch);
 	v->up_stop = true;
 	cond_broadcast(&v->work);
@@ -72,6 +73,8 @@ static void destroy(struct volume *v)
 	vol_point_free(&v->coming);
 	free(v->effect);
 	base_closep(&v->dirfd);
+	throttle_destroy(&v->pace);
+	mtx_destroy(&v->streams);
 	cond_destroy(&v->work);
 	mtx_destroy(&v->batch);
 	cond_destroy(&v->changed);
@@ -99,6 +102,8 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 	cond_init(&v->changed);
 	mtx_init(&v->batch, RANK_BATCH);
 	cond_init(&v->work);
+	mtx_init(&v->streams, RANK_CACHE);
+	throttle_init(&v->pace);
 	v->prefix = strdup(prefix);
 	r = v->prefix == NULL ? -ENOMEM : log_open(&at, &v->log);
 	if (r == 0)
@@ -196,6 +201,30 @@ uint64_t vol_size(struct volume *v)
 	return n;
 }
 
+/* Why writes take long, if they do. */
+static void stat_pace(struct volume *v, const struct journal_stat *js, struct vol_stat *ret)
+{
+	struct throttle_stat ts;
+	char since[64] = "nothing yet";
+
+	throttle_stat(&v->pace, &ts);
+	ret->upload_rate = ts.rate;
+	ret->slowed = ts.sleeping;
+	ret->waiting = js->waiting;
+	if (ret->state != VOL_OWNER)
+		return;
+	if (ts.idle_ns >= 0)
+		(void)snprintf(since, sizeof(since), "nothing for %lld s", (long long)(ts.idle_ns / NSEC_PER_SEC));
+	if (js->waiting > 0)
+		(void)snprintf(ret->why, sizeof(ret->why),
+			       "the journal is full (%llu KiB): %u writes wait for the store, which took %s",
+			       (unsigned long long)(js->used / KiB), js->waiting, since);
+	else if (ts.sleeping > 0)
+		(void)snprintf(ret->why, sizeof(ret->why),
+			       "writes are slowed to the store's pace (%llu KiB/s): the journal is %u %% full",
+			       (unsigned long long)(ts.rate / KiB), (unsigned)(js->used * 100 / MAX(js->limit, 1u)));
+}
+
 void vol_stat(struct volume *v, struct vol_stat *ret)
 {
 	struct map_stat ms;
@@ -224,4 +253,5 @@ void vol_stat(struct volume *v, struct vol_stat *ret)
 	ret->fsync_remote = view.fsync_remote;
 	ret->released = view.released;
 	memcpy(ret->holder, view.host, sizeof(ret->holder));
+	stat_pace(v, &js, ret);
 }

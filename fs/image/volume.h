@@ -23,6 +23,7 @@
 
 struct volume;
 struct budget;
+struct fetch;
 struct pool;
 struct jdisk;
 
@@ -33,6 +34,7 @@ struct vol_env {
 	struct objstore *store;
 	struct budget *budget;
 	struct pool *pool;        /* background work of all volumes: never waited for by it */
+	struct fetch *fetch;      /* reads, block cache and read-ahead of all of them; NULL: each read asks the store */
 	const char *state_dir;    /* <slot>/img: journals, a directory an image */
 	const struct jdisk *disk; /* NULL: the real one */
 	const char *host;
@@ -48,6 +50,34 @@ struct vol_env {
 	enum vol_takeover takeover;
 	bool read_only;
 };
+
+/*
+ * What reads of all images of a mount share (vol_env.fetch): requests under way, read-ahead, the block cache. Borrows
+ * store, budget and pool. cache: the file of the block cache (NULL, or 0 bytes: none); one that cannot be used is
+ * none as well, and err says why.
+ */
+struct vol_reads {
+	struct objstore *store;
+	struct budget *budget;
+	struct pool *pool;
+	const char *cache;
+	uint64_t cache_bytes;
+};
+int must_check vol_reads_new(const struct vol_reads *o, struct fetch **ret, struct objerr *err);
+/* Both: no volume uses it any more; NULL is fine. settle: waits for what is under way, then the pool may go. */
+void vol_reads_settle(struct fetch *f);
+void vol_reads_free(struct fetch *f);
+/* Gives up about n bytes of memory that nobody waits for, returns how many: for budget_set_reclaim(). Never waits. */
+uint64_t vol_reads_reclaim(struct fetch *f, uint64_t n);
+struct vol_reads_stat {
+	uint64_t gets, ahead;             /* requests; those of read-ahead among them */
+	uint64_t memory;                  /* bytes of data held */
+	uint64_t cache_limit, cache_used; /* bytes */
+	uint64_t cache_hits, cache_misses;
+	uint64_t cache_damaged, cache_errors; /* blocks; system calls */
+	uint64_t cache_index;                 /* bytes of memory */
+};
+void vol_reads_stat(struct fetch *f, struct vol_reads_stat *ret);
 
 /* Makes a log and its create record; not the name. prefix: of the log, ends in '/'. */
 struct vol_create {
@@ -118,6 +148,8 @@ struct vol_stat {
 	uint64_t live, stored;    /* bytes in the log that the map points to; of all its objects */
 	uint64_t epoch, tail, checkpoint;
 	uint64_t journal_used, journal_limit; /* bytes */
+	uint64_t upload_rate;                 /* bytes a second, a mean over some 10 s */
+	unsigned slowed, waiting;             /* writes: held to the store's pace; the journal is full */
 	bool fsync_remote, released;
 	char holder[128];
 	char why[256]; /* a reason, when fenced, failed, stalled */

@@ -6,6 +6,7 @@
  */
 #include "config.h"
 #include "imgguest.h"
+#include "fs/image/blkcache.h"
 #include "objstore/base/clock.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -441,9 +442,27 @@ static void read_guest(struct guest *g)
 	g->v = NULL;
 }
 
+/* Reads through a block cache that outlives the daemon. */
+static struct fetch *fetch_of(const struct guest *g, struct pool *pool, struct blkcache **ret)
+{
+	struct fetch_env env = {.store = g->env->store, .pool = pool};
+	struct blkdisk disk = {.seed = 1};
+	struct fetch *f;
+	char path[64];
+
+	if (g->cache < 0)
+		return NULL;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", g->cache);
+	imgcheck(blkcache_open(path, 0, &disk, ret) == 0, "no block cache");
+	env.cache = *ret;
+	imgcheck(fetch_new(&env, &f) == 0, "no fetch");
+	return f;
+}
+
 void guest_main(void *arg)
 {
 	struct guest *g = arg;
+	struct blkcache *cache = NULL;
 	struct vol_env *env;
 	struct pool *pool;
 	struct objerr err = {0};
@@ -451,6 +470,7 @@ void guest_main(void *arg)
 
 	imgcheck(pool_new("sim", 64, &pool) == 0, "no pool");
 	env = env_of(g, pool);
+	env->fetch = fetch_of(g, pool, &cache);
 	do {
 		g->floor_of = oracle_floor(&g->floor);
 		r = vol_open(env, GUEST_PREFIX, uuid, &g->v, &err);
@@ -462,6 +482,8 @@ void guest_main(void *arg)
 		read_guest(g);
 	else
 		write_guest(g);
+	fetch_free(env->fetch);
+	blkcache_close(cache);
 	pool_free(pool);
 	free(env);
 	g->done = true;

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { NODES = 3, ROUNDS = 16 };
 
@@ -23,6 +25,7 @@ static struct node {
 	struct vol_env env;
 	struct guest *guest;
 	unsigned crashes;
+	int cache; /* -1: none */
 	bool frozen, copied, sync_failed, struck, cursed;
 } node[NODES + 1];
 static struct objstore *shared;
@@ -91,6 +94,7 @@ static void start(int i, bool reader, unsigned groups)
 			    .remote = remote,
 			    .copied = &n->copied,
 			    .sync_failed = &n->sync_failed,
+			    .cache = n->cache,
 			    .groups = groups,
 			    .pace = sleepers ? 60 : 4 + (unsigned)sim_below(40),
 			    .longest = 1 + (unsigned)sim_below(24),
@@ -109,6 +113,18 @@ static void start(int i, bool reader, unsigned groups)
 	sim_spawn(i, "guest", guest_main, g);
 }
 
+/* What a power cut may do to a file that nobody syncs. */
+static void harm_cache(int fd)
+{
+	static const uint8_t zeros[4096];
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return;
+	for (int i = 0; i < 20 && st.st_size > 8192; i++)
+		ignore(pwrite(fd, zeros, 1 + sim_below(4096), (off_t)sim_below((uint64_t)st.st_size - 4096)));
+}
+
 /* The process is gone, whatever it was: its directory stays, or what is left of it. */
 static void buried(int i)
 {
@@ -122,10 +138,13 @@ static void buried(int i)
 	(void)at;
 	if (fate < 5) {
 		simdisk_power_cut(n->disk);
+		harm_cache(n->cache);
 		oracle_power_cut(i);
 		imgstats->power++;
 	} else if (fate < 7) {
 		simdisk_wipe(n->disk);
+		if (n->cache >= 0)
+			ignore(ftruncate(n->cache, 0));
 		oracle_wiped(i);
 		n->copied = false;
 		imgstats->wiped++;
@@ -518,6 +537,7 @@ static void world(void)
 
 		imgcheck(simnet_store_new(shared, i, &node[i].store) == 0, "no net");
 		node[i].disk = simdisk_new();
+		node[i].cache = sim_chance(1, 2) ? memfd_create("cache", MFD_CLOEXEC) : -1;
 		simdisk_jdisk(node[i].disk, &node[i].jd);
 		node[i].env = env;
 		node[i].env.store = node[i].store;

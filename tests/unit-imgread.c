@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * unit-imgread.c - two programs about one bucket: volumes write images into a directory, a reader that knows FORMAT.md
+ * alone (image-reader.py) rebuilds them from its files.
+ *
+ * A session is a process: it opens the image, reads it whole, writes, zeroes, discards, resizes, flushes, lets go and
+ * claims again, and ends in a clean close or, in the middle of anything, by SIGKILL. Then the reader must find
+ *	in the bucket alone		the state after some prefix of the operations, that holds what was flushed with
+ *					fsync=remote or closed; after a clean close all of them
+ *	in bucket and journal		everything that was acknowledged
+ * and the next session, on the same node or on another, must read byte for byte what the reader found.
+ *
+ *	unit-imgread [SEED [COUNT]]
+ */
+#include "config.h"
+#include "fs/image/logobj.h"
+#include "fs/image/volume.h"
+#include "objstore/base/pool.h"
+#include "objstore/base/str.h"
+#include "objstore/base/table.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SIZE_MAX_BYTES = 1 << 20, SESSIONS = 6, OPS = 220, SEEDS = 2 };
+
+static const uint8_t uuid[16] = "0123456789abcdef";
+static const char prefix[] = ".lsvd/img/30313233343536373839616263646566/";
+
+/* FOUND: no operation; what the next session on the node began with, which may be the middle of one. */
+enum kind { WRITE, ZERO, DISCARD, RESIZE, FOUND };
+struct op {
+	enum kind kind;
+	uint64_t off, len, stamp;
+};
+
+struct image {
+	uint64_t size;
+	uint8_t p[SIZE_MAX_BYTES]; /* zeros behind the size */
+};
+
+/* What the children leave behind, whatever ends them. */
+static struct shared {
+	struct op op[OPS];
+	uint32_t issued, acked, in_bucket; /* of this session */
+	bool clean;
+	char why[512];
+} *S;
+
+/*
+ * The operations on `base` since this node has the image: one that died leaves what it acknowledged in its journal, and
+ * the bucket behind, for any number of sessions. `promised` of them are in the bucket.
+ */
+static struct op history[(OPS + 1) * SESSIONS];
+static struct image found[SESSIONS + 1];
+static uint32_t nhistory, promised;
+static struct image base, model, next, got, bucket_only;
+static uint64_t seed, state;
+static char dir[4096];
+static bool remote;
+static unsigned session, node;
+
+static uint64_t rnd(uint64_t n)
+{
+	return hash_u64(state++) % n;
+}
+
+static void check(bool ok, const char *fmt, ...) printf_like(2, 3);
+static void check(bool ok, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (ok)
+		return;
+	(void)fprintf(stderr, "seed %" PRIu64 ", session %u, in %s: ", seed, session, dir);
+	va_start(ap, fmt);
+	(void)vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	(void)fputc('\n', stderr);
+	_exit(1);
+}
+
+static void path_of(char out[8192], const char *fmt, ...) printf_like(2, 3);
+static void path_of(char out[8192], const char *fmt, ...)
+{
+	va_list ap;
+	int n = snprintf(out, 8192, "%s/", dir);
+
+	va_start(ap, fmt);
+	(void)vsnprintf(out + n, 8192 - (size_t)n, fmt, ap);
+	va_end(ap);
+}
+
+/* ---- the model ---- */
+
+static void content(const struct op *o, uint8_t *p)
+{
+	for (uint64_t i = 0; i < o->len; i += 8) {
+		uint64_t x = hash_u64(o->stamp * OPS + i);
+
+		memcpy(p + i, &x, MIN(o->len - i, (uint64_t)8));
+	}
+}
+
+static void apply(struct image *m, const struct op *o)
+{
+	uint64_t end = o->off + o->len;
+
+	if (o->kind == FOUND) {
+		*m = found[o->stamp];
+	} else if (o->kind == RESIZE) {
+		if (o->len < m->size)
+			memset(m->p + o->len, 0, m->size - o->len);
+		m->size = o->len;
+	} else if (o->kind == WRITE) {
+		content(o, m->p + o->off);
+		m->size = MAX(m->size, end);
+	} else if (o->off < m->size) {
+		memset(m->p + o->off, 0, MIN(end, m->size) - o->off);
+	}
+}
+
+/*
+ * An operation on parts of sectors is several records: what is between two of them is not one, not the other. Each
+ * byte must be of one of the two.
+ */
+static bool is_between(const struct image *a, const struct image *b, const struct op *o)
+{
+	uint64_t from = o->kind == RESIZE ? MIN(o->len, a->size) : o->kind == FOUND ? 0 : o->off;
+	uint64_t to = o->kind == RESIZE || o->kind == FOUND ? SIZE_MAX_BYTES : o->off + o->len;
+
+	if (got.size != a->size && got.size != b->size && got.size != (b->size + SECTOR - 1) / SECTOR * SECTOR)
+		return false;
+	if (memcmp(got.p, a->p, from) != 0 || memcmp(got.p + to, a->p + to, SIZE_MAX_BYTES - to) != 0)
+		return false;
+	for (size_t i = from; i < to; i++)
+		if (got.p[i] != a->p[i] && got.p[i] != b->p[i])
+			return false;
+	return true;
+}
+
+/* Of a failure: how far each prefix is from what was found. */
+static void explain(void)
+{
+	static const char *const kinds[] = {"write", "zero", "discard", "resize", "found"};
+
+	model = base;
+	for (uint32_t k = 0; k <= nhistory; k++) {
+		const struct op *o = &history[k];
+		size_t n = 0, at = 0;
+
+		for (size_t i = 0; i < SIZE_MAX_BYTES; i++)
+			if (model.p[i] != got.p[i] && n++ == 0)
+				at = i;
+		(void)fprintf(stderr, "after %u: %zu bytes differ from %zu on; size %" PRIu64 ", found %" PRIu64, k, n, at,
+			      model.size, got.size);
+		if (k < nhistory) {
+			(void)fprintf(stderr, "; then %s %" PRIu64 " + %" PRIu64, kinds[o->kind], o->off, o->len);
+			apply(&model, o);
+		}
+		(void)fputc('\n', stderr);
+	}
+}
+
+/* `got` is the state after how many operations of the history? */
+static uint32_t find_prefix(const char *who)
+{
+	uint32_t best = UINT32_MAX;
+
+	model = base;
+	for (uint32_t k = 0; k <= nhistory; k++) {
+		bool same = model.size == got.size && memcmp(model.p, got.p, SIZE_MAX_BYTES) == 0;
+
+		next = model;
+		if (k < nhistory)
+			apply(&next, &history[k]);
+		if (same || (k < nhistory && is_between(&model, &next, &history[k])))
+			best = k;
+		model = next;
+	}
+	if (best == UINT32_MAX)
+		explain();
+	check(best != UINT32_MAX, "%s: no state after a prefix of the %u operations", who, nhistory);
+	return best;
+}
+
+/* ---- the reader ---- */
+
+static void read_image(const char *path)
+{
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	check(fd >= 0 && fstat(fd, &st) == 0 && st.st_size <= SIZE_MAX_BYTES, "%s: no image", path);
+	memset(&got, 0, sizeof(got));
+	got.size = (uint64_t)st.st_size;
+	check(read(fd, got.p, got.size) == (ssize_t)got.size, "%s: cut short", path);
+	(void)close(fd);
+}
+
+/* The image as the reader sees it, into `got`. */
+static void run_reader(bool journal)
+{
+	const char *src = getenv("srcdir");
+	char reader[8192], bucket[8192], out[8192], journal_dir[8192];
+	pid_t pid;
+	int status;
+
+	(void)snprintf(reader, sizeof(reader), "%s/tests/image-reader.py", src != NULL ? src : ".");
+	path_of(bucket, "bucket");
+	path_of(out, "image");
+	path_of(journal_dir, "node%u/30313233343536373839616263646566", node);
+	pid = fork();
+	if (pid == 0) {
+		(void)execlp("python3", "python3", reader, bucket, "--log", prefix, "--verify", "--output", out,
+			     journal ? "--journal" : (char *)NULL, journal_dir, (char *)NULL);
+		_exit(127);
+	}
+	check(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0, "the reader fails (%s)",
+	      journal ? "with journal" : "bucket");
+	read_image(out);
+}
+
+/* ---- a session ---- */
+
+static void open_store(struct objstore **ret)
+{
+	char bucket[8192];
+	struct objerr err = {0};
+
+	path_of(bucket, "bucket");
+	check(store_file_new(bucket, ret, &err) == 0, "no store: %s", err.msg);
+}
+
+static void make_op(struct op *o, uint64_t size)
+{
+	uint64_t what = rnd(100), unit = rnd(4) == 0 ? 1 : SECTOR;
+
+	memset(o, 0, sizeof(*o));
+	o->stamp = hash_u64(state) ^ seed;
+	o->kind = what < 70 ? WRITE : what < 80 ? ZERO : what < 95 ? DISCARD : RESIZE;
+	o->off = rnd(MIN(size + 20000, (uint64_t)SIZE_MAX_BYTES - SECTOR)) / unit * unit;
+	o->len = (1 + rnd(rnd(20) == 0 ? 200000 : 9000) / unit) * unit;
+	o->len = MIN(o->len, (uint64_t)SIZE_MAX_BYTES - o->off) / unit * unit;
+	if (o->kind == RESIZE)
+		o->len = (SIZE_MAX_BYTES / 2 + rnd(SIZE_MAX_BYTES / 2)) / unit * unit;
+}
+
+static int do_op(struct volume *v, const struct op *o)
+{
+	static uint8_t buf[SIZE_MAX_BYTES];
+	struct iovec iov[2] = {{buf, o->len / 2}, {buf + o->len / 2, o->len - o->len / 2}};
+
+	switch (o->kind) {
+	case WRITE:
+		content(o, buf);
+		return vol_write(v, o->off, iov, 2, o->len);
+	case ZERO:
+		return vol_zero(v, o->off, o->len);
+	case DISCARD:
+		return vol_discard(v, o->off, o->len);
+	default:
+		return vol_resize(v, o->len);
+	}
+}
+
+static void fail_session(struct volume *v, const char *what, int r)
+{
+	struct vol_stat st;
+
+	vol_stat(v, &st);
+	(void)snprintf(S->why, sizeof(S->why), "%s gives %d: %.256s", what, r, st.why);
+	_exit(1);
+}
+
+/* In a child. Ends it. */
+static void run_session(const struct image *want)
+{
+	static uint8_t buf[SIZE_MAX_BYTES];
+	char state_dir[8192];
+	struct vol_env env = {.host = "test",
+			      .state_dir = state_dir,
+			      .journal_bytes = 4 * MiB,
+			      .segment_bytes = 256 * KiB,
+			      .batch_bytes = 16 * KiB,
+			      .dirty_age_ns = 20 * NSEC_PER_MSEC,
+			      .map_bytes = (8 * KiB) << rnd(5), /* trees are written often */
+			      .map_fanout = rnd(2) ? 0 : 6 + (unsigned)rnd(20),
+			      .digest_every = 2 + (unsigned)rnd(31),
+			      .takeover = VOL_TAKEOVER_ALWAYS};
+	uint32_t n = OPS / 2 + (uint32_t)rnd(OPS / 2), dies = rnd(3) == 0 ? UINT32_MAX : (uint32_t)rnd(n);
+	struct volume *v = NULL;
+	struct objerr err = {0};
+	uint64_t size = want->size;
+	int r;
+
+	path_of(state_dir, "node%u", node);
+	open_store(&env.store);
+	r = pool_new("image", 8, &env.pool);
+	if (r == 0)
+		r = vol_open(&env, prefix, uuid, &v, &err);
+	if (r < 0) {
+		(void)snprintf(S->why, sizeof(S->why), "open gives %d: %s", r, err.msg);
+		_exit(1);
+	}
+	vol_begin_write(v);
+	r = (int)vol_read(v, true, 0, buf, sizeof(buf));
+	if (r < 0)
+		fail_session(v, "the first read", r);
+	if ((uint64_t)r != want->size || memcmp(buf, want->p, want->size) != 0)
+		fail_session(v, "not what the reader saw: size", r);
+	for (uint32_t i = 0; i < n; i++) {
+		if (i == dies)
+			(void)raise(SIGKILL);
+		make_op(&S->op[i], size);
+		S->issued = i + 1;
+		r = do_op(v, &S->op[i]);
+		if (r < 0)
+			fail_session(v, "an operation", r);
+		S->acked = i + 1;
+		size = vol_size(v);
+		if (rnd(12) == 0) {
+			r = vol_flush(v);
+			if (r < 0)
+				fail_session(v, "flush", r);
+			if (remote)
+				S->in_bucket = i + 1;
+		}
+		if (rnd(70) == 0) {
+			r = vol_end_write(v);
+			if (r < 0)
+				fail_session(v, "letting go", r);
+			S->in_bucket = i + 1;
+			vol_begin_write(v);
+		}
+	}
+	r = vol_close(v);
+	if (r < 0) {
+		(void)snprintf(S->why, sizeof(S->why), "close gives %d", r);
+		_exit(1);
+	}
+	S->in_bucket = S->acked;
+	S->clean = true;
+	pool_free(env.pool);
+	obj_close(env.store);
+	_exit(0);
+}
+
+/* ---- a bucket ---- */
+
+static void remove_all(const char *what)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		(void)execlp("rm", "rm", "-rf", "--", what, (char *)NULL);
+		_exit(127);
+	}
+	check(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0, "rm fails");
+}
+
+static void make_image(void)
+{
+	struct vol_env env = {.host = "test"};
+	struct vol_create c = {.size = SIZE_MAX_BYTES / 2 + rnd(SIZE_MAX_BYTES / 2) / 512 * 512,
+			       .window = 1 + (uint32_t)rnd(16),
+			       .object_bytes = 64 * KiB,
+			       .fsync_remote = remote};
+	struct objerr err = {0};
+
+	memcpy(c.uuid, uuid, 16);
+	open_store(&env.store);
+	check(vol_create(&env, prefix, &c, &err) == 0, "create: %s", err.msg);
+	obj_close(env.store);
+	base.size = c.size;
+	memset(base.p, 0, sizeof(base.p));
+}
+
+/* What the session did and left; `got`: with its journal, `bucket_only`: without. */
+static void compare(void)
+{
+	uint32_t before = nhistory, k;
+
+	memcpy(history + nhistory, S->op, S->issued * sizeof(*S->op));
+	nhistory += S->issued;
+	if (S->in_bucket > 0)
+		promised = before + S->in_bucket;
+	run_reader(false);
+	k = find_prefix("bucket");
+	check(k >= promised && (!S->clean || k == nhistory), "bucket: %u operations of %u, %u were promised", k, nhistory,
+	      promised);
+	bucket_only = got;
+	run_reader(true);
+	k = find_prefix("bucket and journal");
+	check(k >= before + S->acked, "bucket and journal: %u operations, %u acknowledged", k, before + S->acked);
+	nhistory = k;
+}
+
+static void one_session(const struct image *start)
+{
+	uint64_t at = state;
+	int status;
+	pid_t pid;
+
+	memset(S, 0, sizeof(*S));
+	pid = fork();
+	if (pid == 0)
+		run_session(start);
+	check(pid > 0 && waitpid(pid, &status, 0) == pid, "no child");
+	check((WIFEXITED(status) && WEXITSTATUS(status) == 0) || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL),
+	      "status %#x: %s", (unsigned)status, S->why);
+	state = hash_u64(at);
+	compare();
+	if (rnd(3) == 0) { /* another node: it has no journal */
+		node++;
+		base = bucket_only;
+		nhistory = promised = 0;
+	} else {
+		found[session] = got;
+		history[nhistory++] = (struct op){.kind = FOUND, .stamp = session};
+	}
+}
+
+static void one_seed(void)
+{
+	const char *tmp = getenv("TMPDIR");
+	char path[8192];
+
+	state = hash_u64(seed) | 1;
+	(void)snprintf(dir, sizeof(dir), "%s/imgread-XXXXXX", tmp != NULL ? tmp : "/tmp");
+	check(mkdtemp(dir) != NULL, "no directory");
+	path_of(path, "bucket");
+	check(mkdir(path, 0700) == 0, "no bucket");
+	remote = rnd(2) == 0;
+	node = 1;
+	nhistory = promised = 0;
+	make_image();
+	for (session = 1; session <= SESSIONS; session++)
+		one_session(nhistory == 0 ? &base : &found[session - 1]);
+	remove_all(dir);
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, count = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+
+	if (argc < 2)
+		count = SEEDS;
+	S = mmap(NULL, sizeof(*S), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (S == MAP_FAILED)
+		return 1;
+	for (seed = first; seed < first + count; seed++)
+		one_seed();
+	return 0;
+}
