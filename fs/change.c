@@ -160,7 +160,7 @@ static int unlink_op(struct fsd *f, struct inode *parent, const char *name, stru
 	if (stored)
 		r = tree_unlink(f->o.tree, dir, name, err);
 	if (r < 0 && waited)
-		ignore(metaq_put(f->o.metaq, dir, name, false, &v, &h));
+		ignore(metaq_put(f->o.metaq, dir, name, false, &v, &h, METAQ_SET_ALL));
 	obj_headers_free(&h);
 	if (r == 0) {
 		file_unlinked(f, i);
@@ -227,7 +227,7 @@ static int rmdir_op(struct fsd *f, struct inode *parent, const char *name, struc
 			mtx_lock(&i->lock);
 			v = i->base;
 			mtx_unlock(&i->lock);
-			ignore(metaq_put(f->o.metaq, dir, name, true, &v, &h));
+			ignore(metaq_put(f->o.metaq, dir, name, true, &v, &h, METAQ_SET_ALL));
 		}
 		obj_headers_free(&h);
 	}
@@ -366,7 +366,7 @@ static int node_headers(struct fsd *f, struct inode *i, const char *dir, const c
 
 /* Puts changed headers on their way: with the next upload of a dirty file, else by the metaq. Holds the operation. */
 static int store_headers(struct fsd *f, struct inode *i, const char *dir, const char *name, const struct version *v,
-			 struct obj_headers *take_h)
+			 struct obj_headers *take_h, unsigned set)
 {
 	bool waits;
 	int r = 0;
@@ -379,7 +379,7 @@ static int store_headers(struct fsd *f, struct inode *i, const char *dir, const 
 	}
 	mtx_unlock(&i->lock);
 	if (r == 0 && !waits)
-		r = metaq_put(f->o.metaq, dir, name, i->is_dir, v, take_h);
+		r = metaq_put(f->o.metaq, dir, name, i->is_dir, v, take_h, set);
 	obj_headers_free(take_h);
 	return r;
 }
@@ -403,6 +403,12 @@ static void apply(struct attr *a, const struct stat *st, int to_set)
 	else if (to_set & FUSE_SET_ATTR_MTIME)
 		a->mtime = st->st_mtim;
 	a->ctime = to_set & FUSE_SET_ATTR_CTIME ? st->st_ctim : now;
+}
+
+static unsigned set_here(int to_set)
+{
+	return (to_set & FUSE_SET_ATTR_MODE ? ATTR_MODE : 0) | (to_set & FUSE_SET_ATTR_UID ? ATTR_UID : 0) |
+	       (to_set & FUSE_SET_ATTR_GID ? ATTR_GID : 0);
 }
 
 #define SET_ANY                                                                                                         \
@@ -443,7 +449,7 @@ static int setattr_op(struct fsd *f, struct inode *i, const struct stat *st, int
 	apply(&a, st, to_set);
 	r = attr_to_headers(&a, &h);
 	if (r == 0)
-		r = store_headers(f, i, dir, name, &v, &h);
+		r = store_headers(f, i, dir, name, &v, &h, set_here(to_set));
 	if (r == 0) {
 		mtx_lock(&i->lock);
 		i->attr = a;
@@ -534,7 +540,7 @@ void change_op_setxattr(struct call *c)
 			r = attr_to_headers(&a, &h);
 		}
 		if (r == 0)
-			r = store_headers(f, i, dir, name, &v, &h);
+			r = store_headers(f, i, dir, name, &v, &h, 0);
 		if (r == 0) {
 			mtx_lock(&i->lock);
 			i->attr.ctime = now;

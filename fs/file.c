@@ -246,7 +246,7 @@ int file_commit_op(struct fsd *f, struct inode *i, unsigned flags, struct objerr
 	} else if (sc.acked) {
 		async_watch(f, i);
 	} else if (r == 0 && sc.headers_stale) {
-		ignore(metaq_put(f->o.metaq, dir, name, false, &sc.v, &i->headers));
+		ignore(metaq_put(f->o.metaq, dir, name, false, &sc.v, &i->headers, METAQ_SET_ALL));
 	} else if (r < 0 && r != -ESTALE) {
 		log_error("%s%s: cannot upload: %s", dir ? dir : "", name ? name : "?", err->msg[0] ? err->msg : strerror(-r));
 	}

@@ -47,6 +47,7 @@ struct mqentry {
 	unsigned refs;	  /* the table's and those of waiters */
 	bool sending, gone, recovered;
 	uint64_t seq;	  /* puts so far */
+	unsigned set;	  /* ATTR_*: what they set */
 	struct version base;
 	struct obj_headers h;
 	int64_t due_ns;
@@ -254,6 +255,7 @@ static void remove_locked(struct metaq *q, struct mqentry *e)
 struct sending {
 	struct mqentry *e;
 	uint64_t seq;
+	unsigned set;
 	struct version base, v, found;
 	struct obj_headers h;
 	bool recovered;
@@ -267,7 +269,7 @@ static bool is_final(int r)
 	       r == -ENOTDIR || r == -EFBIG || r == -EROFS || r == -ENODATA;
 }
 
-/* Other bytes are there: our mode and owner on the new object, its own times and everything else. */
+/* Other bytes are there: the mode and owner that were set here on the new object, its own times and everything else. */
 static int merge_and_send(struct sending *s)
 {
 	static const struct attr_defaults def = { .file_mode = 0644, .dir_mode = 0755 };
@@ -275,8 +277,11 @@ static int merge_and_send(struct sending *s)
 	struct entry now = { 0 };
 	struct attr ours;
 	struct version v = { 0 };
-	int r = tree_lookup(q->o.tree, s->e->dir, s->e->name, TREE_FRESH | TREE_ATTRS, &now, &s->err);
+	int r;
 
+	if (s->set == 0)
+		return -ESTALE;
+	r = tree_lookup(q->o.tree, s->e->dir, s->e->name, TREE_FRESH | TREE_ATTRS, &now, &s->err);
 	if (r < 0)
 		return r;
 	if (now.is_dir != s->e->is_dir) {
@@ -285,11 +290,11 @@ static int merge_and_send(struct sending *s)
 	}
 	s->found = now.v; /* says that *v has foreign bytes, whatever comes of it */
 	attr_from_headers(&s->h, s->e->is_dir, now.v.size, 0, &def, &ours);
-	if (ours.have & ATTR_MODE)
+	if (s->set & ours.have & ATTR_MODE)
 		now.attr.mode = (now.attr.mode & S_IFMT) | (ours.mode & 07777);
-	if (ours.have & ATTR_UID)
+	if (s->set & ours.have & ATTR_UID)
 		now.attr.uid = ours.uid;
-	if (ours.have & ATTR_GID)
+	if (s->set & ours.have & ATTR_GID)
 		now.attr.gid = ours.gid;
 	r = attr_to_headers(&now.attr, &now.headers);
 	if (r == 0)
@@ -376,6 +381,7 @@ static void send_job(struct job *job)
 	mtx_lock(&q->lock);
 	s.seq = e->seq;
 	s.base = e->base;
+	s.set = e->set;
 	s.recovered = e->recovered;
 	r = obj_headers_copy(&s.h, &e->h);
 	e->refs++;
@@ -601,7 +607,7 @@ void metaq_close(struct metaq *q)
 /* --- calls -------------------------------------------------------------------------------------------------------- */
 
 static int put_locked(struct metaq *q, const char *dir, const char *name, bool is_dir, const struct version *base,
-		      struct obj_headers *h)
+		      struct obj_headers *h, unsigned set)
 {
 	struct mqentry *e = find_locked(q, dir, name, is_dir);
 	bool fresh = e == NULL;
@@ -629,13 +635,14 @@ static int put_locked(struct metaq *q, const char *dir, const char *name, bool i
 	*h = (struct obj_headers){ 0 };
 	e->base = *base;
 	e->recovered = false;
+	e->set |= set;
 	e->seq++;
 	q->live += entry_bytes(e);
 	return 0;
 }
 
 int metaq_put(struct metaq *q, const char *dir, const char *name, bool is_dir, const struct version *base,
-	      const struct obj_headers *h)
+	      const struct obj_headers *h, unsigned set)
 {
 	struct obj_headers copy = { 0 };
 	int r = obj_headers_copy(&copy, h);
@@ -643,7 +650,7 @@ int metaq_put(struct metaq *q, const char *dir, const char *name, bool is_dir, c
 	if (r < 0)
 		return r;
 	mtx_lock(&q->lock);
-	r = put_locked(q, dir, name, is_dir, base, &copy);
+	r = put_locked(q, dir, name, is_dir, base, &copy, set);
 	if (r == 0 && q->j.len > COMPACT_MIN && q->j.len / 4 > q->live)
 		rewrite_locked(q);
 	mtx_unlock(&q->lock);

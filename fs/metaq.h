@@ -15,8 +15,8 @@ struct metaq;
 
 /*
  * After an entry was sent (status 0, v the object's new version), or given up (-errno). h: what was sent,
- * base: the version that it was put for. found not NULL:
- * a foreign version was met; with status 0 mode and owner were put onto that one, and v has its bytes, not the base's.
+ * base: the version that it was put for. found not NULL: a foreign version was met; with status 0 the mode and owner
+ * that were set here were put onto that one, and v has its bytes, not the base's; times and xattrs alone are given up.
  * Runs before whoever waits for the sending (metaq_take, the syncs) goes on: they may not hold a lock that it takes.
  */
 typedef void (*metaq_done_fn)(void *arg, const char *dir, const char *name, bool is_dir, int status,
@@ -35,9 +35,13 @@ struct metaq_opts {
 int must_check metaq_open(const struct metaq_opts *o, struct metaq **ret, struct objerr *err);
 void metaq_close(struct metaq *q); /* waits for entries under way; others stay in the journal */
 
-/* Adds or replaces. h: all headers the object shall have. */
+/*
+ * Adds or replaces. h: all headers the object shall have. set: which of ATTR_MODE, ATTR_UID and ATTR_GID were set here:
+ * those go onto another client's new version too, should the base turn out to be gone; all that an entry was given.
+ */
+#define METAQ_SET_ALL (ATTR_MODE | ATTR_UID | ATTR_GID)
 int must_check metaq_put(struct metaq *q, const char *dir, const char *name, bool is_dir, const struct version *base,
-			 const struct obj_headers *h);
+			 const struct obj_headers *h, unsigned set);
 /* The waiting headers of a name, under way included: 0 and a copy, or -ENOENT. Overlay for stat. */
 int must_check metaq_peek(struct metaq *q, const char *dir, const char *name, bool is_dir, struct obj_headers *ret);
 /* Takes the entry out (a PUT or a rename carries it, or the name goes); waits when it is being sent right now.

@@ -291,7 +291,7 @@ static int move_clean(struct move *m, struct objerr *err)
 		if (sp) /* clean, kept for its open handles: it now equals the object under the new key */
 			r = spfile_move(sp, m->ddir, m->dname, &v, true);
 	} else if (replace && h.n > 0) {
-		ignore(metaq_put(f->o.metaq, m->sdir, m->sname, false, &e.v, &h)); /* it still waits */
+		ignore(metaq_put(f->o.metaq, m->sdir, m->sname, false, &e.v, &h, METAQ_SET_ALL)); /* it still waits */
 	}
 	obj_headers_free(&h);
 	entry_done(&e);
@@ -326,7 +326,7 @@ static int move_file(struct move *m, struct objerr *err)
 		mtx_lock(&m->dst->lock);
 		v = m->dst->base;
 		mtx_unlock(&m->dst->lock);
-		ignore(metaq_put(f->o.metaq, m->ddir, m->dname, false, &v, &dst_h));
+		ignore(metaq_put(f->o.metaq, m->ddir, m->dname, false, &v, &dst_h, METAQ_SET_ALL));
 	}
 	obj_headers_free(&dst_h);
 	if (r < 0)

@@ -160,7 +160,7 @@ static void reopen(bool power)
 		memset(&S.rec[q], 0, sizeof(S.rec[q]));
 	check(journal_begin(S.j, S.trimmed) == 0, "it cannot begin", S.trimmed);
 	base_random(nonce.b, sizeof(nonce.b));
-	check(journal_note_nonce(S.j, &nonce) == 0, "it cannot note a nonce", 0);
+	check(journal_note_nonce(S.j, &nonce, NULL) == 0, "it cannot note a nonce", 0);
 	journal_set_nonce(S.j, &nonce);
 	S.acked = MAX(R.last, S.trimmed);
 	S.durable = MIN(S.durable, S.acked);

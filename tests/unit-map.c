@@ -251,11 +251,7 @@ static void do_clean(struct world *w)
 
 static size_t table_of(struct world *w, struct page_object *table)
 {
-	size_t n = map_objects(w->m, 0, table, NOBJ);
-
-	for (size_t i = 0; i < n; i++)
-		table[i].live = map_walked_live(w->m, table[i].number);
-	return n;
+	return map_walked_objects(w->m, 0, table, NOBJ);
 }
 
 static void exact_live(struct world *w, struct page_object *o)
@@ -285,6 +281,8 @@ static void do_tree(struct world *w)
 	for (int i = 0; i < SPACE; i++)
 		mine += w->assigned[i].kind == EM_LOG || w->assigned[i].kind == EM_ZERO;
 	assert_int_equal(treewr_new(PAGE_LEAF, put_page, NULL, &tw), 0);
+	if (rnd(3) > 0)
+		treewr_fanout(tw, 20 + rnd(100));
 	while ((n = map_walk(w->m, &lba, runs, 5, &need)) != 0) {
 		if (n == -EAGAIN) {
 			fetch(w->m, &need);
@@ -321,11 +319,17 @@ static void do_tree(struct world *w)
 /* As after a crash: the checkpoint's tree and table, then the objects since, in order; nothing that was pending. */
 static void do_restart(struct world *w)
 {
+	bool late = rnd(2) == 0; /* the table is read when the map is in use already */
+
 	map_reset(w->m, w->ck.root.number != 0 || w->in_tree > 0 ? &w->ck : NULL, SPACE * SECTOR);
-	for (size_t i = 0; i < w->ntable; i++)
-		assert_int_equal(map_note_object(w->m, &w->table[i]), 0);
+	if (!late)
+		assert_int_equal(map_note_table(w->m, w->table, w->ntable), 0);
 	for (size_t i = w->in_tree; i < w->nlog; i++)
 		assert_int_equal(map_apply(w->m, &w->log[i], 0), 0);
+	if (late && rnd(2) == 0)
+		compare(w, true);
+	if (late)
+		assert_int_equal(map_note_table(w->m, w->table, w->ntable), 0);
 	memset(w->batch, 0, sizeof(w->batch));
 	w->nbatch = 0;
 	remodel(w);
@@ -343,6 +347,8 @@ static void never_too_low(struct world *w)
 			live += w->assigned[s].kind == EM_LOG && w->assigned[s].a == v[i].number;
 		if (v[i].live < live)
 			fail_msg("object %d: %d live, counted %d", (int)v[i].number, (int)live, (int)v[i].live);
+		if (v[i].death != 0 && live > 0)
+			fail_msg("object %d: %d live, and dead since %d", (int)v[i].number, (int)live, (int)v[i].death);
 	}
 }
 

@@ -120,12 +120,17 @@ static struct obj_headers mode_headers(const char *mode, const char *mtime)
 	return h;
 }
 
-static void put(struct metaq *q, const char *name, const struct version *base, const char *mode)
+static void put_set(struct metaq *q, const char *name, const struct version *base, const char *mode, unsigned set)
 {
 	struct obj_headers h = mode_headers(mode, "1.000000000");
 
-	assert_int_equal(metaq_put(q, "d/", name, false, base, &h), 0);
+	assert_int_equal(metaq_put(q, "d/", name, false, base, &h, set), 0);
 	obj_headers_free(&h);
+}
+
+static void put(struct metaq *q, const char *name, const struct version *base, const char *mode)
+{
+	put_set(q, name, base, mode, METAQ_SET_ALL);
 }
 
 static int setup(void **state)
@@ -274,6 +279,28 @@ static void test_merge(void **state)
 	metaq_close(q);
 }
 
+/* Only what was set here goes onto another client's version: its own mode may be narrower than the one known here. */
+static void test_merge_what_was_set(void **state)
+{
+	struct metaq *q = open_queue(3600 * NSEC_PER_SEC);
+	struct version old = { .etag = "older", .size = 3 };
+
+	T.h = mode_headers("33152", "99.000000000");
+	put_set(q, "f", &old, "33261", ATTR_UID); /* chown */
+	put_set(q, "f", &old, "33261", 0);	  /* and touch */
+	assert_int_equal(obj_headers_set(&T.h, "x-amz-meta-uid", "77"), 0);
+	assert_int_equal(metaq_sync(q, "d/", "f", false, NULL), 0);
+	assert_string_equal(obj_headers_get(&T.h, "x-amz-meta-uid"), "5");
+	assert_string_equal(obj_headers_get(&T.h, "x-amz-meta-mode"), "33152");
+	assert_string_equal(obj_headers_get(&T.h, "x-amz-meta-mtime"), "99.000000000");
+	T.sent = 0;
+	put_set(q, "f", &old, "33261", 0); /* touch alone: its own time is the right one */
+	assert_int_equal(metaq_sync(q, "d/", "f", false, NULL), -ESTALE);
+	assert_int_equal(T.sent, 1); /* refused, and nothing after it */
+	assert_string_equal(obj_headers_get(&T.h, "x-amz-meta-mode"), "33152");
+	metaq_close(q);
+}
+
 /* A restart sends what waits, if its base still holds; else drops it without touching the object. */
 static void test_restart(void **state)
 {
@@ -343,6 +370,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_overtaken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_network_error, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_merge, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_merge_what_was_set, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_compaction, setup, teardown),
 	};

@@ -58,8 +58,12 @@ void journal_close(struct journal *j);
 
 /* From here on records carry this nonce. The nonce was noted by journal_note_nonce() before. */
 void journal_set_nonce(struct journal *j, const struct log_nonce *nonce);
-/* Durable before it returns: an intent to claim (log-protocol: no claim before its nonce is on the disk). */
-int must_check journal_note_nonce(struct journal *j, const struct log_nonce *nonce);
+/*
+ * Durable before it returns: an intent to claim (log-protocol: no claim before its nonce is on the disk). The list is
+ * short and forgets the oldest, but never `keep` (may be NULL), the log's newest claim: claims that were refused, however
+ * often, must not make the journal a stranger's.
+ */
+int must_check journal_note_nonce(struct journal *j, const struct log_nonce *nonce, const struct log_nonce *keep);
 bool journal_knows_nonce(struct journal *j, const struct log_nonce *nonce);
 
 /*

@@ -174,7 +174,20 @@ static int nonces_read(struct journal *j)
 	return r == -EUCLEAN || r == -ENODATA ? damaged(j, "the journal's file nonces is damaged") : r;
 }
 
-int journal_note_nonce(struct journal *j, const struct log_nonce *nonce)
+/* To the end, where the newest are. */
+static void move_last(struct journal *j, const struct log_nonce *keep)
+{
+	for (size_t i = 0; i < j->nknown; i++)
+		if (memcmp(&j->known[i], keep, sizeof(*keep)) == 0) {
+			struct log_nonce n = j->known[i];
+
+			memmove(&j->known[i], &j->known[i + 1], (j->nknown - i - 1) * sizeof(n));
+			j->known[j->nknown - 1] = n;
+			return;
+		}
+}
+
+int journal_note_nonce(struct journal *j, const struct log_nonce *nonce, const struct log_nonce *keep)
 {
 	static const char temp[] = "nonces.new";
 	char text[JNONCES * NONCE_LINE + SUM_LINE + 1];
@@ -183,6 +196,8 @@ int journal_note_nonce(struct journal *j, const struct log_nonce *nonce)
 
 	/* Claims are made one at a time: the lock is held over the disk on purpose. */
 	mtx_lock(&j->lock);
+	if (keep != NULL)
+		move_last(j, keep);
 	if (j->nknown == JNONCES)
 		memmove(j->known, j->known + 1, --j->nknown * sizeof(j->known[0]));
 	j->known[j->nknown++] = *nonce;
@@ -480,6 +495,9 @@ int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t seg
 	/* A nonce is noted before the first record is written. */
 	if (r == 0 && j->nseg > 0 && j->nknown == 0)
 		r = damaged(j, "the journal's file nonces is missing");
+	/* A segment whose maker died before its name was on the disk: what is committed to it shall not go with it. */
+	if (r == 0 && j->nseg > 0)
+		r = j->disk.dirsync(j->disk.ctx, dirfd);
 	if (r == 0)
 		r = replay(j, fn, arg);
 	if (r < 0) {

@@ -4,6 +4,7 @@
 #define LSVD_IMAGE_LOG_PRIVATE_H
 
 #include "log.h"
+#include "rules.h"
 #include "../../objstore/base/lock.h"
 #include "../../objstore/base/pool.h"
 
@@ -23,6 +24,7 @@ struct log {
 	enum log_state state;
 	bool stopping;
 	struct log_view view;
+	uint64_t covers; /* numbers below it are in the tree that the last walk built on */
 	struct log_origin *origins; /* from the create record; paths resolved to whole prefixes */
 	size_t norigins;
 	unsigned lost_races; /* claims that found their number taken, since the last success */
@@ -43,6 +45,11 @@ int must_check log_do(struct log *l, struct objreq *req);
 bool log_transient(int status);
 /* The two newest marks; 0: none. */
 int must_check log_look(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct objerr *err);
+/*
+ * Looks again: is m no longer the newest mark (follower: nor the second)? Not: is m still there; a late PUT may bring
+ * back what was deleted.
+ */
+int must_check log_look_again(struct log *l, uint64_t m, bool follower, bool *ret_moved, struct objerr *err);
 void log_fence_locked(struct log *l, const struct logobj *winner);
 /*
  * Creates an object under its number, whatever it takes: 0 it is there with exactly these bytes; -EEXIST somebody

@@ -174,6 +174,37 @@ int log_look(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct o
 	return r;
 }
 
+#ifdef LSVD_RULE_SWITCHES
+/* T5_NEWER off: a mark that is there has not moved. */
+static bool mark_is_there(struct log *l, uint64_t m)
+{
+	char key[OBJ_KEY_MAX + 1];
+	struct objreq req;
+	int r;
+
+	(void)snprintf(key, sizeof(key), "%smark/%016" PRIx64, l->prefix, UINT64_MAX - m);
+	objreq_init(&req, OBJ_HEAD, key);
+	r = log_do(l, &req);
+	objreq_done(&req);
+	return r == 0;
+}
+#endif
+
+int log_look_again(struct log *l, uint64_t m, bool follower, bool *ret_moved, struct objerr *err)
+{
+	uint64_t now, before;
+	int r = log_look(l, &now, &before, err);
+
+	if (r < 0)
+		return r;
+	*ret_moved = now != m && !(follower && before == m);
+#ifdef LSVD_RULE_SWITCHES
+	if (!RULE(T5_NEWER) && m != 0)
+		*ret_moved = !mark_is_there(l, m);
+#endif
+	return 0;
+}
+
 int log_create(const struct log_at *at, struct logobj *o, struct objerr *err)
 {
 	struct log *l = NULL;
@@ -225,13 +256,17 @@ int log_release(struct log *l, uint64_t jseq, uint64_t size)
 	if (r < 0)
 		return r;
 	o.number = log_take(l);
-	r = log_wait_committed(l, o.number - 1);
+	r = RULE(E_RELEASE) ? log_wait_committed(l, o.number - 1) : 0;
 	if (r < 0)
 		return r;
 	log_fill(l, &o);
 	r = logobj_encode(&o, NULL, 0, &bytes, &len, &crc);
-	if (r == 0)
+	while (r == 0) {
 		r = log_create_object(l, o.number, bytes, len, crc, &o.nonce, NULL);
+		if (!log_transient(r))
+			break;
+		r = stopped(l) ? -ESHUTDOWN : 0;
+	}
 	free(bytes);
 	mtx_lock(&l->lock);
 	if (r == 0) {

@@ -56,8 +56,11 @@ int must_check log_create(const struct log_at *at, struct logobj *o, struct obje
  * of the two newest marks suffices.
  */
 int must_check log_attach(struct log *l, const struct log_walker *w, bool follower, struct objerr *err);
-/* Follower: walks on from where it ended. -EAGAIN: the log moved on by a mark, attach again. */
-int must_check log_follow(struct log *l, const struct log_walker *w, struct objerr *err);
+/*
+ * Walks on from where the last walk ended. -EAGAIN: a newer mark, attach again. After any failure the walker may have
+ * been told what the next walk tells it again: attach.
+ */
+int must_check log_follow(struct log *l, const struct log_walker *w, bool follower, struct objerr *err);
 
 /* After attach: */
 struct log_view {

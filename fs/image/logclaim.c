@@ -103,15 +103,37 @@ static int walk_again(struct log *l, const struct log_nonce *nonce, uint64_t bui
 	return r;
 }
 
+/* The claim is there: owner, by what was read before it. */
+static int believe(struct log *l, const struct log_nonce *nonce, const struct log_walker *w, struct logobj *o)
+{
+	int r = w->object(w->arg, o);
+
+	if (r == 0) {
+		mtx_lock(&l->lock);
+		log_see_locked(l, o);
+		mtx_unlock(&l->lock);
+		r = own(l, nonce);
+	}
+	logobj_free(o);
+	return r;
+}
+
 /* All at once, never further than the former owner can have numbers under way. */
 static int burst(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_view *v,
 		 const struct log_walker *w, struct objerr *err)
 {
+	uint64_t end = v->tail + v->window, next = v->tail + 2 * v->window - 1;
 	struct logobj o;
 
-	for (uint64_t n = v->tail; n < v->tail + v->window;
-	     n++) { /* one after the other is as good: none is above N+W-1 */
-		int r = put_claim(l, n, v->tail + 2 * v->window - 1, nonce, jseq, &o);
+	if (!RULE(B1_NEXT))
+		next = v->tail + v->window;
+	if (!RULE(B2_NEAR))
+		end += v->window;
+	for (uint64_t n = v->tail; n < end; n++) { /* one after the other is as good: none is above N+W-1 */
+		int r = put_claim(l, n, next, nonce, jseq, &o);
+
+		if (!RULE(B3_LOOK) && r == 0)
+			return believe(l, nonce, w, &o);
 
 		logobj_free(&o);
 		if (r < 0 && r != -EEXIST)
@@ -124,10 +146,12 @@ int log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const
 	      struct objerr *err)
 {
 	struct log_view v;
-	uint64_t now, before;
 	struct logobj o;
+	bool moved;
 	int r;
 
+	if (!RULE(T6_CLAIM) && own(l, nonce) == 0)
+		return 0;
 	for (;;) {
 		log_view(l, &v);
 		if (l->lost_races >= RACES) {
@@ -136,25 +160,18 @@ int log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const
 				return r;
 			continue;
 		}
-		r = put_claim(l, v.tail, v.tail + v.window, nonce, jseq, &o);
-		if (r == -EEXIST) {
+		r = put_claim(l, v.tail, RULE(T1_VOID) ? v.tail + v.window : v.tail + 1, nonce, jseq, &o);
+		if (r == -EEXIST && RULE(E_TAKEN)) {
 			l->lost_races++;
 			logobj_free(&o);
 			return -EBUSY;
 		}
-		if (r == 0)
-			r = log_look(l, &now, &before, err);
-		if (r == 0 && now == v.mark) {
-			r = w->object(w->arg, &o);
-			if (r == 0) {
-				mtx_lock(&l->lock);
-				log_see_locked(l, &o);
-				mtx_unlock(&l->lock);
-				r = own(l, nonce);
-			}
-			logobj_free(&o);
-			return r;
-		}
+		r = r == -EEXIST && !RULE(E_TAKEN) ? 0 : r;
+		moved = false;
+		if (r == 0 && RULE(T4_LOOK))
+			r = log_look_again(l, v.mark, false, &moved, err);
+		if (r == 0 && !moved)
+			return believe(l, nonce, w, &o);
 		logobj_free(&o);
 		if (r < 0)
 			return r;

@@ -30,7 +30,8 @@ int extents_check(enum log_type t, const struct log_extent *v, size_t n, uint64_
 	uint64_t end = 0, data = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		if (v[i].lba < end || v[i].len == 0 || v[i].lba >= IMG_SECTORS_MAX ||
+		/* Not the whole of 2^48 either: the field has 48 bits. */
+		if (v[i].lba < end || v[i].len == 0 || v[i].len == IMG_SECTORS_MAX || v[i].lba >= IMG_SECTORS_MAX ||
 		    v[i].len > IMG_SECTORS_MAX - v[i].lba)
 			return -EINVAL;
 		if (v[i].kind != EXT_DATA && (t == LOG_CLEANER || (v[i].kind != EXT_ZERO && v[i].kind != EXT_DISCARD)))

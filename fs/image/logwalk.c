@@ -19,7 +19,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { READ_AHEAD = 32, ATTEMPTS = 100 };
+enum { READ_AHEAD = 64, ATTEMPTS = 100 };
+#define AT_ONCE (32 * MiB) /* of long headers */
 
 struct walk {
 	struct log *l;
@@ -27,6 +28,7 @@ struct walk {
 	struct objerr *err;
 	uint64_t at;       /* the next number */
 	uint64_t check;    /* from here on nonces count */
+	uint64_t covers;   /* what the tree holds that the walk builds on */
 	struct log_view v; /* what it finds */
 	bool more;         /* the last listing showed numbers behind one that it did not show */
 };
@@ -40,6 +42,7 @@ struct head {
 	void *buf;
 	size_t cap;
 	int status;
+	bool longer; /* the header is longer than what was asked for */
 	struct logobj o;
 	struct heads *all;
 };
@@ -113,9 +116,32 @@ static void heads_wait(struct heads *hs)
 	mtx_unlock(&hs->lock);
 }
 
+static int longer_heads(struct log *l, size_t n, struct heads *hs, struct objerr *err)
+{
+	int r = 0;
+
+	for (size_t i = 0, end; i < n && r == 0; i = end) {
+		size_t bytes = 0;
+
+		for (end = i; end < n && r == 0 && (bytes == 0 || bytes + hs->v[end].cap <= AT_ONCE); end++)
+			if (hs->v[end].longer) {
+				bytes += hs->v[end].cap;
+				r = head_submit(l, &hs->v[end], hs->v[end].cap);
+			}
+		heads_wait(hs);
+		for (size_t j = i; j < end && r == 0; j++)
+			if (hs->v[j].longer) {
+				hs->v[j].status = head_decode(l, &hs->v[j], err);
+				free(hs->v[j].buf);
+				hs->v[j].buf = NULL;
+			}
+	}
+	return r;
+}
+
 /*
- * Reads the headers of numbers[0..n), n <= READ_AHEAD; each has its own status. The rare second look (long headers,
- * failures) goes one by one.
+ * Reads the headers of numbers[0..n), n <= READ_AHEAD; each has its own status. Long headers (digests are) take a
+ * second look, all at once; what failed is asked for again one by one.
  */
 static int heads_get(struct log *l, const uint64_t *numbers, size_t n, struct heads *hs, struct objerr *err)
 {
@@ -131,8 +157,14 @@ static int heads_get(struct log *l, const uint64_t *numbers, size_t n, struct he
 		r = hs->v[i].status;
 	}
 	heads_wait(hs);
-	for (size_t i = 0; i < n && r == 0; i++)
+	for (size_t i = 0; i < n && r == 0; i++) {
+		bool came = hs->v[i].req.status == 0;
+
 		hs->v[i].status = head_decode(l, &hs->v[i], err);
+		hs->v[i].longer = came && hs->v[i].status == -EAGAIN;
+	}
+	if (r == 0)
+		r = longer_heads(l, n, hs, err);
 	for (size_t i = 0; i < n && r == 0; i++)
 		if (hs->v[i].status == -EAGAIN || log_transient(hs->v[i].status))
 			hs->v[i].status = log_head(l, numbers[i], &hs->v[i].o, err);
@@ -184,7 +216,7 @@ static void see(struct log_view *v, const struct logobj *o)
 		v->epoch = o->epoch;
 		v->nonce = o->nonce;
 		v->claim_time = o->time_s;
-		v->tail = o->claim_next;
+		v->tail = RULE(E_JUMP) ? o->claim_next : o->number + 1;
 		note_host(v, o);
 	}
 }
@@ -192,24 +224,6 @@ static void see(struct log_view *v, const struct logobj *o)
 void log_see_locked(struct log *l, const struct logobj *o)
 {
 	see(&l->view, o);
-}
-
-/* -ESTALE: not of this log, or worthless: the caller looks whether the mark moved. */
-static int step(struct walk *k, const struct logobj *o)
-{
-	int r;
-
-	if (o->number >= k->check && o->type != LOG_CLAIM && o->type != LOG_CREATE &&
-	    memcmp(&o->nonce, &k->v.nonce, sizeof(o->nonce)) != 0) {
-		objerr_set(k->err, "log object %016" PRIx64 " was written by nobody who owned the image", o->number);
-		return -ESTALE;
-	}
-	r = k->w->object(k->w->arg, o);
-	if (r == 0) {
-		see(&k->v, o);
-		k->at = k->v.tail;
-	}
-	return r;
 }
 
 /* ---- the beginning ---- */
@@ -268,17 +282,21 @@ static int set_origins(struct log *l, const struct log_create *c)
 	return 0;
 }
 
-/* What the view says of an image for ever stands in the create record. */
-static int read_create(struct walk *k)
+/* What the view says of an image for ever stands in the create record: number 1, but for a clone's. */
+static int read_create(struct walk *k, uint64_t *ret_first)
 {
 	struct logobj o;
-	uint64_t first;
-	int r = first_number(k->l, &first, k->err);
+	uint64_t first = 1;
+	int r = log_head(k->l, first, &o, k->err);
 
-	if (r == 0)
-		r = log_head(k->l, first, &o, k->err);
+	if (r == -ENOENT) {
+		r = first_number(k->l, &first, k->err);
+		if (r == 0)
+			r = log_head(k->l, first, &o, k->err);
+	}
 	if (r < 0)
 		return r;
+	*ret_first = first;
 	if (o.type != LOG_CREATE) {
 		objerr_set(k->err, "log object %016" PRIx64 " comes first and is no create record", first);
 		r = -EUCLEAN;
@@ -290,54 +308,97 @@ static int read_create(struct walk *k)
 	return r;
 }
 
-/* Digests, in order; where the walk begins. own: the object that carries the checkpoint. */
+static int one_digest(struct walk *k, const struct logobj *own, const struct logobj *o, uint64_t *io_end)
+{
+	int r;
+
+	if (o->digest == NULL || o->digest->first < *io_end || o->digest->end > own->number) {
+		objerr_set(k->err,
+			   "log object %016" PRIx64 " has not the digest that checkpoint %016" PRIx64 " names",
+			   o->number, own->number);
+		return -EUCLEAN;
+	}
+	r = k->w->digest(k->w->arg, o->digest);
+	if (r == 0)
+		*io_end = o->digest->end;
+	return r;
+}
+
+/* Digests v[0..n), n < READ_AHEAD, and the claim, in one round. */
+static int some_digests(struct walk *k, const struct logobj *own, const uint64_t *v, size_t n, uint64_t claim,
+			uint64_t *io_end)
+{
+	uint64_t numbers[READ_AHEAD];
+	struct heads *hs = malloc(sizeof(*hs));
+	size_t m = 0;
+	int r;
+
+	if (hs == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		if (v[i] != own->number)
+			numbers[m++] = v[i];
+	n = m;
+	if (claim != 0)
+		numbers[m++] = claim;
+	r = heads_get(k->l, numbers, m, hs, k->err);
+	for (size_t i = 0; i < n && r == 0; i++) {
+		r = hs->v[i].status;
+		if (r == 0)
+			r = one_digest(k, own, &hs->v[i].o, io_end);
+	}
+	if (r == 0 && m > n && hs->v[n].status == 0) {
+		note_host(&k->v, &hs->v[n].o);
+		k->v.claim_time = hs->v[n].o.time_s;
+	}
+	heads_free(hs, m);
+	free(hs);
+	return r;
+}
+
+/* Digests, in order; where the walk goes on. own: the object that carries the checkpoint, and maybe the last one. */
 static int digests(struct walk *k, const struct logobj *own, const struct log_checkpoint *c)
 {
-	uint64_t end = c->tree_covers;
+	/* The claim says for people who holds the image: one that cannot be read does not matter. */
+	uint64_t end = c->tree_covers, claim = c->claim == k->v.claim ? c->claim : 0;
 	int r = 0;
 
-	for (size_t done = 0; done < c->ndigests && r == 0;) {
-		size_t n = MIN(c->ndigests - done, (size_t)READ_AHEAD);
-		struct heads *hs = malloc(sizeof(*hs));
+	k->v.host[0] = claim != 0 ? '\0' : k->v.host[0];
+	for (size_t done = 0; r == 0 && (done < c->ndigests || claim != 0);) {
+		size_t n = MIN(c->ndigests - done, (size_t)READ_AHEAD - 1);
 
-		if (hs == NULL)
-			return -ENOMEM;
-		r = heads_get(k->l, c->digests + done, n, hs, k->err);
-		for (size_t i = 0; i < n && r == 0; i++) {
-			const struct logobj *o = c->digests[done + i] == own->number ? own : &hs->v[i].o;
-
-			r = hs->v[i].status;
-			if (r == 0 && (o->digest == NULL || o->digest->first < end || o->digest->end > own->number)) {
-				objerr_set(k->err,
-					   "log object %016" PRIx64 " has not the digest that checkpoint %016" PRIx64
-					   " names",
-					   o->number, own->number);
-				r = -EUCLEAN;
-			}
-			if (r == 0)
-				r = k->w->digest(k->w->arg, o->digest);
-			if (r == 0)
-				end = o->digest->end;
-		}
-		heads_free(hs, n);
-		free(hs);
+		r = some_digests(k, own, c->digests + done, n, claim, &end);
+		claim = 0;
 		done += n;
 	}
-	k->at = MAX(end, c->tree_covers);
-	k->at = MIN(k->at == 0 ? own->number : k->at, own->number);
+	if (r == 0 && c->ndigests > 0 && c->digests[c->ndigests - 1] == own->number)
+		r = one_digest(k, own, own, &end);
+	k->at = MIN(end == 0 ? own->number : end, own->number);
+	return r;
+}
+
+/* The map is what checkpoint c of object o says; the walk goes on where its digests end. */
+static int start_from(struct walk *k, const struct logobj *o, const struct log_checkpoint *c)
+{
+	int r = k->w->begin(k->w->arg, o, c);
+
+	if (r == 0)
+		r = digests(k, o, c);
+	if (r == 0)
+		k->covers = c->tree_covers;
 	return r;
 }
 
 static int begin(struct walk *k, uint64_t mark)
 {
 	struct logobj o;
-	uint64_t c = mark;
-	int r = read_create(k);
+	uint64_t c = mark, first;
+	int r = read_create(k, &first);
 
-	if (r == 0 && c == 0)
-		r = first_number(k->l, &c, k->err);
-	if (r == 0)
+	if (r == 0) {
+		c = c != 0 ? c : first;
 		r = log_head(k->l, c, &o, k->err);
+	}
 	if (r < 0)
 		return r;
 	k->check = c;
@@ -346,8 +407,6 @@ static int begin(struct walk *k, uint64_t mark)
 		objerr_set(k->err, "log object %016" PRIx64 " is marked as a checkpoint and is none", c);
 		r = -EUCLEAN;
 	}
-	if (r == 0)
-		r = k->w->begin(k->w->arg, &o, o.checkpoint);
 	if (r == 0 && o.checkpoint != NULL) {
 		k->v.claim = o.checkpoint->claim;
 		k->v.epoch = o.checkpoint->epoch;
@@ -355,8 +414,9 @@ static int begin(struct walk *k, uint64_t mark)
 		k->v.size = o.checkpoint->size;
 		k->v.jseq = o.checkpoint->jseq;
 		k->v.released = false;
-		r = digests(k, &o, o.checkpoint);
+		r = start_from(k, &o, o.checkpoint);
 	} else if (r == 0) {
+		r = k->w->begin(k->w->arg, &o, NULL);
 		k->at = c;
 	}
 	logobj_free(&o);
@@ -364,6 +424,32 @@ static int begin(struct walk *k, uint64_t mark)
 }
 
 /* ---- the walk ---- */
+
+/* -ESTALE: not of this log, or worthless: the caller looks whether the mark moved. */
+static int step(struct walk *k, const struct logobj *o)
+{
+	int r;
+
+	if (o->number >= k->check && o->type != LOG_CLAIM && o->type != LOG_CREATE &&
+	    memcmp(&o->nonce, &k->v.nonce, sizeof(o->nonce)) != 0) {
+		objerr_set(k->err, "log object %016" PRIx64 " was written by nobody who owned the image", o->number);
+		return -ESTALE;
+	}
+	/* A newer tree: taken over with its digests, so that later ones name it (A). */
+	if (o->checkpoint != NULL && o->type != LOG_ROLLBACK && o->checkpoint->tree_covers > k->covers) {
+		r = start_from(k, o, o->checkpoint);
+		if (r < 0 || k->at != o->number)
+			return r;
+	}
+	r = k->w->object(k->w->arg, o);
+	if (r == 0 && o->type == LOG_ROLLBACK)
+		k->covers = o->checkpoint->tree_covers;
+	if (r == 0) {
+		see(&k->v, o);
+		k->at = k->v.tail;
+	}
+	return r;
+}
 
 /*
  * Which of the numbers from `at` on a listing shows, at most READ_AHEAD, as far as they follow each other. Only a
@@ -393,8 +479,11 @@ static int guess(struct walk *k, uint64_t *numbers, size_t *ret_n)
 	if (r < 0)
 		*k->err = req.err;
 	objreq_done(&req);
-	if (r == 0 && *ret_n == 0)
-		numbers[(*ret_n)++] = k->at;
+	/* The end, in the same round. */
+	if (r == 0 && *ret_n < READ_AHEAD) {
+		n = k->at + *ret_n;
+		numbers[(*ret_n)++] = n;
+	}
 	return r;
 }
 
@@ -510,6 +599,7 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 {
 	struct objerr sink = {0};
 	uint64_t m, before, now, now_before;
+	bool moved;
 	int r = -EUCLEAN;
 
 	err = err != NULL ? err : &sink;
@@ -537,9 +627,11 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 		}
 		if (r < 0 && !worth_another_look(r))
 			return r;
-		if (log_look(l, &now, &now_before, err) < 0)
+		if (!RULE(T5_LOOK))
+			moved = false;
+		else if (log_look_again(l, m, follower && r == 0, &moved, err) < 0)
 			return -EAGAIN;
-		if (now != m && !(follower && r == 0 && now_before == m))
+		if (moved)
 			continue;
 		if (r < 0)
 			return r == -ESTALE ? -EUCLEAN : r;
@@ -547,6 +639,7 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 		k.v.mark_before = before;
 		mtx_lock(&l->lock);
 		l->view = k.v;
+		l->covers = k.covers;
 		l->state = LOG_READER;
 		mtx_unlock(&l->lock);
 		return 0;
@@ -555,7 +648,7 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 	return r == 0 ? -EAGAIN : r;
 }
 
-int log_follow(struct log *l, const struct log_walker *w, struct objerr *err)
+int log_follow(struct log *l, const struct log_walker *w, bool follower, struct objerr *err)
 {
 	struct objerr sink = {0};
 	struct walk k = {.l = l, .w = w, .err = err != NULL ? err : &sink};
@@ -564,6 +657,7 @@ int log_follow(struct log *l, const struct log_walker *w, struct objerr *err)
 
 	mtx_lock(&l->lock);
 	k.v = l->view;
+	k.covers = l->covers;
 	mtx_unlock(&l->lock);
 	k.at = k.check = k.v.tail;
 	r = walk(&k);
@@ -572,10 +666,11 @@ int log_follow(struct log *l, const struct log_walker *w, struct objerr *err)
 	r = log_look(l, &now, &before, k.err);
 	if (r < 0)
 		return r;
-	if (now != k.v.mark && before != k.v.mark)
+	if (now != k.v.mark && !(follower && before == k.v.mark))
 		return -EAGAIN;
 	mtx_lock(&l->lock);
 	l->view = k.v;
+	l->covers = k.covers;
 	mtx_unlock(&l->lock);
 	return 0;
 }

@@ -41,9 +41,13 @@ struct map {
 	size_t nobj, capobj;
 	bool is_frozen;
 	uint64_t covers, walked_allocated;
+	uint64_t newest; /* number of the last effect */
+	size_t loaded;   /* pages in memory */
 };
 
 #define TREE_END IMG_SECTORS_MAX
+/* The path to a leaf stays in memory however little there is: else a lookup would never end. */
+enum { PAGES_MIN = PAGE_INDEX_MAX + 2 };
 
 /*
  * The piece at lba as the layers from `top` downwards see it. EM_NONE: page *ret_need must be read first; the piece

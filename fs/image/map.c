@@ -66,6 +66,7 @@ void map_reset(struct map *m, const struct log_checkpoint *c, uint64_t size)
 		m->allocated[LAYER_TREE] = c->allocated;
 	}
 	m->nobj = 0;
+	m->newest = 0;
 	m->is_frozen = false;
 	m->size = size;
 	mtx_unlock(&m->lock);
@@ -183,8 +184,10 @@ int map_apply(struct map *m, const struct log_effect *e, uint32_t sectors)
 	struct page_object o = {.number = e->number, .type = e->type, .live = (uint32_t)data};
 	int r;
 
+	o.death = data == 0 ? e->number + 2 : 0;
 	o.sectors = sectors != 0 ? sectors : (uint32_t)(e->first + data);
 	mtx_lock(&m->lock);
+	m->newest = MAX(m->newest, e->number);
 	r = mobject_add_locked(m, &o);
 	if (r == 0 && e->type == LOG_RESIZE)
 		r = resize_locked(m, e->size);
@@ -270,6 +273,12 @@ static void collect(const struct extmap *batch, struct map_sealed *s)
 			s->extents[s->n++] = (struct log_extent){.lba = e.lba, .len = e.len, .kind = kind};
 		at = e.lba + e.len;
 	}
+	/* All of the largest image, as a size of 0 leaves it, is more than one entry can say: it is alone then. */
+	if (s->n == 1 && s->extents[0].len == IMG_SECTORS_MAX) {
+		s->extents[1] = s->extents[0];
+		s->extents[0].len = s->extents[1].len = s->extents[1].lba = IMG_SECTORS_MAX / 2;
+		s->n = 2;
+	}
 }
 
 static int assign_locked(struct map *m, uint64_t number, struct map_sealed *s)
@@ -277,11 +286,13 @@ static int assign_locked(struct map *m, uint64_t number, struct map_sealed *s)
 	struct page_object o = {.number = number,
 				.type = LOG_DATA,
 				.sectors = s->first + (uint32_t)s->data_sectors,
-				.live = (uint32_t)s->data_sectors};
+				.live = (uint32_t)s->data_sectors,
+				.death = s->data_sectors == 0 ? number + 2 : 0};
 	struct log_effect e = {.number = number, .type = LOG_DATA};
 	uint32_t at = s->first;
 	int r = mobject_add_locked(m, &o);
 
+	m->newest = MAX(m->newest, number);
 	for (size_t i = 0; i < s->n && r == 0; i++) {
 		if (s->extents[i].kind == EXT_DATA) {
 			s->extents[i].at = at;
@@ -325,6 +336,16 @@ int map_seal(struct map *m, uint64_t number, uint32_t (*first)(void *arg, size_t
 	}
 	*ret = s;
 	return 0;
+}
+
+size_t map_overlay(struct map *m)
+{
+	size_t n;
+
+	mtx_lock(&m->lock);
+	n = extmap_bytes(m->layer[LAYER_ACTIVE]) + extmap_bytes(m->layer[LAYER_FROZEN]);
+	mtx_unlock(&m->lock);
+	return n;
 }
 
 void map_stat(struct map *m, struct map_stat *ret)

@@ -94,6 +94,7 @@ struct map_stat {
 	bool frozen;
 };
 void map_stat(struct map *m, struct map_stat *ret);
+size_t map_overlay(struct map *m); /* bytes of memory of active and frozen */
 
 /* ---- object table ---- */
 /* The entries from number `from` on, at most max; returns how many. */
@@ -101,6 +102,18 @@ size_t map_objects(struct map *m, uint64_t from, struct page_object *out, size_t
 bool map_object(struct map *m, uint64_t number, struct page_object *ret);
 void map_set_death(struct map *m, uint64_t number, uint64_t death); /* 0 clears: rollback */
 void map_forget_object(struct map *m, uint64_t number);             /* it was deleted */
+/*
+ * Entries of the table in the bucket, ascending; what is known already is newer and stays. Until they are here, what
+ * changes hide of these objects is not counted: again too high, never too low.
+ *
+ * death: 0, or 1 + the number from which on no checkpoint's map refers to the object any more. It is set when the
+ * last live sector is known to go, and never taken back.
+ */
+int must_check map_note_table(struct map *m, const struct page_object *v, size_t n);
+/* Map objects below a number, of older trees: dead. */
+void map_retire_pages(struct map *m, uint64_t below, uint64_t death);
+/* Of the objects in [from, p) those that have a death, at most max. */
+size_t map_dead(struct map *m, uint64_t from, uint64_t p, struct page_object *out, size_t max);
 
 /* ---- a new tree ---- */
 /* Active becomes frozen. -EBUSY while one is. Every number given so far is in it; pending stays where it is. */
@@ -113,6 +126,7 @@ int must_check map_freeze(struct map *m, uint64_t covers);
 int must_check map_walk(struct map *m, uint64_t *io_lba, struct page_run *out, int max, struct log_pageref *ret_need);
 /* The counts of the walk so far, for the table that goes with the tree. */
 uint32_t map_walked_live(struct map *m, uint64_t number);
+size_t map_walked_objects(struct map *m, uint64_t from, struct page_object *out, size_t max);
 uint64_t map_walked_allocated(struct map *m);
 /*
  * The new tree is in the bucket: frozen goes, its pages are those of root. NULL: it failed; frozen goes back under

@@ -28,6 +28,7 @@ struct mpage *mpage_find_locked(struct map *m, const struct log_pageref *ref)
 static void unload(struct map *m, struct mpage *p)
 {
 	m->page_bytes -= p->bytes;
+	m->loaded -= p->bytes > 0 ? 1 : 0;
 	p->bytes = 0;
 	page_free(&p->page);
 	list_del(&p->lru);
@@ -53,74 +54,10 @@ static size_t page_memory(const struct page *p)
 	return p->n * (p->level == PAGE_LEAF ? sizeof(struct page_run) : sizeof(struct page_child)) + 256;
 }
 
-static void evict_locked(struct map *m, const struct mpage *keep)
+static void evict_locked(struct map *m)
 {
-	while (m->page_bytes > m->page_limit) {
-		struct mpage *p = list_entry(m->lru.prev, struct mpage, lru);
-
-		if (p == keep)
-			break;
-		unload(m, p);
-	}
-}
-
-/* What overlays hide of a leaf that nobody had read when they were made. */
-static void settle_locked(struct map *m, struct mpage *leaf)
-{
-	for (size_t i = 0; i < leaf->page.n; i++) {
-		const struct page_run *r = &leaf->page.runs[i];
-		uint64_t at = r->lba, end = r->lba + r->len;
-
-		while (r->kind == EXT_DATA && at < end) {
-			struct em_ext a, f;
-			uint64_t n;
-
-			extmap_get(m->layer[LAYER_ACTIVE], at, end - at, &a);
-			extmap_get(m->layer[LAYER_FROZEN], at, end - at, &f);
-			n = MIN(a.len, f.len);
-			if (a.kind != EM_NONE || f.kind != EM_NONE)
-				mobject_dead_locked(m, r->at.number, n);
-			at += n;
-		}
-	}
-	leaf->settled = true;
-}
-
-int map_add_page(struct map *m, const struct log_pageref *ref, const void *p, size_t len, struct objerr *err)
-{
-	struct page page;
-	struct mpage *mp;
-	int r = page_decode(p, len, ref, &page, err);
-
-	if (r < 0)
-		return r;
-	mtx_lock(&m->lock);
-	mp = mpage_find_locked(m, ref);
-	if (mp != NULL && mp->bytes > 0) {
-		page_free(&page);
-		goto out;
-	}
-	if (mp == NULL) {
-		mp = calloc(1, sizeof(*mp));
-		if (mp == NULL) {
-			page_free(&page);
-			r = -ENOMEM;
-			goto out;
-		}
-		mp->ref = *ref;
-		list_init(&mp->lru);
-		htab_add(&m->pages, &mp->node, ref_hash(ref));
-	}
-	mp->page = page;
-	mp->bytes = page_memory(&page);
-	m->page_bytes += mp->bytes;
-	list_add_head(&m->lru, &mp->lru);
-	if (page.level == PAGE_LEAF && !mp->settled)
-		settle_locked(m, mp);
-	evict_locked(m, mp);
-out:
-	mtx_unlock(&m->lock);
-	return r;
+	while (m->page_bytes > m->page_limit && m->loaded > PAGES_MIN)
+		unload(m, list_entry(m->lru.prev, struct mpage, lru));
 }
 
 /* The last child that starts at or before lba. */
@@ -196,6 +133,79 @@ static void from_tree(struct map *m, uint64_t lba, uint64_t len, struct em_ext *
 		ref = mp->page.children[i].ref;
 	}
 	*ret = (struct em_ext){.lba = lba, .len = end - lba, .kind = EM_HOLE};
+}
+
+/* What overlays hide of a leaf that nobody had read when they were made. */
+static void settle_locked(struct map *m, struct mpage *leaf)
+{
+	for (size_t i = 0; i < leaf->page.n; i++) {
+		const struct page_run *r = &leaf->page.runs[i];
+		uint64_t at = r->lba, end = r->lba + r->len;
+
+		while (r->kind == EXT_DATA && at < end) {
+			struct em_ext a, f;
+			uint64_t n;
+
+			extmap_get(m->layer[LAYER_ACTIVE], at, end - at, &a);
+			extmap_get(m->layer[LAYER_FROZEN], at, end - at, &f);
+			n = MIN(a.len, f.len);
+			if (a.kind != EM_NONE || f.kind != EM_NONE)
+				mobject_dead_locked(m, r->at.number, n);
+			at += n;
+		}
+	}
+	leaf->settled = true;
+}
+
+/*
+ * Whether it is this page that a lookup waits for: somebody else may have brought it, or it is of a tree that was
+ * replaced meanwhile and would be counted against a newer one.
+ */
+static bool missing_locked(struct map *m, const struct log_pageref *ref, uint64_t first)
+{
+	struct log_pageref need;
+	struct em_ext e;
+
+	from_tree(m, first, 1, &e, &need);
+	return e.kind == EM_NONE && need.number == ref->number && need.sector == ref->sector;
+}
+
+int map_add_page(struct map *m, const struct log_pageref *ref, const void *p, size_t len, struct objerr *err)
+{
+	struct page page;
+	struct mpage *mp;
+	int r = page_decode(p, len, ref, &page, err);
+
+	if (r < 0)
+		return r;
+	mtx_lock(&m->lock);
+	mp = mpage_find_locked(m, ref);
+	if (!missing_locked(m, ref, page.first)) {
+		page_free(&page);
+		goto out;
+	}
+	if (mp == NULL) {
+		mp = calloc(1, sizeof(*mp));
+		if (mp == NULL) {
+			page_free(&page);
+			r = -ENOMEM;
+			goto out;
+		}
+		mp->ref = *ref;
+		list_init(&mp->lru);
+		htab_add(&m->pages, &mp->node, ref_hash(ref));
+	}
+	mp->page = page;
+	mp->bytes = page_memory(&page);
+	m->page_bytes += mp->bytes;
+	m->loaded++;
+	list_add_head(&m->lru, &mp->lru);
+	if (page.level == PAGE_LEAF && !mp->settled)
+		settle_locked(m, mp);
+	evict_locked(m);
+out:
+	mtx_unlock(&m->lock);
+	return r;
 }
 
 void map_resolve_locked(struct map *m, enum map_layer top, uint64_t lba, uint64_t len, struct em_ext *ret,

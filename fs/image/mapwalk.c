@@ -60,8 +60,12 @@ void mobject_dead_locked(struct map *m, uint64_t number, uint64_t sectors)
 {
 	struct mobject *o = mobject_find_locked(m, number);
 
-	if (o != NULL) /* an ancestor's objects are not in the table */
-		o->o.live -= (uint32_t)MIN(sectors, (uint64_t)o->o.live);
+	if (o == NULL) /* an ancestor's objects are not in the table */
+		return;
+	o->o.live -= (uint32_t)MIN(sectors, (uint64_t)o->o.live);
+	/* The map of a checkpoint behind the last effect does not need it; nor will any later one. */
+	if (o->o.live == 0 && o->o.death == 0)
+		o->o.death = m->newest + 2;
 }
 
 size_t map_objects(struct map *m, uint64_t from, struct page_object *out, size_t max)
@@ -71,6 +75,57 @@ size_t map_objects(struct map *m, uint64_t from, struct page_object *out, size_t
 	mtx_lock(&m->lock);
 	for (size_t i = object_index(m, from); i < m->nobj && n < max; i++)
 		out[n++] = m->obj[i].o;
+	mtx_unlock(&m->lock);
+	return n;
+}
+
+int map_note_table(struct map *m, const struct page_object *v, size_t n)
+{
+	struct mobject *to;
+	size_t at, old = 0;
+	int r = 0;
+
+	mtx_lock(&m->lock);
+	to = calloc(m->nobj + n + 64, sizeof(*to));
+	if (to == NULL) {
+		r = -ENOMEM;
+		goto out;
+	}
+	at = 0;
+	for (size_t i = 0; i < n; i++) {
+		while (old < m->nobj && m->obj[old].o.number < v[i].number)
+			to[at++] = m->obj[old++];
+		if (old == m->nobj || m->obj[old].o.number != v[i].number)
+			to[at++] = (struct mobject){.o = v[i]};
+	}
+	while (old < m->nobj)
+		to[at++] = m->obj[old++];
+	m->capobj = m->nobj + n + 64;
+	m->nobj = at;
+	free(m->obj);
+	m->obj = to;
+out:
+	mtx_unlock(&m->lock);
+	return r;
+}
+
+void map_retire_pages(struct map *m, uint64_t below, uint64_t death)
+{
+	mtx_lock(&m->lock);
+	for (size_t i = 0; i < m->nobj && m->obj[i].o.number < below; i++)
+		if (m->obj[i].o.type == LOG_MAP && m->obj[i].o.death == 0)
+			m->obj[i].o.death = death;
+	mtx_unlock(&m->lock);
+}
+
+size_t map_dead(struct map *m, uint64_t from, uint64_t p, struct page_object *out, size_t max)
+{
+	size_t n = 0;
+
+	mtx_lock(&m->lock);
+	for (size_t i = object_index(m, from); i < m->nobj && n < max && m->obj[i].o.number < p; i++)
+		if (m->obj[i].o.death != 0)
+			out[n++] = m->obj[i].o;
 	mtx_unlock(&m->lock);
 	return n;
 }
@@ -180,6 +235,16 @@ int map_walk(struct map *m, uint64_t *io_lba, struct page_run *out, int max, str
 	return n > 0 ? n : r;
 }
 
+/* What the walk counted is so. An object that it did not meet is in the map of nothing from `covers` on. */
+static void walked_locked(struct map *m, struct mobject *o)
+{
+	if (o->o.number >= m->covers || (o->o.type != LOG_DATA && o->o.type != LOG_CLEANER))
+		return;
+	o->o.live = o->walked;
+	if (o->o.live == 0 && o->o.death == 0)
+		o->o.death = m->covers + 1;
+}
+
 uint32_t map_walked_live(struct map *m, uint64_t number)
 {
 	struct mobject *o;
@@ -188,6 +253,21 @@ uint32_t map_walked_live(struct map *m, uint64_t number)
 	mtx_lock(&m->lock);
 	o = mobject_find_locked(m, number);
 	n = o == NULL ? 0 : number < m->covers ? o->walked : o->o.live;
+	mtx_unlock(&m->lock);
+	return n;
+}
+
+size_t map_walked_objects(struct map *m, uint64_t from, struct page_object *out, size_t max)
+{
+	size_t n = 0;
+
+	mtx_lock(&m->lock);
+	for (size_t i = object_index(m, from); i < m->nobj && n < max; i++) {
+		struct mobject o = m->obj[i];
+
+		walked_locked(m, &o);
+		out[n++] = o.o;
+	}
 	mtx_unlock(&m->lock);
 	return n;
 }
@@ -252,8 +332,7 @@ int map_thaw(struct map *m, const struct log_pageref *root)
 		m->root = *root;
 		m->allocated[LAYER_TREE] = m->walked_allocated;
 		for (size_t i = 0; i < m->nobj; i++)
-			if (m->obj[i].o.number < m->covers)
-				m->obj[i].o.live = m->obj[i].walked;
+			walked_locked(m, &m->obj[i]);
 	}
 	m->allocated[LAYER_FROZEN] = 0;
 	m->is_frozen = false;

@@ -14,7 +14,9 @@ enum { CAP = LOG_GROUP / 3 + 1, INDICES = PAGE_INDEX_MAX };
 
 struct treewr {
 	treewr_put put;
+	int (*resolve)(void *arg, struct log_pageref *ref);
 	void *arg;
+	size_t most; /* entries of a page */
 	uint8_t leaf;
 	uint64_t first, end; /* where the next leaf starts; of everything */
 	size_t n;
@@ -37,6 +39,7 @@ int treewr_new(uint8_t level, treewr_put put, void *arg, struct treewr **ret)
 	w->put = put;
 	w->arg = arg;
 	w->leaf = level;
+	w->most = CAP - 1;
 	w->end = level == PAGE_LEAF ? IMG_SECTORS_MAX : UINT64_MAX;
 	w->runs = level == PAGE_LEAF ? malloc(CAP * sizeof(*w->runs)) : NULL;
 	w->objects = level == PAGE_LEAF ? NULL : malloc(CAP * sizeof(*w->objects));
@@ -59,17 +62,35 @@ void treewr_free(struct treewr *w)
 	free(w);
 }
 
+void treewr_resolve(struct treewr *w, int (*resolve)(void *arg, struct log_pageref *ref))
+{
+	w->resolve = resolve;
+}
+
+void treewr_fanout(struct treewr *w, size_t entries)
+{
+	w->most = MIN((size_t)CAP - 1, MAX(entries, (size_t)2));
+}
+
 static uint8_t level_of(const struct treewr *w, int i)
 {
 	return w->leaf == PAGE_OBJTABLE ? (uint8_t)PAGE_OBJINDEX : (uint8_t)(i + 1);
 }
 
-/* Writes one page of p; ret_n entries went into it. */
-static int page_out(struct treewr *w, const struct page *p, struct page_child *ret, size_t *ret_n)
+/*
+ * Writes one page of p, which has all entries that there are; ret_n of them went into it. next: the first one that may
+ * not.
+ */
+static int page_out(struct treewr *w, struct page *p, uint64_t next, struct page_child *ret, size_t *ret_n)
 {
 	size_t len;
-	int r = page_encode(p, w->buf, &len, ret_n);
+	int r;
 
+	if (p->n > w->most) {
+		p->n = w->most;
+		p->end = next;
+	}
+	r = page_encode(p, w->buf, &len, ret_n);
 	if (r < 0)
 		return r;
 	ret->first = p->first;
@@ -87,9 +108,13 @@ static int index_flush(struct treewr *w, int i)
 			 .n = w->index[i].n,
 			 .children = w->index[i].v};
 	struct page_child k;
-	size_t n;
-	int r = page_out(w, &p, &k, &n);
+	size_t n = MIN(w->most, p.n - 1);
+	int r = 0;
 
+	for (size_t j = 0; j <= n && r == 0 && w->resolve != NULL; j++)
+		r = w->resolve(w->arg, &w->index[i].v[j].ref);
+	if (r == 0)
+		r = page_out(w, &p, w->index[i].v[n].first, &k, &n);
 	if (r < 0)
 		return r;
 	w->index[i].wrote = true;
@@ -108,7 +133,7 @@ static int index_add(struct treewr *w, int i, const struct page_child *k)
 			return -ENOMEM;
 	}
 	w->index[i].v[w->index[i].n++] = *k;
-	return w->index[i].n == CAP ? index_flush(w, i) : 0;
+	return w->index[i].n > w->most ? index_flush(w, i) : 0;
 }
 
 static int leaf_flush(struct treewr *w)
@@ -116,8 +141,8 @@ static int leaf_flush(struct treewr *w)
 	struct page p = {
 	    .level = w->leaf, .first = w->first, .end = w->end, .n = w->n, .runs = w->runs, .objects = w->objects};
 	struct page_child k;
-	size_t n;
-	int r = page_out(w, &p, &k, &n);
+	size_t n = MIN(w->most, p.n - 1);
+	int r = page_out(w, &p, w->runs != NULL ? w->runs[n].lba : w->objects[n].number, &k, &n);
 
 	if (r < 0)
 		return r;
@@ -134,7 +159,7 @@ static int leaf_flush(struct treewr *w)
 int treewr_runs(struct treewr *w, const struct page_run *v, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		int r = w->n == CAP ? leaf_flush(w) : 0;
+		int r = w->n > w->most ? leaf_flush(w) : 0;
 
 		if (r < 0)
 			return r;
@@ -145,7 +170,7 @@ int treewr_runs(struct treewr *w, const struct page_run *v, size_t n)
 
 int treewr_object(struct treewr *w, const struct page_object *o)
 {
-	int r = w->n == CAP ? leaf_flush(w) : 0;
+	int r = w->n > w->most ? leaf_flush(w) : 0;
 
 	if (r == 0)
 		w->objects[w->n++] = *o;
@@ -164,7 +189,7 @@ int treewr_finish(struct treewr *w, struct log_pageref *ret_root)
 		if (w->index[i].n <= 1 && !w->index[i].wrote) {
 			if (w->index[i].n == 1)
 				*ret_root = w->index[i].v[0].ref;
-			return 0;
+			return w->index[i].n == 1 && w->resolve != NULL ? w->resolve(w->arg, ret_root) : 0;
 		}
 		while (w->index[i].n > 0 && r == 0)
 			r = index_flush(w, i);

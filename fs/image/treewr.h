@@ -20,6 +20,13 @@ typedef int (*treewr_put)(void *arg, const void *bytes, size_t len, struct log_p
 /* level: PAGE_LEAF or PAGE_OBJTABLE. */
 int must_check treewr_new(uint8_t level, treewr_put put, void *arg, struct treewr **ret);
 void treewr_free(struct treewr *w); /* NULL is fine */
+/*
+ * For a put that collects pages before it knows the object's number: what it said then is no more than a name, and
+ * resolve makes it a reference, before it goes into an index or is the root.
+ */
+void treewr_resolve(struct treewr *w, int (*resolve)(void *arg, struct log_pageref *ref));
+/* At most that many entries a page, at least 2; for tests. */
+void treewr_fanout(struct treewr *w, size_t entries);
 int must_check treewr_runs(struct treewr *w, const struct page_run *v, size_t n);
 int must_check treewr_object(struct treewr *w, const struct page_object *o);
 /* The rest, and the root: number 0 when nothing came in. */

@@ -89,8 +89,9 @@ static int on_begin(void *arg, const struct logobj *o, const struct log_checkpoi
 
 	vol_forget_log(v);
 	map_reset(v->map, c, c != NULL ? c->size : o->size);
-	v->size = c != NULL ? c->size : o->size;
-	v->digest_end = o->number;
+	v->walk_size = c != NULL ? c->size : o->size;
+	v->digest_end = c != NULL && c->tree_covers != 0 ? c->tree_covers : o->number;
+	v->table_known = false;
 	v->last_checkpoint = c != NULL ? o->number : 0;
 	if (c == NULL) {
 		v->ck.first = o->number;
@@ -115,7 +116,7 @@ static int on_digest(void *arg, const struct log_digest *d)
 
 	for (size_t i = 0; i < d->n && r == 0; i++)
 		r = map_apply(v->map, &d->v[i], 0);
-	v->digest_end = MAX(v->digest_end, d->end);
+	v->digest_end = d->end;
 	return r;
 }
 
@@ -136,8 +137,10 @@ static int on_object(void *arg, const struct logobj *o)
 		r = map_apply(v->map, &e, o->content_sectors);
 		if (r == 0)
 			r = vol_add_effect(v, &e);
-		v->size = o->size;
+		v->walk_size = o->size;
 	} else if (o->type != LOG_CREATE) {
+		/* Nothing in a map refers to a record; a page lives until a newer tree is named. */
+		p.death = o->type == LOG_CLAIM || o->type == LOG_MAP ? 0 : o->number + 2;
 		r = map_note_object(v->map, &p);
 	}
 	if (r == 0 && o->type == LOG_CLAIM)
@@ -146,6 +149,112 @@ static int on_object(void *arg, const struct logobj *o)
 }
 
 const struct log_walker vol_walker = {on_begin, on_digest, on_object, NULL};
+
+void vol_walked(struct volume *v)
+{
+	mtx_lock(&v->batch);
+	v->size = v->walk_size;
+	mtx_unlock(&v->batch);
+}
+
+/* ---- the map is made anew ---- */
+
+/* Readers leave, and wait until remap_end(): what they would see is half a map. */
+static void remap_begin(struct volume *v)
+{
+	mtx_lock(&v->lock);
+	v->remapping = v->waited_for = true;
+	while (v->readers[0] + v->readers[1] > 0)
+		cond_wait(&v->changed, &v->lock);
+	v->waited_for = v->mapped = false;
+	mtx_unlock(&v->lock);
+}
+
+static void remap_end(struct volume *v, bool whole)
+{
+	if (whole)
+		vol_walked(v);
+	mtx_lock(&v->lock);
+	v->remapping = false;
+	v->mapped = whole;
+	v->remapped++;
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+}
+
+/* To the end of the log; from where the last walk ended, if nobody wrote here since. `claiming` is ours. */
+static int catch_up(struct volume *v, bool follower, bool anew, struct objerr *err)
+{
+	struct log_walker w = vol_walker;
+	bool on = v->mapped && !v->was_owner && !anew;
+	int r = -EAGAIN;
+
+	w.arg = v;
+	remap_begin(v);
+	if (on)
+		r = log_follow(v->log, &w, follower, err);
+	if (r < 0 && r != -ESHUTDOWN)
+		r = log_attach(v->log, &w, follower, err);
+	remap_end(v, r == 0);
+	return r;
+}
+
+/* A follower's view, made by one for all who want it. ret: 0 also when it is no follower any more. */
+static int follow(struct volume *v, bool anew, uint64_t remapped)
+{
+	struct objerr err = {0};
+	bool mine;
+	int r = 0;
+
+	mtx_lock(&v->lock);
+	while (v->claiming)
+		cond_wait(&v->changed, &v->lock);
+	mine = v->state == VOL_FOLLOWER && (!anew || v->remapped == remapped);
+	v->claiming = mine;
+	mtx_unlock(&v->lock);
+	if (!mine)
+		return 0;
+	r = catch_up(v, true, anew, &err);
+	if (r < 0)
+		vol_note(v, "%s", err.msg);
+	mtx_lock(&v->lock);
+	v->claiming = false;
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+	return r;
+}
+
+int vol_attach_again(struct volume *v, uint64_t remapped)
+{
+	uint64_t now;
+	int r = follow(v, true, remapped);
+
+	mtx_lock(&v->lock);
+	now = v->remapped;
+	mtx_unlock(&v->lock);
+	return r == 0 && now == remapped ? -EIO : r;
+}
+
+int vol_refresh(struct volume *v)
+{
+	return follow(v, false, 0);
+}
+
+/* An owner's image is damaged: no more writes. A follower's view may only be old. */
+static void damaged_page(struct volume *v, const struct log_pageref *need, int r, struct objerr *err)
+{
+	bool owner;
+
+	if (r == -ENOENT)
+		objerr_set(err, "log object %016" PRIx64 " is missing: it holds a page of the map", need->number);
+	mtx_lock(&v->lock);
+	owner = v->state == VOL_OWNER || v->state == VOL_RELEASING;
+	mtx_unlock(&v->lock);
+	if (owner)
+		vol_fail(v, VOL_FAILED, "%s", err->msg);
+	else
+		vol_note(v, "%s", err->msg);
+}
 
 int vol_fetch_page(struct volume *v, const struct log_pageref *need)
 {
@@ -161,7 +270,7 @@ int vol_fetch_page(struct volume *v, const struct log_pageref *need)
 	if (r == 0)
 		r = map_add_page(v->map, need, buf, (size_t)sectors * SECTOR, &err);
 	if (r == -EUCLEAN || r == -ENOENT)
-		vol_fail(v, VOL_FAILED, "a page of the map is damaged: %s", err.msg);
+		damaged_page(v, need, r, &err);
 	return r;
 }
 
@@ -178,9 +287,14 @@ static int on_record(void *arg, const struct jrecord *rec)
 {
 	struct replay *p = arg;
 
+	int r;
+
 	if (!p->apply || rec->seq <= p->from || rec->type == J_COMMITTED)
 		return 0;
-	return vol_take_record_locked(p->v, rec->type, rec->seq, rec->off, rec->len, rec->where);
+	mtx_lock(&p->v->batch);
+	r = vol_take_record_locked(p->v, rec->type, rec->seq, rec->off, rec->len, rec->where);
+	mtx_unlock(&p->v->batch);
+	return r;
 }
 
 static int open_dir(struct volume *v)
@@ -226,20 +340,20 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 		return r;
 	log_view(v->log, &view);
 	ours = view.claim == 0 || journal_knows_nonce(v->journal, &view.nonce);
-	if (ours && journal_committed(v->journal) >= view.tail) {
+	if (RULE(E_BACK) && ours && journal_committed(v->journal) >= view.tail) {
 		objerr_set(err,
 			   "the bucket has gone back in time: the journal knows log object %016" PRIx64
 			   " as committed, the log ends at %016" PRIx64,
 			   journal_committed(v->journal), view.tail);
 		return -EUCLEAN;
 	}
-	if (ours && journal_first(v->journal) > view.jseq + 1) {
+	if (RULE(E_BACK) && ours && journal_first(v->journal) > view.jseq + 1) {
 		objerr_set(err, "the journal begins with record %" PRIu64 ", the log ends with %" PRIu64,
 			   journal_first(v->journal), view.jseq);
 		return -EUCLEAN;
 	}
 	*ret_jseq = ours ? view.jseq : 0;
-	if (ours)
+	if (ours || !RULE(T8_NONCE))
 		return 0;
 	journal_close(v->journal);
 	v->journal = NULL;
@@ -256,7 +370,10 @@ static int replay_journal(struct volume *v, uint64_t jseq, struct objerr *err)
 	v->journal = NULL;
 	v->jseq = v->sealed_jseq = v->trimmed_jseq = v->trim_jseq = jseq;
 	v->sealed_size = v->size;
-	v->mark_wanted = 0;
+	v->mark_wanted = v->retire_below = v->written = 0;
+	v->checkpoint_soon = false;
+	v->tree = TREE_NONE;
+	v->tree_after = 0;
 	v->nclosed = v->closed_at = 0;
 	v->dirty_since = 0;
 	r = journal_make(v, true, jseq, err);
@@ -270,6 +387,7 @@ static int claim_once(struct volume *v, struct objerr *err)
 {
 	struct log_walker w = vol_walker;
 	struct log_nonce nonce;
+	struct log_view view;
 	uint64_t jseq = 0;
 	int r = open_journal(v, &jseq, err);
 
@@ -277,11 +395,22 @@ static int claim_once(struct volume *v, struct objerr *err)
 		return r;
 	w.arg = v;
 	base_random(nonce.b, sizeof(nonce.b));
-	r = journal_note_nonce(v->journal, &nonce);
-	if (r == 0)
-		r = log_claim(v->log, &nonce, jseq, &w, err);
-	if (r == 0)
+	log_view(v->log, &view);
+	if (!RULE(T6_CLAIM) && !view.released && journal_knows_nonce(v->journal, &view.nonce))
+		nonce = view.nonce;
+	r = RULE(T7_INTENT) ? journal_note_nonce(v->journal, &nonce, &view.nonce) : 0;
+	if (r < 0)
+		return r;
+	remap_begin(v);
+	r = log_claim(v->log, &nonce, jseq, &w, err);
+	if (r == 0 && !RULE(T7_INTENT))
+		r = journal_note_nonce(v->journal, &nonce, &view.nonce);
+	if (r == 0) {
+		vol_walked(v);
 		r = replay_journal(v, jseq, err);
+		v->walk_size = v->size;
+	}
+	remap_end(v, r == 0);
 	if (r == 0)
 		journal_set_nonce(v->journal, &nonce);
 	return r;
@@ -305,12 +434,10 @@ static int policy(struct volume *v, struct objerr *err)
 static int claim(struct volume *v, struct objerr *err)
 {
 	int64_t until = clock_now_ns() + v->env.claim_wait_ns;
-	struct log_walker w = vol_walker;
 	int r;
 
-	w.arg = v;
 	for (;;) {
-		r = log_attach(v->log, &w, false, err);
+		r = catch_up(v, false, false, err);
 		if (r == 0 && v->journal == NULL) {
 			r = open_dir(v);
 			if (r == 0)
@@ -356,7 +483,8 @@ int vol_own(struct volume *v)
 		vol_start_uploader(v);
 	mtx_lock(&v->lock);
 	v->claiming = false;
-	if (r == 0)
+	v->was_owner = v->was_owner || r == 0;
+	if (r == 0 && v->state == VOL_FOLLOWER)
 		v->state = VOL_OWNER;
 	else
 		(void)snprintf(v->why, sizeof(v->why), "%s", err.msg);

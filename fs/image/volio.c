@@ -8,6 +8,7 @@
 #include "config.h"
 #include "volume-private.h"
 #include "../../objstore/base/clock.h"
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,11 +18,10 @@ enum { RECORD_MAX = 1 << 20, PIECES = 64 };
 
 int vol_close_batch_locked(struct volume *v)
 {
-	struct map_batch b;
 	int r;
 
-	map_batch(v->map, &b);
-	if (b.extents == 0 || v->nclosed == VOL_CLOSED_MAX)
+	/* One without extents counts: a larger size has none, and somebody may wait for it. */
+	if (v->dirty_since == 0 || v->nclosed == VOL_CLOSED_MAX)
 		return 0;
 	r = map_close_batch(v->map);
 	if (r < 0)
@@ -52,8 +52,10 @@ int vol_take_record_locked(struct volume *v, enum jtype type, uint64_t seq, uint
 		v->size = MAX(v->size, type == J_WRITE ? MIN(off + len, IMG_SECTORS_MAX * SECTOR) : 0);
 	}
 	v->jseq = seq;
-	if (v->dirty_since == 0)
+	if (v->dirty_since == 0) {
 		v->dirty_since = clock_now_ns();
+		cond_broadcast(&v->work); /* it ages from now on */
+	}
 	map_batch(v->map, &b);
 	/* A size belongs to one object: what comes after another size goes to the next one. */
 	if (r == 0 &&
@@ -94,7 +96,8 @@ static int journal_put(struct volume *v, enum jtype type, uint64_t off, uint64_t
 		vol_fail(v, VOL_FAILED, "the journal could not be written");
 	else if (broken)
 		vol_fail(v, VOL_FAILED, "out of memory for the map");
-	return broken ? -EIO : r;
+	/* Only a volume that failed or was fenced has its journal stopped. */
+	return broken || r == -ESHUTDOWN ? -EIO : r;
 }
 
 /* ---- who may write at the same time ---- */
@@ -162,11 +165,10 @@ static int read_piece(struct volume *v, const struct em_ext *p, void *out)
 		r = read_put(v, p, out);
 		if (r == -ENOENT)
 			r = log_read(v->log, &at, (uint32_t)p->len, out, &err);
-		if (r == -EUCLEAN) {
-			mtx_lock(&v->lock);
-			(void)snprintf(v->why, sizeof(v->why), "%s", err.msg);
-			mtx_unlock(&v->lock);
-		}
+		if (r == -EUCLEAN)
+			vol_note(v, "%s", err.msg);
+		else if (r == -ENOENT)
+			vol_note(v, "log object %016" PRIx64 " is missing: it holds data of the image", p->number);
 		return r;
 	default:
 		memset(out, 0, p->len * SECTOR);
@@ -174,11 +176,39 @@ static int read_piece(struct volume *v, const struct em_ext *p, void *out)
 	}
 }
 
+/* A read may begin: what it finds in the map is not deleted until it ends. -EAGAIN: there is no map. */
+static int read_begin(struct volume *v, unsigned *ret_gen, uint64_t *ret_remapped)
+{
+	int r = 0;
+
+	mtx_lock(&v->lock);
+	while (v->remapping)
+		cond_wait(&v->changed, &v->lock);
+	*ret_remapped = v->remapped;
+	*ret_gen = v->reading;
+	if (v->state == VOL_FENCED)
+		r = -EIO;
+	else if (!v->mapped)
+		r = v->state == VOL_FOLLOWER ? -EAGAIN : -EIO;
+	else
+		v->readers[v->reading]++;
+	mtx_unlock(&v->lock);
+	return r;
+}
+
+static void read_end(struct volume *v, unsigned gen)
+{
+	mtx_lock(&v->lock);
+	if (--v->readers[gen] == 0 && v->waited_for)
+		cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+}
+
 /*
- * Whole sectors. What moves meanwhile (a batch gets its number, a segment is reused, a follower's object is deleted)
- * is looked up again.
+ * Whole sectors by one state of the map. What moves meanwhile (a batch gets its number, a segment is reused) is looked
+ * up again.
  */
-static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out)
+static int read_mapped(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out)
 {
 	int stale = 0;
 
@@ -202,23 +232,55 @@ static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out
 		if ((r == -ESTALE || r == -ENOENT) && ++stale < 3)
 			continue;
 		if (r < 0)
-			return r == -ENOENT || r == -EUCLEAN || r == -ESTALE ? -EIO : r;
+			return r;
 	}
 	return 0;
 }
 
-ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n)
+/*
+ * A follower pins nothing: what it does not find may have been deleted rightly, and it attaches again, once
+ * (PROTOCOL.md 3), and reads all of it by the newer map.
+ */
+static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out)
 {
-	uint64_t first = off / SECTOR, size;
+	uint64_t remapped;
+	unsigned gen;
+	int r;
+
+	for (int tries = 0;; tries++) {
+		r = read_begin(v, &gen, &remapped);
+		if (r == 0) {
+			r = read_mapped(v, lba, n, out);
+			read_end(v, gen);
+		}
+		if ((r != -ENOENT && r != -EUCLEAN && r != -EAGAIN) || tries == 1)
+			break;
+		if (vol_attach_again(v, remapped) < 0)
+			break;
+	}
+	return r == -ENOENT || r == -EUCLEAN || r == -ESTALE ? -EIO : r;
+}
+
+/* Of a failed volume what is whole can be read; one that was taken over knows nothing any more. */
+static int may_read(struct volume *v, bool writer)
+{
+	int r = writer && RULE(E_FIRST) ? vol_own(v) : 0;
+
+	if (r == -EIO) {
+		mtx_lock(&v->lock);
+		r = v->state == VOL_FAILED ? 0 : r;
+		mtx_unlock(&v->lock);
+	}
+	return r;
+}
+
+static ssize_t read_bytes(struct volume *v, uint64_t off, void *buf, size_t n)
+{
+	uint64_t first = off / SECTOR, size = vol_size(v);
 	size_t head = (size_t)(off % SECTOR), sectors;
 	uint8_t *bounce;
-	int r = 0;
+	int r;
 
-	if (writer)
-		r = vol_own(v);
-	if (r < 0)
-		return r;
-	size = vol_size(v);
 	if (off >= size)
 		return 0;
 	n = (size_t)MIN((uint64_t)n, size - off);
@@ -235,6 +297,31 @@ ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t 
 		memcpy(buf, bounce + head, n);
 	free(bounce);
 	return r < 0 ? r : (ssize_t)n;
+}
+
+static uint64_t remaps(struct volume *v)
+{
+	uint64_t n;
+
+	mtx_lock(&v->lock);
+	n = v->remapped;
+	mtx_unlock(&v->lock);
+	return n;
+}
+
+ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n)
+{
+	ssize_t r = may_read(v, writer);
+	uint64_t before;
+
+	if (r < 0)
+		return r;
+	/* The size of one map and the bytes of another are no state that ever was. */
+	do {
+		before = remaps(v);
+		r = read_bytes(v, off, buf, n);
+	} while (r >= 0 && remaps(v) != before);
+	return r;
 }
 
 /* ---- writes ---- */
@@ -418,12 +505,9 @@ int vol_flush(struct volume *v)
 	return view.fsync_remote ? vol_drain(v) : 0;
 }
 
-int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
+/* Up to `end`; -ENXIO: none there. */
+static int seek_mapped(struct volume *v, bool hole, uint64_t lba, uint64_t end, uint64_t *ret)
 {
-	uint64_t size = vol_size(v), lba = off / SECTOR, end = (size + SECTOR - 1) / SECTOR;
-
-	if (off >= size)
-		return -ENXIO;
 	while (lba < end) {
 		struct em_ext p[PIECES];
 		struct log_pageref need;
@@ -432,19 +516,44 @@ int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
 		if (k == -EAGAIN) {
 			k = vol_fetch_page(v, &need);
 			if (k < 0)
-				return -EIO;
+				return k;
 			continue;
 		}
 		for (int i = 0; i < k; i++) {
 			if ((p[i].kind == EM_HOLE) == hole) {
-				*ret = MAX(off, p[i].lba * SECTOR);
+				*ret = p[i].lba * SECTOR;
 				return 0;
 			}
 			lba = p[i].lba + p[i].len;
 		}
 	}
-	if (!hole)
+	return -ENXIO;
+}
+
+int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
+{
+	uint64_t size = vol_size(v), end = (size + SECTOR - 1) / SECTOR, remapped, found = 0;
+	unsigned gen;
+	int r;
+
+	if (off >= size)
 		return -ENXIO;
-	*ret = size;
+	for (int tries = 0;; tries++) {
+		r = read_begin(v, &gen, &remapped);
+		if (r == 0) {
+			r = seek_mapped(v, hole, off / SECTOR, end, &found);
+			read_end(v, gen);
+		}
+		if ((r != -ENOENT && r != -EUCLEAN && r != -EAGAIN) || tries == 1)
+			break;
+		if (vol_attach_again(v, remapped) < 0)
+			break;
+	}
+	if (r == 0)
+		*ret = MAX(off, found);
+	else if (r == -ENXIO && hole)
+		*ret = size;
+	else
+		return r == -ENXIO ? r : -EIO;
 	return 0;
 }

@@ -5,8 +5,7 @@
  *	closed batch --a place in the window--> number, seal (under batch) --> bytes from the journal --> PUT
  *	--durable--> gone from memory committed grows --> journal trimmed; the mark of a checkpoint that is committed
  *	is put
- * Every VOL_DIGEST_EVERY objects one carries the digest of those before it and a checkpoint in its header: no request
- * of their own. The next checkpoint does not begin before the mark of this one was answered.
+ * Now and then one carries a checkpoint (volckpt.c).
  */
 #include "config.h"
 #include "volume-private.h"
@@ -16,128 +15,6 @@
 #define DIRTY_AGE_NS (5 * NSEC_PER_SEC)
 
 /* ---- one object ---- */
-
-struct sealing {
-	struct volume *v;
-	struct logobj o;
-	struct log_digest digest;
-	struct log_checkpoint ck;
-	struct log_effect *effects; /* of the digest, once they are no longer the volume's */
-	size_t neffects;
-};
-
-static uint32_t first_sector(void *arg, size_t nextents)
-{
-	struct sealing *s = arg;
-	struct log_extent *dummy = calloc(nextents + 1, sizeof(*dummy));
-	size_t n = 0;
-
-	if (dummy != NULL) {
-		s->o.extents = dummy;
-		s->o.nextents = nextents;
-		n = logobj_header_size(&s->o);
-		s->o.extents = NULL;
-		s->o.nextents = 0;
-	}
-	free(dummy);
-	return (uint32_t)(n / SECTOR);
-}
-
-/* Digest and checkpoint into the header of `number`: the map of everything below it. */
-static int add_checkpoint_locked(struct volume *v, struct sealing *s, uint64_t number)
-{
-	struct log_view view;
-	int r = vol_append_u64(&v->ck.digests, &v->ck.ndigests, &v->capdigests, number);
-
-	if (r < 0)
-		return r;
-	log_view(v->log, &view);
-	s->digest = (struct log_digest){.first = v->digest_end, .end = number, .n = v->neffects, .v = v->effect};
-	s->ck = v->ck;
-	s->ck.claim = view.claim;
-	s->ck.epoch = view.epoch;
-	s->ck.nonce = view.nonce;
-	s->ck.jseq = v->sealed_jseq;
-	s->ck.size = v->sealed_size;
-	s->ck.before = v->last_checkpoint;
-	s->o.digest = &s->digest;
-	s->o.checkpoint = &s->ck;
-	return 0;
-}
-
-static void drop_effects(struct log_effect *e, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		free(e[i].v);
-	free(e);
-}
-
-/* Under batch: gives the number and fixes what the object says. ret: its extents' journal pieces. */
-static int seal_locked(struct volume *v, struct sealing *s, struct vol_put *u, struct map_sealed *ret)
-{
-	bool closed = v->nclosed > 0, checkpoint;
-	struct log_effect e = {.type = LOG_DATA};
-	int r = 0;
-
-	u->put.number = log_take(v->log);
-	s->v = v;
-	s->o.type = LOG_DATA;
-	s->o.number = u->put.number;
-	s->o.jseq = u->jseq = closed ? v->closed_jseq[v->closed_at] : v->jseq;
-	s->o.size = closed ? v->closed_size[v->closed_at] : v->size;
-	checkpoint = v->neffects >= VOL_DIGEST_EVERY && v->mark_wanted == 0;
-	if (checkpoint)
-		r = add_checkpoint_locked(v, s, u->put.number);
-	if (r == 0)
-		r = map_seal(v->map, u->put.number, first_sector, s, ret);
-	if (r < 0)
-		return r;
-	if (closed) {
-		v->closed_at = (v->closed_at + 1) % VOL_CLOSED_MAX;
-		v->nclosed--;
-	} else {
-		v->dirty_since = 0;
-	}
-	if (checkpoint) {
-		s->effects = v->effect; /* the header that is being written has them */
-		s->neffects = v->neffects;
-		v->effect = NULL;
-		v->neffects = v->capeffects = 0;
-		v->digest_end = u->put.number;
-		v->last_checkpoint = v->mark_wanted = u->put.number;
-	}
-	e.number = u->put.number;
-	e.size = s->o.size;
-	e.first = ret->first;
-	e.v = ret->extents;
-	e.n = ret->n;
-	r = vol_add_effect(v, &e);
-	v->sealed = u->put.number;
-	v->sealed_jseq = u->jseq;
-	v->sealed_size = s->o.size;
-	if (r == 0) {
-		u->next = v->puts;
-		v->puts = u;
-	}
-	return r;
-}
-
-static int gather(struct volume *v, const struct map_sealed *m, uint8_t **ret)
-{
-	uint8_t *p = malloc(m->data_sectors * SECTOR + 1), *to = p;
-	int r = p == NULL ? -ENOMEM : 0;
-
-	for (size_t i = 0; i < m->npieces && r == 0; i++) {
-		r = journal_read(v->journal, m->pieces[i].where, to, m->pieces[i].len * SECTOR);
-		to += m->pieces[i].len * SECTOR;
-	}
-	if (r < 0) {
-		free(p);
-		return r;
-	}
-	*ret = p;
-	return 0;
-}
 
 static void put_forget_locked(struct volume *v, struct vol_put *u)
 {
@@ -161,57 +38,106 @@ static void put_done(struct log_put *put, int status)
 	}
 	put_forget_locked(v, u);
 	mtx_unlock(&v->batch);
-	if (v->env.budget != NULL)
+	if (v->env.budget != NULL && u->charged > 0)
 		budget_give(v->env.budget, u->charged);
 	free(put->bytes);
 	free(u);
 }
 
-/* A place in the window was reserved. */
-static int upload_one(struct volume *v)
-{
-	struct vol_put *u = calloc(1, sizeof(*u));
-	struct sealing s = {0};
-	struct map_sealed m = {0};
-	uint8_t *data = NULL;
-	int r;
+struct sealing {
+	struct logobj o;
+	struct vol_ckpt ckpt;
+};
 
-	if (u == NULL) {
-		log_unreserve(v->log);
-		return -ENOMEM;
+static uint32_t first_sector(void *arg, size_t nextents)
+{
+	struct sealing *s = arg;
+	struct log_extent *dummy = calloc(nextents + 1, sizeof(*dummy));
+	size_t n = 0;
+
+	if (dummy != NULL) {
+		s->o.extents = dummy;
+		s->o.nextents = nextents;
+		n = logobj_header_size(&s->o);
+		s->o.extents = NULL;
+		s->o.nextents = 0;
 	}
+	free(dummy);
+	return (uint32_t)(n / SECTOR);
+}
+
+void vol_put_begin_locked(struct volume *v, struct vol_put *u, const struct logobj *o)
+{
 	u->v = v;
+	u->put.number = o->number;
 	u->put.done = put_done;
-	mtx_lock(&v->batch);
-	r = seal_locked(v, &s, u, &m);
-	/*
-	 * Lists that the header borrows may grow meanwhile: only this thread makes them grow, but for claims, which
-	 * nobody makes now.
-	 */
-	mtx_unlock(&v->batch);
-	if (r < 0) { /* the number never gets bytes: the volume fails, the next claim comes before it */
-		drop_effects(s.effects, s.neffects);
-		free(m.extents);
-		free(m.pieces);
-		free(u);
+	u->jseq = o->jseq;
+	u->next = v->puts;
+	v->puts = u;
+	v->sealed = o->number;
+}
+
+/* Under batch: gives the number and fixes what the object says. ret: its extents' journal pieces. */
+static int seal_locked(struct volume *v, struct sealing *s, struct vol_put *u, struct map_sealed *ret)
+{
+	bool closed = v->nclosed > 0;
+	struct log_effect e = {.type = LOG_DATA};
+	int r = 0;
+
+	s->o.type = LOG_DATA;
+	s->o.number = log_take(v->log);
+	s->o.jseq = closed ? v->closed_jseq[v->closed_at] : v->jseq;
+	s->o.size = closed ? v->closed_size[v->closed_at] : v->size;
+	vol_want_tree_locked(v);
+	if (vol_checkpoint_due_locked(v))
+		r = vol_checkpoint_locked(v, &s->ckpt, &s->o, s->o.number);
+	if (r == 0)
+		r = map_seal(v->map, s->o.number, first_sector, s, ret);
+	if (r < 0)
+		return r;
+	if (closed) {
+		v->closed_at = (v->closed_at + 1) % VOL_CLOSED_MAX;
+		v->nclosed--;
+	} else {
+		v->dirty_since = 0;
+	}
+	e.number = s->o.number;
+	e.size = s->o.size;
+	e.first = ret->first;
+	e.v = ret->extents;
+	e.n = ret->n;
+	r = vol_add_effect(v, &e);
+	v->sealed_jseq = s->o.jseq;
+	v->sealed_size = s->o.size;
+	v->written += ret->data_sectors * SECTOR;
+	if (r == 0)
+		vol_put_begin_locked(v, u, &s->o);
+	return r;
+}
+
+static int gather(struct volume *v, const struct map_sealed *m, uint8_t **ret)
+{
+	uint8_t *p = malloc(m->data_sectors * SECTOR + 1), *to = p;
+	int r = p == NULL ? -ENOMEM : 0;
+
+	for (size_t i = 0; i < m->npieces && r == 0; i++) {
+		r = journal_read(v->journal, m->pieces[i].where, to, m->pieces[i].len * SECTOR);
+		to += m->pieces[i].len * SECTOR;
+	}
+	if (r < 0) {
+		free(p);
 		return r;
 	}
-	u->charged = m.data_sectors * SECTOR;
-	if (v->env.budget != NULL)
-		budget_take(v->env.budget, u->charged);
-	log_fill(v->log, &s.o);
-	s.o.extents = m.extents;
-	s.o.nextents = m.n;
-	r = gather(v, &m, &data);
-	if (r == 0) {
-		struct iovec iov = {data, m.data_sectors * SECTOR};
+	*ret = p;
+	return 0;
+}
 
-		r = logobj_encode(&s.o, &iov, 1, &u->put.bytes, &u->put.len, &u->put.crc);
-	}
-	free(data);
-	free(m.extents);
-	free(m.pieces);
-	drop_effects(s.effects, s.neffects);
+int vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const struct iovec *body)
+{
+	int r;
+
+	log_fill(v->log, o);
+	r = logobj_encode(o, body, body != NULL, &u->put.bytes, &u->put.len, &u->put.crc);
 	mtx_lock(&v->batch);
 	if (r == 0)
 		u->ready = true;
@@ -221,11 +147,65 @@ static int upload_one(struct volume *v)
 	mtx_unlock(&v->batch);
 	if (r == 0) {
 		log_send(v->log, &u->put);
-	} else {
-		if (v->env.budget != NULL)
+		return 0;
+	}
+	/* The number never gets bytes: the volume fails, the next claim comes before it. */
+	if (v->env.budget != NULL && u->charged > 0)
+		budget_give(v->env.budget, u->charged);
+	free(u);
+	return r;
+}
+
+/* The data of a batch, out of the journal, and the object. */
+static int upload_sealed(struct volume *v, struct vol_put *u, struct sealing *s, const struct map_sealed *m)
+{
+	struct iovec iov = {NULL, m->data_sectors * SECTOR};
+	uint8_t *data = NULL;
+	int r;
+
+	u->charged = m->data_sectors * SECTOR;
+	if (v->env.budget != NULL && u->charged > 0)
+		budget_take(v->env.budget, u->charged);
+	r = gather(v, m, &data);
+	if (r < 0) { /* no bytes for the number, as above */
+		mtx_lock(&v->batch);
+		put_forget_locked(v, u);
+		mtx_unlock(&v->batch);
+		if (v->env.budget != NULL && u->charged > 0)
 			budget_give(v->env.budget, u->charged);
 		free(u);
+		return r;
 	}
+	iov.iov_base = data;
+	s->o.extents = m->extents;
+	s->o.nextents = m->n;
+	r = vol_put_object(v, u, &s->o, &iov);
+	free(data);
+	return r;
+}
+
+/* A place in the window was reserved. */
+static int upload_one(struct volume *v)
+{
+	struct vol_put *u = calloc(1, sizeof(*u));
+	struct sealing s = {0};
+	struct map_sealed m = {0};
+	int r;
+
+	if (u == NULL) {
+		log_unreserve(v->log);
+		return -ENOMEM;
+	}
+	mtx_lock(&v->batch);
+	r = seal_locked(v, &s, u, &m);
+	mtx_unlock(&v->batch);
+	if (r == 0)
+		r = upload_sealed(v, u, &s, &m);
+	else
+		free(u);
+	free(m.extents);
+	free(m.pieces);
+	vol_ckpt_done(&s.ckpt);
 	return r;
 }
 
@@ -258,7 +238,7 @@ void vol_on_fenced(void *arg)
 
 static bool mark_due_locked(struct volume *v)
 {
-	return v->mark_wanted != 0 && log_committed(v->log) >= v->mark_wanted;
+	return v->mark_wanted != 0 && (log_committed(v->log) >= v->mark_wanted || !RULE(T11_MARK));
 }
 
 static int64_t age(const struct volume *v)
@@ -266,43 +246,63 @@ static int64_t age(const struct volume *v)
 	return v->env.dirty_age_ns != 0 ? v->env.dirty_age_ns : DIRTY_AGE_NS;
 }
 
-/* Waits for work. What is to be done is decided anew each time; returns false when the uploader shall end. */
-static bool wait_locked(struct volume *v) REQUIRES(v->batch)
+struct todo {
+	bool upload, checkpoint;
+	uint64_t mark, trim_number, trim_jseq; /* 0: none */
+};
+
+/* What is to be done is decided anew each time. */
+static bool todo_locked(struct volume *v, struct todo *t)
 {
-	for (;;) {
+	bool due = v->nclosed > 0 || (v->dirty_since != 0 && v->dirty_since + age(v) <= clock_now_ns());
+
+	memset(t, 0, sizeof(*t));
+	t->upload = due && !vol_overlay_full_locked(v);
+	t->checkpoint = v->checkpoint_soon && !t->upload && vol_checkpoint_due_locked(v);
+	if (mark_due_locked(v))
+		t->mark = v->mark_wanted;
+	if (v->trim_jseq > v->trimmed_jseq) {
+		t->trim_number = v->trim_number;
+		t->trim_jseq = v->trimmed_jseq = v->trim_jseq;
+	}
+	return t->upload || t->checkpoint || t->mark != 0 || t->trim_jseq != 0;
+}
+
+/* Waits for work; false: the uploader shall end. */
+static bool wait_locked(struct volume *v, struct todo *t) REQUIRES(v->batch)
+{
+	while (!v->up_stop) {
 		int64_t due = v->dirty_since != 0 ? v->dirty_since + age(v) : INT64_MAX;
 
-		if (v->up_stop)
-			return false;
-		if (v->nclosed > 0 || v->trim_jseq > v->trimmed_jseq || mark_due_locked(v))
+		if (todo_locked(v, t))
 			return true;
-		if (due <= clock_now_ns())
-			return true;
-		if (due == INT64_MAX)
+		/* What is overdue waits for the tree. */
+		if (due == INT64_MAX || due <= clock_now_ns())
 			cond_wait(&v->work, &v->batch);
 		else
 			(void)cond_wait_until(&v->work, &v->batch, due);
 	}
+	return false;
 }
 
-static int step(struct volume *v, bool upload, uint64_t mark, uint64_t trim_number, uint64_t trim_jseq)
+static int step(struct volume *v, const struct todo *t)
 {
 	int r = 0;
 
-	if (trim_jseq != 0)
-		r = journal_trim(v->journal, trim_number, trim_jseq, false);
-	if (r == 0 && mark != 0) {
-		r = log_mark(v->log, mark);
+	if (t->trim_jseq != 0)
+		r = journal_trim(v->journal, t->trim_number, t->trim_jseq, false);
+	if (r == 0 && t->mark != 0) {
+		r = log_mark(v->log, t->mark);
 		if (r == 0) {
 			mtx_lock(&v->batch);
 			v->mark_wanted = 0;
 			mtx_unlock(&v->batch);
 		}
 	}
-	if (r == 0 && upload) {
+	if (r == 0 && (t->upload || t->checkpoint)) {
 		r = log_reserve(v->log);
 		if (r == 0)
-			r = upload_one(v);
+			r = t->upload ? upload_one(v) : vol_put_checkpoint(v);
 	}
 	return r;
 }
@@ -310,17 +310,13 @@ static int step(struct volume *v, bool upload, uint64_t mark, uint64_t trim_numb
 static void uploader(struct job *job)
 {
 	struct volume *v = container_of(job, struct volume, uploader);
+	struct todo t;
 	int r = 0;
 
 	mtx_lock(&v->batch);
-	while (r == 0 && wait_locked(v)) {
-		bool upload = v->nclosed > 0 || (v->dirty_since != 0 && v->dirty_since + age(v) <= clock_now_ns());
-		uint64_t mark = mark_due_locked(v) ? v->mark_wanted : 0;
-		uint64_t number = v->trim_number, jseq = v->trim_jseq > v->trimmed_jseq ? v->trim_jseq : 0;
-
-		v->trimmed_jseq = v->trim_jseq;
+	while (r == 0 && wait_locked(v, &t)) {
 		mtx_unlock(&v->batch);
-		r = step(v, upload, mark, number, jseq);
+		r = step(v, &t);
 		mtx_lock(&v->batch);
 	}
 	mtx_unlock(&v->batch);
@@ -347,7 +343,7 @@ void vol_stop_uploader(struct volume *v)
 	mtx_lock(&v->batch);
 	v->up_stop = true;
 	cond_broadcast(&v->work);
-	while (v->up || v->puts != NULL)
+	while (v->up || v->tending || v->puts != NULL)
 		cond_wait(&v->work, &v->batch);
 	mtx_unlock(&v->batch);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * volume-private.h - the state of a volume, shared by volume.c (life), volattach.c (from log and journal to a map),
- * volio.c (reads and writes), volput.c (batches to objects, checkpoints).
+ * volio.c (reads and writes), volput.c (batches to objects), volckpt.c (checkpoints), voltree.c (the map's tree).
  *
  * Locks, in order: lock (life, who is in) -> the journal's -> batch -> the map's -> the log's. A batch is closed, and
  * an object sealed, under `batch`, in the order of the journal: so an object's journal sequence says exactly which
@@ -13,11 +13,26 @@
 #include "journal.h"
 #include "log.h"
 #include "map.h"
+#include "rules.h"
 #include "volume.h"
 #include "../../objstore/base/lock.h"
 #include "../../objstore/base/pool.h"
 
 enum { VOL_DIGEST_EVERY = 32, VOL_CLOSED_MAX = 4096, VOL_RMAX = 65536 };
+
+/*
+ * When a new tree is written, and what of env.map_bytes (64 MiB) the map may have:
+ *	1/2	pages of the tree
+ *	1/4	the overlay, until it is frozen: at 64 to 128 bytes an extent 131,000 to 262,000 of them, which is 0.5 to
+ *		1 GiB of random 4 KiB writes. Digests repeat an extent in 16 bytes: an attach reads 4 MiB of them
+ *	1/4	what comes while the frozen part is written: then uploads wait for the tree
+ * A sequential writer makes few extents: the tree is written each VOL_TREE_EVERY bytes, which are 512 objects of 8 MiB,
+ * so 16 digests. A slow one makes many small objects: each VOL_TREE_DIGESTS digests, which an attach reads at once.
+ */
+#define VOL_MAP_BYTES (64 * MiB)
+#define VOL_TREE_EVERY (4 * GiB)
+#define VOL_TREE_RETRY_NS (5 * NSEC_PER_SEC)
+enum { VOL_TREE_DIGESTS = 48, VOL_PAGES_SHARE = 2, VOL_OVERLAY_SHARE = 4, VOL_OVERLAY_MAX_SHARE = 2 };
 
 /* An object that has its number and is not durable yet: readers find its bytes here. */
 struct vol_put {
@@ -44,9 +59,16 @@ struct volume {
 	unsigned writers; /* writable handles */
 	unsigned shared;  /* writes under way */
 	bool exclusive;   /* one that must be alone: parts of sectors, growth, resize */
-	bool claiming;
+	bool claiming;  /* somebody walks the log: claims, or attaches a follower again */
 	struct journal *journal; /* there once owner; stays until the volume goes */
 	char why[256];
+	/* Reads under way, in two generations, so that a delete can wait for those that began before it. */
+	unsigned readers[2], reading;
+	bool waited_for;    /* somebody waits for readers to leave */
+	bool remapping;     /* the map is made anew: readers wait */
+	bool mapped;        /* it is whole */
+	uint64_t remapped;  /* how often */
+	bool was_owner;
 
 	struct mtx batch; /* RANK_BATCH */
 	struct cond work; /* the uploader has something to do, or did it */
@@ -70,6 +92,17 @@ struct volume {
 	struct log_effect *effect; /* of the numbers since digest_end, copied */
 	size_t neffects, capeffects;
 	uint64_t digest_end;
+	uint64_t walk_size; /* what the walk says, until it ends */
+	bool checkpoint_soon;
+	/* the tree that is being written; under batch */
+	enum vol_tree { TREE_NONE, TREE_WANTED, TREE_FROZEN } tree;
+	uint64_t tree_covers;  /* of the frozen layer */
+	int64_t tree_after;    /* not before: the last attempt failed */
+	uint64_t written;      /* bytes of data since the last freeze */
+	uint64_t retire_below; /* pages of older trees, once a checkpoint names the newer one; 0: none */
+	bool table_known;      /* the object table of the bucket is in the map */
+	bool tending;          /* the job runs */
+	struct job tend;
 	uint64_t
 	    mark_wanted; /* number of a checkpoint whose mark was not answered: until then no other begins; 0: none */
 	uint64_t last_checkpoint;
@@ -77,23 +110,55 @@ struct volume {
 	uint64_t trim_number, trim_jseq, trimmed_jseq;
 };
 
+/* ---- volume.c ---- */
 void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...) printf_like(3, 4);
+/* Words for people, without a change of state. */
+void vol_note(struct volume *v, const char *fmt, ...) printf_like(2, 3);
+
+/* ---- volattach.c ---- */
 /* Waits until a writable handle's I/O may go on: owner. -EBUSY, -EIO, -EROFS. */
 int must_check vol_own(struct volume *v);
+/* What a follower's read did not find: the map is made anew, once for all who saw it `remapped` times. -EIO. */
+int must_check vol_attach_again(struct volume *v, uint64_t remapped);
 extern const struct log_walker vol_walker;                                   /* arg NULL: copy and set it */
+void vol_walked(struct volume *v);                                           /* the walk is over: its size counts */
 void vol_forget_log(struct volume *v);                                       /* frees effects and lists */
 int must_check vol_add_effect(struct volume *v, const struct log_effect *e); /* deep copy; batch held or alone */
 int must_check vol_append_u64(uint64_t **v, size_t *n, size_t *cap, uint64_t x);
+int must_check vol_fetch_page(struct volume *v, const struct log_pageref *need);
+
+/* ---- volio.c ---- */
 /* From a journal's record to pending; under batch, in sequence. */
 int must_check vol_take_record_locked(struct volume *v, enum jtype type, uint64_t seq, uint64_t off, uint64_t len,
 				      uint64_t where);
 int must_check vol_close_batch_locked(struct volume *v);
+
+/* ---- volput.c ---- */
 void vol_start_uploader(struct volume *v);
-void vol_stop_uploader(struct volume *v);
+void vol_stop_uploader(struct volume *v); /* the tending job as well */
 /* Everything that is in the map now gets its number, and is durable. -EIO. */
 int must_check vol_drain(struct volume *v);
-int must_check vol_fetch_page(struct volume *v, const struct log_pageref *need);
 void vol_on_committed(void *arg);
 void vol_on_fenced(void *arg);
+void vol_put_begin_locked(struct volume *v, struct vol_put *u, const struct logobj *o); /* o has its number */
+/* Makes the bytes and sends them. After a failure u is gone, and the volume is to fail. body may be NULL. */
+int must_check vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const struct iovec *body);
+
+/* ---- volckpt.c ---- */
+/* What a header borrows until it is encoded. */
+struct vol_ckpt {
+	struct log_digest digest;
+	struct log_checkpoint ck;
+};
+bool vol_checkpoint_due_locked(const struct volume *v);
+/* Digest and checkpoint into the header o of `number`: the map of everything below it. Freezes, if a tree is wanted. */
+int must_check vol_checkpoint_locked(struct volume *v, struct vol_ckpt *c, struct logobj *o, uint64_t number);
+void vol_ckpt_done(struct vol_ckpt *c);
+int must_check vol_put_checkpoint(struct volume *v); /* one without data; a place in the window was reserved */
+
+/* ---- voltree.c ---- */
+bool vol_overlay_full_locked(struct volume *v); /* no more may come before the tree is written */
+void vol_want_tree_locked(struct volume *v);    /* if it is time */
+void vol_start_tending_locked(struct volume *v);
 
 #endif

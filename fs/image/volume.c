@@ -48,6 +48,19 @@ void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...)
 	mtx_unlock(&v->batch);
 }
 
+void vol_note(struct volume *v, const char *fmt, ...)
+{
+	va_list ap;
+
+	mtx_lock(&v->lock);
+	if (v->state != VOL_FENCED && v->state != VOL_FAILED) {
+		va_start(ap, fmt);
+		(void)vsnprintf(v->why, sizeof(v->why), fmt, ap);
+		va_end(ap);
+	}
+	mtx_unlock(&v->lock);
+}
+
 static void destroy(struct volume *v)
 {
 	log_close(v->log);
@@ -86,14 +99,17 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 	v->prefix = strdup(prefix);
 	r = v->prefix == NULL ? -ENOMEM : log_open(&at, &v->log);
 	if (r == 0)
-		r = map_new(env->map_bytes != 0 ? env->map_bytes : 64 * MiB, &v->map);
+		r = map_new((env->map_bytes != 0 ? env->map_bytes : VOL_MAP_BYTES) / VOL_PAGES_SHARE, &v->map);
 	w.arg = v;
 	if (r == 0)
 		r = log_attach(v->log, &w, true, err);
+	if (r == 0)
+		vol_walked(v);
 	if (r < 0) {
 		destroy(v);
 		return r;
 	}
+	v->mapped = true;
 	log_view(v->log, &view);
 	v->batch_bytes = env->batch_bytes != 0 ? env->batch_bytes : view.object_bytes;
 	*ret = v;
@@ -103,27 +119,33 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 /* Everything to the bucket, then the release. */
 static int let_go(struct volume *v)
 {
-	bool owner;
+	enum vol_state was;
 	uint64_t jseq, size;
 	int r;
 
 	mtx_lock(&v->lock);
-	owner = v->state == VOL_OWNER;
-	if (owner)
+	was = v->state;
+	if (was == VOL_OWNER)
 		v->state = VOL_RELEASING;
 	mtx_unlock(&v->lock);
-	if (!owner)
+	if (was == VOL_FENCED || was == VOL_FAILED)
+		return -EIO; /* nobody knows what of the journal arrived */
+	if (was != VOL_OWNER)
 		return 0;
 	r = journal_commit(v->journal, 0);
-	if (r == 0)
+	if (r == 0 && RULE(E_RELEASE))
 		r = vol_drain(v);
 	vol_stop_uploader(v);
 	mtx_lock(&v->batch);
 	jseq = v->sealed_jseq;
 	size = v->sealed_size;
 	mtx_unlock(&v->batch);
-	if (r == 0)
+	if (r == 0) {
 		r = log_release(v->log, jseq, size);
+		/* Refused (403): everything is in the bucket all the same, only nobody is told that we let go. */
+		if (r != -EIO && r != -ESHUTDOWN)
+			r = 0;
+	}
 	if (r == 0)
 		r = journal_trim(v->journal, log_committed(v->log), jseq, true);
 	mtx_lock(&v->lock);
@@ -139,10 +161,6 @@ int vol_close(struct volume *v)
 	int r = let_go(v);
 
 	log_stop(v->log);
-	mtx_lock(&v->lock);
-	if (r == 0 && (v->state == VOL_FENCED || v->state == VOL_FAILED))
-		r = -EIO;
-	mtx_unlock(&v->lock);
 	vol_stop_uploader(v);
 	destroy(v);
 	return r;

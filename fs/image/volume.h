@@ -38,7 +38,9 @@ struct vol_env {
 	const char *host;
 	uint64_t journal_bytes; /* of one image; 0: 1 GiB */
 	uint64_t segment_bytes; /* 0: 64 MiB */
-	uint64_t map_bytes;     /* leaves of one image; 0: 64 MiB */
+	uint64_t map_bytes;     /* memory for the map of one image; 0: 64 MiB */
+	unsigned digest_every;  /* objects between checkpoints, for tests; 0: VOL_DIGEST_EVERY */
+	unsigned map_fanout;    /* entries of a page of its tree, for tests; 0: as many as fit */
 	uint64_t batch_bytes;   /* 0: what the create record says */
 	int64_t dirty_age_ns;   /* 0: 5 s */
 	int64_t claim_wait_ns;  /* how long a claim waits for another node's release */
@@ -74,6 +76,9 @@ int vol_close(struct volume *v);
  */
 void vol_begin_write(struct volume *v);
 int vol_end_write(struct volume *v);
+
+/* A follower's view moves on to the present (at open, or when an application asks). Nothing in other states. */
+int must_check vol_refresh(struct volume *v);
 
 /*
  * I/O in bytes, any alignment; may block (store, journal full); any thread. `writer`: through a writable handle:

@@ -60,7 +60,7 @@ def enter(tmpdir):
     work = tempfile.mkdtemp(prefix='lsvdfs-bench.', dir=tmpdir)
     argv = ['unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', sys.executable, '-u'] + sys.argv
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child gets it too, and ends
-    signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
+    signal.signal(signal.SIGTERM, lambda *_: child.kill())  # unshare ignores a plain SIGTERM while it waits
     rc = 1
     try:
         child = subprocess.Popen(argv, env=dict(os.environ, BENCH_INSIDE=work, HOME=work))

@@ -289,7 +289,7 @@ static void go_on(struct journal *j)
 	int r;
 
 	/* The disk takes few files, and none too large: it may be full. */
-	if (journal_note_nonce(j, &nonce) < 0) {
+	if (journal_note_nonce(j, &nonce, NULL) < 0) {
 		journal_close(j);
 		return;
 	}

@@ -73,6 +73,7 @@ static struct {
 	unsigned crashes[SIM_NODES];
 	int event_node; /* of the event that runs */
 	uint64_t steps, die_at;
+	const char *died_at;
 } W;
 
 /* splitmix64 (Steele, Lea, Flood 2014): one word of state, any seed is good. */
@@ -104,6 +105,10 @@ uint64_t sim_seed(void)
 uint64_t sim_steps(void)
 {
 	return W.steps;
+}
+const char *sim_died_at(void)
+{
+	return W.died_at != NULL ? W.died_at : "";
 }
 void sim_die_at(uint64_t step)
 {
@@ -413,10 +418,11 @@ void sim_freeze(int node, bool frozen)
 
 void sim_step(const char *what)
 {
-	(void)what;
 	W.steps++;
-	if (W.steps == W.die_at && sim_node() != 0)
+	if (W.steps == W.die_at && sim_node() != 0) {
+		W.died_at = what;
 		sim_crash(sim_node());
+	}
 	sim_yield();
 }
 

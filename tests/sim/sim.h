@@ -54,10 +54,11 @@ void sim_dump(void);                /* who waits where, to stderr */
 
 /*
  * A step at which a node may die (a store call, a disk call). Counted over the run; dies when the count is the one
- * that sim_die_at() chose.
+ * that sim_die_at() chose. what: a literal.
  */
 void sim_step(const char *what);
 void sim_die_at(uint64_t step); /* 0: nowhere */
 uint64_t sim_steps(void);
+const char *sim_died_at(void); /* the step of the last such death; "" none */
 
 #endif

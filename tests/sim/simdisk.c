@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FILES = 256, UNIT = 512 };
+enum { FILES = 512, UNIT = 512 };
 
 struct simfile {
 	char name[64], safe_name[64]; /* "" none. safe: as the platter knows it */
@@ -126,14 +126,25 @@ static int d_datasync(void *ctx, int fd)
 	return 0;
 }
 
+/* Its last name went, on the platter as well. Nobody has it open: see the callers of unlink and rename. */
+static void gone(struct simfile *f)
+{
+	free(f->seen);
+	free(f->safe);
+	memset(f, 0, sizeof(*f));
+}
+
 static int d_dirsync(void *ctx, int dirfd)
 {
 	struct simdisk *d = ctx;
 
 	(void)dirfd;
 	sim_step("sync directory");
-	for (int i = 0; i < FILES; i++)
+	for (int i = 0; i < FILES; i++) {
 		memcpy(d->f[i].safe_name, d->f[i].name, sizeof(d->f[i].name));
+		if (d->f[i].used && d->f[i].name[0] == '\0')
+			gone(&d->f[i]);
+	}
 	return 0;
 }
 
@@ -200,6 +211,8 @@ void simdisk_jdisk(struct simdisk *d, struct jdisk *ret)
 
 void simdisk_power_cut(struct simdisk *d)
 {
+	bool names = sim_chance(1, 2); /* a rename is whole or was not: never one of its two names */
+
 	for (int i = 0; i < FILES; i++) {
 		struct simfile *f = &d->f[i];
 
@@ -211,7 +224,7 @@ void simdisk_power_cut(struct simdisk *d)
 				memcpy(f->safe + o, f->seen + o, MIN((size_t)UNIT, f->len - o));
 		if (f->len > 0)
 			memcpy(f->seen, f->safe, f->len);
-		if (strcmp(f->name, f->safe_name) != 0 && sim_chance(1, 2))
+		if (!names)
 			memcpy(f->name, f->safe_name, sizeof(f->name));
 		memcpy(f->safe_name, f->name, sizeof(f->name));
 	}
@@ -224,6 +237,33 @@ void simdisk_wipe(struct simdisk *d)
 		free(d->f[i].safe);
 	}
 	memset(d->f, 0, sizeof(d->f));
+}
+
+static uint8_t *copied(const uint8_t *p, size_t n)
+{
+	uint8_t *d = malloc(n + 1);
+
+	if (d == NULL)
+		abort();
+	if (n > 0)
+		memcpy(d, p, n);
+	return d;
+}
+
+void simdisk_copy(struct simdisk *to, const struct simdisk *from)
+{
+	simdisk_wipe(to);
+	for (int i = 0; i < FILES; i++) {
+		struct simfile *f = &to->f[i];
+
+		*f = from->f[i];
+		if (!f->used)
+			continue;
+		f->seen = copied(from->f[i].seen, f->len);
+		f->safe = copied(from->f[i].seen, f->len);
+		f->safe_len = f->len;
+		memcpy(f->safe_name, f->name, sizeof(f->name));
+	}
 }
 
 void simdisk_fail_sync(struct simdisk *d, unsigned n)

@@ -12,6 +12,8 @@
 #include <string.h>
 
 struct simnet_faults simnet;
+enum simnet_state simnet_state;
+void (*simnet_spy)(int node, const struct objreq *req, int status, bool late);
 
 struct simnet_store {
 	struct objstore store;
@@ -67,13 +69,32 @@ static bool asker_lives(const struct message *m)
 	return m->asker != NULL && sim_incarnation(m->net->node) == m->incarnation;
 }
 
+struct finish {
+	struct objreq *req;
+	int status;
+};
+
+/* The store's own thread at the node: it may be interrupted, and waits for locks. */
+static void finish(void *arg)
+{
+	struct finish f = *(struct finish *)arg;
+
+	free(arg);
+	objreq_finish(f.req, f.status);
+}
+
 static void answer(struct message *m, int status)
 {
-	struct objreq *a = m->asker;
+	struct finish *f = malloc(sizeof(*f));
 
+	if (f == NULL)
+		abort();
+	*f = (struct finish){m->asker, status};
 	m->asker = NULL;
-	if (a != NULL && sim_incarnation(m->net->node) == m->incarnation)
-		objreq_finish(a, status);
+	if (f->req != NULL && sim_incarnation(m->net->node) == m->incarnation)
+		sim_spawn(m->net->node, "net", finish, f);
+	else
+		free(f);
 }
 
 /* A time-out at the node: it does not know. */
@@ -85,6 +106,16 @@ static void timed_out(void *arg)
 		m->asker->maybe_done = obj_op_writes(m->asker->op);
 		answer(m, -ETIMEDOUT);
 	}
+	message_put(m);
+}
+
+/* 403: it was not carried out. */
+static void denied(void *arg)
+{
+	struct message *m = arg;
+
+	if (m->asker != NULL)
+		answer(m, -EACCES);
 	message_put(m);
 }
 
@@ -154,6 +185,8 @@ static void effect(void *arg)
 	sim_atomic_begin();
 	obj_submit(m->net->shared, &r->got); /* mem.c answers inside submit */
 	sim_atomic_end();
+	if (simnet_spy != NULL)
+		simnet_spy(m->net->node, &r->got, r->got.status, m->asker == NULL);
 	r->status = m->broken ? -EAGAIN : r->got.status;
 	if (m->answer && m->asker != NULL) {
 		m->answer = false;
@@ -226,6 +259,12 @@ static void schedule(struct message *m, bool writes)
 
 	m->answer = true;
 	m->effects = 1;
+	if (simnet_state == SIMNET_DOWN || (simnet_state == SIMNET_DENIED && writes)) {
+		m->effects = 0;
+		sim_after(m->net->node, simnet_state == SIMNET_DOWN ? simnet.timeout_ns : lat,
+			  simnet_state == SIMNET_DOWN ? timed_out : denied, m);
+		return;
+	}
 	if (!writes) {
 		if (dice < simnet.read_fails) {
 			m->effects = 0;
@@ -261,13 +300,14 @@ static void net_submit(struct objstore *s, struct objreq *req)
 {
 	struct simnet_store *net = (struct simnet_store *)s;
 	bool writes = obj_op_writes(req->op);
+	unsigned crashes = sim_incarnation(net->node);
 
 	counts[req->op]++;
-	if (writes)
-		sim_step(obj_op_name[req->op]);
+	sim_step(obj_op_name[req->op]);
+	if (sim_incarnation(net->node) != crashes)
+		return; /* it died in an event, which goes on to its end: the dead send nothing */
 	schedule(message_new(net, req), writes);
-	if (writes)
-		sim_step("sent");
+	sim_step("sent");
 }
 
 static void net_close(struct objstore *s)

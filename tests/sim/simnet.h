@@ -20,6 +20,11 @@ struct simnet_faults {
 	int64_t late_ns, timeout_ns, latency_ns;
 };
 extern struct simnet_faults simnet;
+/* Down: nothing arrives, everybody times out. Denied: changes are answered 403 (-EACCES) before any effect. */
+enum simnet_state { SIMNET_UP, SIMNET_DOWN, SIMNET_DENIED };
+extern enum simnet_state simnet_state;
+/* Sees what the store did, at that moment: node, request, the store's own answer. late: nobody waits for it any more. */
+extern void (*simnet_spy)(int node, const struct objreq *req, int status, bool late);
 
 /*
  * The way of one node to the shared store (borrowed, all of it, for ever). A node's requests end when it crashes;
@@ -42,6 +47,8 @@ void simdisk_jdisk(struct simdisk *d, struct jdisk *ret);
  */
 void simdisk_power_cut(struct simdisk *d);
 void simdisk_wipe(struct simdisk *d);
+/* `to` becomes what `from` is: a state directory that somebody copied. */
+void simdisk_copy(struct simdisk *to, const struct simdisk *from);
 /* The n-th sync from now fails with -EIO; 0: none. */
 void simdisk_fail_sync(struct simdisk *d, unsigned n);
 void simdisk_free(struct simdisk *d);

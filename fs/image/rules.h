@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * rules.h - the rules of PROTOCOL.md, each behind a switch that only a test build has.
+ *
+ * `if (RULE(T4_LOOK) && ...)`: without LSVD_RULE_SWITCHES that is `true` to the compiler and nothing is left of it. The
+ * test tests/unit-imgrules switches them off one by one and expects that the simulated world breaks.
+ * The names are those of PROTOCOL.md and of tests/model/; E_ are steps of the engine that the model has no switch for.
+ */
+#ifndef LSVD_IMAGE_RULES_H
+#define LSVD_IMAGE_RULES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum image_rule {
+	T1_VOID,      /* a claim's next is N + W */
+	T2_ANCHOR,    /* the window is anchored at the lowest number not known durable */
+	T3_COMMITTED, /* committed: everything below is durable too */
+	T4_LOOK,      /* owner only if the mark is still the newest after the claim */
+	T5_LOOK,      /* nothing is concluded before the second look */
+	T5_NEWER,     /* the look asks for no newer mark, not whether mine exists */
+	T6_CLAIM,     /* a new claim at each start */
+	T6_BYTES,     /* after 412 only exactly my bytes are durable; shows with T6_CLAIM off as well */
+	T7_INTENT,    /* the nonce is durable in the journal before the claim */
+	T8_NONCE,     /* the journal replays only after a claim of its own */
+	T9_MARKS,     /* marks are keys, not a pointer that is overwritten */
+	T11_MARK,     /* the mark goes out once its checkpoint is committed */
+	T12_BEFORE,   /* delete by the mark before the newest */
+	T13_ONE,      /* one checkpoint at a time, until its mark was answered */
+	T14_CLAIMS,   /* claims stay */
+	T15_BELOW,    /* delete only below p */
+	T15_MAP,      /* ... by p's map, not by the present one */
+	T19_PAGES,    /* a page of a newer tree counts as referred to */
+	P_OWN,        /* p is a mark attached from, or put by this owner */
+	A_ADOPT,      /* a walk takes over the tree of a checkpoint that it passes */
+	B1_NEXT,      /* a burst's claims have next = N + 2W - 1 */
+	B2_NEAR,      /* a burst stays below N + W */
+	B3_LOOK,      /* after a burst: walk, and look */
+	E_UNKNOWN,    /* any other answer than 200 and 412 means nothing: the same again */
+	E_OURS,       /* 412 by our own nonce and bytes is durable */
+	E_FENCED,     /* 412 by another one: fenced, nothing more is acknowledged */
+	E_TAKEN,      /* a claim that is answered 412 by another one is none */
+	E_JUMP,       /* a claim jumps to its next */
+	E_RELEASE,    /* everything committed, then the release */
+	E_FIRST,      /* the first I/O through a writable handle claims, reads as well */
+	E_BACK,       /* a bucket that has gone back in time is refused */
+	E_GONE,       /* a view that meets a missing object is made anew */
+	IMAGE_RULES
+};
+
+#ifdef LSVD_RULE_SWITCHES
+extern uint64_t image_rules_off;
+#define RULE(r) ((image_rules_off >> (r) & 1) == 0)
+#else
+#define RULE(r) true
+#endif
+
+#endif

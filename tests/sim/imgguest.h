@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* imgguest.h - a daemon with its guest on a node of imgscene.c: opens the image, writes and reads, closes. */
+#ifndef LSVD_IMGGUEST_H
+#define LSVD_IMGGUEST_H
+
+#include "imgscene.h"
+
+#define GUEST_PREFIX ".lsvd/img/30313233343536373839616263646566/"
+
+struct guest {
+	int node;
+	bool reader;       /* follows, never claims */
+	bool released;     /* takes only what was released, and waits for that */
+	bool remote;       /* of the image */
+	bool *copied;      /* the node's directory once was a copy */
+	bool *sync_failed; /* its disk fails, or failed */
+	unsigned groups, pace, longest;
+	const struct vol_env *env;
+	/* out */
+	bool done;
+	struct volume *v;  /* while it is open */
+	struct session *s; /* while it owns it */
+	/* private */
+	const struct session *floor_of;
+	uint32_t floor, seen;
+	bool peer_runs, peer_stop;
+};
+void guest_main(void *arg);
+
+#endif

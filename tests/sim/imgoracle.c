@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * imgoracle.c - what every guest did, and whether what somebody reads may be (imgscene.h).
+ */
+#include "config.h"
+#include "imgscene.h"
+#include "simnet.h"
+#include "objstore/base/clock.h"
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CLAIMS = 4096, NODES = 8 };
+
+static struct claim {
+	uint64_t number, before, epoch;
+	int node;
+} claims[CLAIMS];
+static size_t nclaims;
+static struct session *sessions; /* the newest report first */
+static struct session root;      /* the image as it was made */
+bool imgtrace_on;
+
+void imgtrace(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!imgtrace_on)
+		return;
+	va_start(ap, fmt);
+	(void)fprintf(stderr, "%10.4f ", (double)(clock_now_ns() % (100000 * NSEC_PER_SEC)) / 1e9);
+	(void)vfprintf(stderr, fmt, ap);
+	(void)fputc('\n', stderr);
+	va_end(ap);
+}
+
+void imgcheck(bool ok, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (ok)
+		return;
+	va_start(ap, fmt);
+	(void)fprintf(stderr, "seed %" PRIu64 ": ", sim_seed());
+	(void)vfprintf(stderr, fmt, ap);
+	(void)fputc('\n', stderr);
+	va_end(ap);
+	_exit(1);
+}
+
+/* ---- images ---- */
+
+void state_apply(struct state *s, const struct op *o)
+{
+	uint32_t end = o->first + o->n;
+
+	if (o->kind == OP_RESIZE) {
+		for (uint32_t i = o->n; i < s->size; i++)
+			s->unit[i] = 0;
+		s->size = o->n;
+		return;
+	}
+	if (o->kind == OP_WRITE)
+		s->size = MAX(s->size, end);
+	for (uint32_t i = o->first; i < MIN(end, s->size); i++)
+		s->unit[i] = o->kind == OP_WRITE ? o->stamp : 0;
+}
+
+bool state_decode(const uint8_t *p, size_t n, struct state *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->size = (uint32_t)(n / UNIT);
+	for (uint32_t i = 0; i < ret->size; i++) {
+		memcpy(&ret->unit[i], p + (size_t)i * UNIT, 4);
+		for (unsigned k = 4; k < UNIT; k += 4)
+			if (memcmp(p + (size_t)i * UNIT, p + (size_t)i * UNIT + k, 4) != 0)
+				return false;
+	}
+	return n % UNIT == 0;
+}
+
+/* In how many places `got` differs from what `s` would be after o, less in how many it differs now. */
+static int gain(const struct state *s, const struct op *o, const struct state *got)
+{
+	uint32_t end = o->first + o->n, size = s->size;
+	int d = 0;
+
+	if (o->kind == OP_RESIZE) {
+		for (uint32_t i = o->n; i < size; i++)
+			d += (got->unit[i] != 0) - (got->unit[i] != s->unit[i]);
+		return d + (got->size != o->n) - (got->size != size);
+	}
+	if (o->kind == OP_WRITE)
+		size = MAX(size, end);
+	for (uint32_t i = o->first; i < MIN(end, size); i++) {
+		uint32_t v = o->kind == OP_WRITE ? o->stamp : 0;
+
+		d += (got->unit[i] != v) - (got->unit[i] != s->unit[i]);
+	}
+	return d + (got->size != size) - (got->size != s->size);
+}
+
+/* ---- lines ---- */
+
+struct cut {
+	uint32_t at;     /* all before it, and of the group that starts there ... */
+	uint64_t subset; /* ... these */
+};
+
+static uint32_t group_end(const struct session *s, uint32_t i)
+{
+	uint32_t j = i + 1;
+
+	while (j < s->n && s->op[j].group == s->op[i].group)
+		j++;
+	return j;
+}
+
+/* The last place at which the line can have been cut so that `got` comes out. */
+static bool find_cut(const struct session *s, const struct state *got, struct cut *ret)
+{
+	static struct state now;
+	bool found = false;
+	int differ;
+
+	now = root.now;
+	differ = now.size != got->size;
+	for (uint32_t i = 0; i < UNITS; i++)
+		differ += now.unit[i] != got->unit[i];
+	for (uint32_t i = 0;; i = group_end(s, i)) {
+		struct cut c = {.at = i};
+		int d = differ;
+
+		if (d == 0) {
+			*ret = c;
+			found = true;
+		}
+		if (i == s->n)
+			return found;
+		for (uint32_t k = i; k < group_end(s, i) && group_end(s, i) > i + 1; k++) {
+			int g = gain(&now, &s->op[k], got);
+
+			if (g <= 0)
+				c.subset |= UINT64_C(1) << (k - i);
+			d += MIN(g, 0);
+		}
+		if (c.subset != 0 && d == 0) {
+			*ret = c;
+			found = true;
+		}
+		for (uint32_t k = i; k < group_end(s, i); k++) {
+			differ += gain(&now, &s->op[k], got);
+			state_apply(&now, &s->op[k]);
+		}
+	}
+}
+
+struct op *session_add(struct session *s)
+{
+	if (s->n == s->cap) {
+		s->cap = s->cap * 2 + 256;
+		s->op = realloc(s->op, s->cap * sizeof(*s->op));
+		if (s->op == NULL)
+			abort();
+	}
+	memset(&s->op[s->n], 0, sizeof(s->op[s->n]));
+	return &s->op[s->n++];
+}
+
+void session_group_done(struct session *s)
+{
+	for (; s->acked < s->n && s->op[s->acked].acked; s->acked++)
+		state_apply(&s->now, &s->op[s->acked]);
+	imgcheck(s->acked == s->n, "a group is over and not acknowledged");
+	s->local = s->acked;
+	s->group++;
+}
+
+/* ---- claims ---- */
+
+void oracle_spy(int node, const struct objreq *req, int status, bool late)
+{
+	struct logobj o;
+	struct objerr err = {0};
+	size_t need;
+	int r;
+	const char *tail = strrchr(req->key != NULL ? req->key : "", '/');
+	bool log = tail != NULL && strlen(tail) == 17;
+
+	imgstats->late += late && obj_op_writes(req->op);
+	if (obj_op_writes(req->op))
+		imgtrace("node %d: %s %s gives %d%s", node, obj_op_name[req->op], tail != NULL ? tail : "", status,
+			 late ? ", late" : "");
+	if (req->op == OBJ_PUT && log && strstr(req->key, "/mark/") != NULL)
+		imgstats->marks += status == 0;
+	if (req->op == OBJ_DELETE || req->op == OBJ_DELETE_MANY)
+		imgstats->deletes++;
+	imgstats->lost_412 += req->op == OBJ_PUT && status == -ESTALE;
+	if (req->op != OBJ_PUT || !log || status != 0 || req->iovcnt != 1 || strstr(req->key, "/mark/") != NULL)
+		return;
+	r = logobj_decode(req->iov[0].iov_base, req->iov[0].iov_len, NULL, 0, &o, &need, &err);
+	imgcheck(r == 0, "node %d sent an object that cannot be read: %s", node, err.msg);
+	if (o.type != LOG_CLAIM) {
+		logobj_free(&o);
+		return;
+	}
+	imgcheck(nclaims < CLAIMS, "too many claims");
+	imgtrace("claim %" PRIu64 " epoch %" PRIu64 " of node %d, next %" PRIu64 "%s", o.number, o.epoch, node,
+		 o.claim_next, late ? ", late" : "");
+	for (size_t i = 0; i < nclaims; i++)
+		imgcheck(claims[i].number != o.number, "claim %" PRIu64 " was made twice", o.number);
+	imgstats->bursts += nclaims > 0 && claims[nclaims - 1].epoch == o.epoch && claims[nclaims - 1].node == node;
+	claims[nclaims++] = (struct claim){o.number, o.claim_before, o.epoch, node};
+	logobj_free(&o);
+}
+
+static const struct claim *claim_at(uint64_t number)
+{
+	for (size_t i = 0; i < nclaims; i++)
+		if (claims[i].number == number)
+			return &claims[i];
+	imgcheck(number == 0, "somebody found claim %" PRIu64 ", which nobody made", number);
+	return NULL;
+}
+
+bool oracle_superseded(uint64_t epoch)
+{
+	for (size_t i = 0; i < nclaims; i++)
+		if (claims[i].epoch > epoch)
+			return true;
+	return false;
+}
+
+bool oracle_claimed(int node, uint64_t claim)
+{
+	const struct claim *c = claim_at(claim);
+
+	return c != NULL && c->node == node;
+}
+
+/* Whether claim `old` is in the chain of claims that ends with `claim`. */
+static bool in_chain(uint64_t claim, uint64_t old)
+{
+	while (claim > old)
+		claim = claim_at(claim)->before;
+	return claim == old;
+}
+
+struct session *oracle_session(uint64_t claim)
+{
+	for (uint64_t c = claim; c != 0; c = claim_at(c)->before)
+		for (struct session *s = sessions; s != NULL; s = s->next)
+			if (s->claim == c)
+				return s;
+	return &root;
+}
+
+struct session *oracle_newest(void)
+{
+	struct session *best = &root;
+
+	for (struct session *s = sessions; s != NULL; s = s->next)
+		if (s->epoch > best->epoch)
+			best = s;
+	return best;
+}
+
+/* All claims behind the parent's up to `claim` are of the parent's node: then so is the journal. */
+static bool same_journal(const struct session *parent, uint64_t claim)
+{
+	for (uint64_t c = claim; c != parent->claim; c = claim_at(c)->before)
+		if (claim_at(c)->node != parent->node)
+			return false;
+	return true;
+}
+
+/* ---- what is found ---- */
+
+void oracle_begin(uint32_t size)
+{
+	root.now.size = size;
+	root.node = 0;
+	root.epoch = 1;
+	root.closing = true;
+	simnet_spy = oracle_spy;
+}
+
+static int differs(const struct state *a, const struct state *b)
+{
+	int n = a->size != b->size;
+
+	for (uint32_t i = 0; i < UNITS; i++)
+		n += a->unit[i] != b->unit[i];
+	return n;
+}
+
+/* Where the line is most like it, and what is different there. */
+static void explain(const struct session *s, const struct state *got)
+{
+	static struct state now, best;
+	uint32_t at = 0;
+
+	if (!imgtrace_on)
+		return;
+	now = best = root.now;
+	for (uint32_t i = 0; i < s->n; i++) {
+		state_apply(&now, &s->op[i]);
+		if (differs(&now, got) < differs(&best, got)) {
+			best = now;
+			at = i + 1;
+		}
+	}
+	imgtrace("line of claim %" PRIu64 ": %u operations from %u on; read size %u, most like the state after %u, size %u",
+		 s->claim, s->n, s->base, got->size, at, best.size);
+	for (uint32_t i = 0; i < UNITS; i++) {
+		uint32_t j = i;
+
+		if (best.unit[i] == got->unit[i])
+			continue;
+		while (j + 1 < UNITS && best.unit[j + 1] == best.unit[i] && got->unit[j + 1] == got->unit[i])
+			j++;
+		imgtrace("units %u-%u: %u, should be %u", i, j, got->unit[i], best.unit[i]);
+		i = j;
+	}
+	for (uint32_t i = at > 3 ? at - 3 : 0; i < MIN(s->n, at + 8); i++)
+		imgtrace("operation %u: %s %u+%u stamp %u group %u%s", i,
+			 (const char *const[]){"write", "zero", "discard", "resize"}[s->op[i].kind], s->op[i].first,
+			 s->op[i].n, s->op[i].stamp, s->op[i].group, s->op[i].acked ? "" : ", not acknowledged");
+}
+
+static void cut_of(const struct session *s, const struct state *got, struct cut *ret, const char *who)
+{
+	bool ok = find_cut(s, got, ret);
+
+	if (!ok)
+		explain(s, got);
+	imgcheck(ok, "%s reads what never was: %u operations since claim %" PRIu64 " of node %d", who, s->n, s->claim,
+		 s->node);
+}
+
+static void promised(const struct session *p, const struct cut *c, uint32_t least, bool all, const char *who)
+{
+	imgcheck(c->at >= least,
+		 "%s: the image after %u operations, %u were promised (acknowledged %u, flushed %u, remote %u of claim "
+		 "%" PRIu64 ")",
+		 who, c->at, least, p->acked, p->flushed, p->remote, p->claim);
+	for (uint32_t i = c->at; all && i < p->n; i++)
+		imgcheck(!p->op[i].acked || (i - c->at < 64 && (c->subset >> (i - c->at) & 1) != 0),
+			 "%s: operation %u was acknowledged and is lost: it has %u of claim %" PRIu64, who, i, c->at,
+			 p->claim);
+}
+
+struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const struct state *got, bool released,
+			      bool copied)
+{
+	struct session *s = calloc(1, sizeof(*s)), *p = oracle_session(claim);
+	bool same = p != &root && same_journal(p, claim) && p->node == node && !copied;
+	uint32_t least = p->remote;
+	struct cut c;
+
+	imgcheck(s != NULL, "no memory");
+	imgcheck(oracle_claimed(node, claim), "node %d writes under claim %" PRIu64 " of another one", node, claim);
+	for (const struct session *x = sessions; x != NULL; x = x->next)
+		imgcheck(x->claim != claim && (in_chain(x->claim, claim) || in_chain(claim, x->claim)),
+			 "two owners: claims %" PRIu64 " and %" PRIu64, x->claim, claim);
+	cut_of(p, got, &c, "an owner");
+	if (released && !copied && claim_at(claim)->before != 0 && claim_at(claim_at(claim)->before)->node != node) {
+		imgcheck(p->closing, "claim %" PRIu64 " was not released, and node %d has the image", p->claim, node);
+		least = p->acked;
+		imgstats->handovers++;
+	}
+	if (same)
+		least = MAX(least, p->local);
+	promised(p, &c, least, same && p->local_all, "an owner");
+	*s = (struct session){
+	    .next = sessions, .parent = p, .node = node, .claim = claim, .epoch = epoch, .now = root.now};
+	for (uint32_t i = 0; i < p->n && (i < c.at || (i - c.at < 64 && c.subset >> (i - c.at) != 0)); i++)
+		if (i < c.at || (c.subset >> (i - c.at) & 1) != 0) {
+			struct op *o = session_add(s);
+
+			*o = p->op[i];
+			o->acked = true;
+			state_apply(&s->now, o);
+			s->group = MAX(s->group, o->group + 1);
+		}
+	s->base = s->acked = s->local = s->n;
+	s->local_all = true;
+	s->remote = same || copied ? p->remote : s->base;
+	s->flushed = same ? MAX(p->remote, MIN(p->local, p->flushed)) : s->remote;
+	sessions = s;
+	imgstats->sessions++;
+	imgstats->takeovers += p != &root && p->node != node;
+	imgtrace("node %d owns the image: claim %" PRIu64 ", epoch %" PRIu64
+		 ", the state after %u of %u of claim %" PRIu64 " (promised %u%s)",
+		 node, claim, epoch, s->base, p->n, p->claim, least, same ? ", same journal" : "");
+	return s;
+}
+
+uint32_t oracle_view(uint64_t claim, const struct state *got, const struct session *from, uint32_t floor)
+{
+	struct session *s = oracle_session(claim);
+	struct cut c;
+
+	imgcheck(s->epoch >= from->epoch, "a view at claim %" PRIu64 ", the image was claimed at %" PRIu64 " before",
+		 claim, from->claim);
+	cut_of(s, got, &c, "a follower");
+	if (s == from)
+		promised(s, &c, floor, false, "a follower");
+	imgstats->follower_reads++;
+	return c.at;
+}
+
+const struct session *oracle_floor(uint32_t *ret)
+{
+	const struct session *s = oracle_newest();
+
+	*ret = s->remote;
+	return s;
+}
+
+void oracle_remote(struct session *s, uint32_t upto, const char *what)
+{
+	s->remote = MAX(s->remote, upto);
+	s->flushed = MAX(s->flushed, upto);
+	for (const struct session *x = sessions; x != NULL; x = x->next) {
+		if (x == s || !in_chain(x->claim, s->claim))
+			continue;
+		if (x->parent == s)
+			imgcheck(x->base >= upto, "a %s of %u operations succeeded, claim %" PRIu64 " came after %u",
+				 what, upto, x->claim, x->base);
+		else if (x->parent->claim < s->claim) /* it was there before s had read anything */
+			imgcheck(upto <= MIN(s->base, x->base),
+				 "a %s of claim %" PRIu64 " succeeded behind claim %" PRIu64, what, s->claim, x->claim);
+	}
+}
+
+void oracle_power_cut(int node)
+{
+	for (struct session *s = sessions; s != NULL; s = s->next)
+		if (s->node == node) {
+			s->local = MIN(s->local, s->flushed);
+			s->local_all = false;
+		}
+}
+
+void oracle_wiped(int node)
+{
+	for (struct session *s = sessions; s != NULL; s = s->next)
+		if (s->node == node) {
+			s->local = 0;
+			s->local_all = false;
+		}
+}
+
+bool oracle_plausible(const struct session *s, uint32_t lo, uint32_t unit, uint32_t stamp)
+{
+	struct state *now = malloc(sizeof(*now));
+	bool ok;
+
+	if (now == NULL)
+		abort();
+	*now = root.now;
+	for (uint32_t i = 0; i < MIN(lo, s->n); i++)
+		state_apply(now, &s->op[i]);
+	ok = now->unit[unit] == stamp;
+	for (uint32_t i = lo; i < s->n && !ok; i++) {
+		state_apply(now, &s->op[i]);
+		ok = now->unit[unit] == stamp;
+	}
+	free(now);
+	return ok;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * imgscene.h - one image, three nodes, and everything that can happen to them, as a seed says.
+ *
+ * imgscene.c is the world: daemons that open the image, guests that write and read it, and the blows. imgoracle.c
+ * knows what every guest did and says whether what somebody reads may be.
+ *
+ * The oracle. A *session* is one tenure of a writer, from its first read to its end; its *line* is the sequence of all
+ * operations that its image is made of: what it found, then its own. Sessions are ordered by the claims in the log.
+ * What a session finds must be the line of the session before up to some operation, and at least up to what was
+ * promised: everything acknowledged if that one's daemon was killed and its journal is there, everything flushed if the
+ * power failed, everything that a flush of a remote image or a close covered in any case. So no byte of a writer that
+ * was overtaken can show up later, and nothing that was promised can be missing. Operations of one *group* run at the
+ * same time and touch different bytes: any of them may be missing where the line was cut within the group.
+ */
+#ifndef LSVD_IMGSCENE_H
+#define LSVD_IMGSCENE_H
+
+#include "fs/image/volume-private.h"
+#include "sim.h"
+
+enum { UNIT = 64, SECTORS_MAX = 224, UNITS_A_SECTOR = SECTOR / UNIT, UNITS = SECTORS_MAX * UNITS_A_SECTOR };
+
+/* An image: a stamp for each 64 bytes, 0 where it reads as zeros. */
+struct state {
+	uint32_t unit[UNITS], size; /* in units */
+};
+
+struct op {
+	enum { OP_WRITE, OP_ZERO, OP_DISCARD, OP_RESIZE } kind;
+	uint32_t first, n; /* units; OP_RESIZE: n is the new size */
+	uint32_t stamp, group;
+	bool acked;
+};
+
+struct session {
+	struct session *next; /* reported before it */
+	const struct session *parent;
+	int node;
+	uint64_t claim, epoch;
+	struct op *op; /* the line */
+	uint32_t n, cap;
+	uint32_t base;                   /* how much of it was found */
+	uint32_t acked, flushed, remote; /* up to there everything is ... */
+	uint32_t local;                  /* what its node's disk promises now */
+	bool local_all;                  /* and all that was acknowledged behind it */
+	bool closing;
+	uint32_t group;
+	struct state now; /* after the line */
+};
+
+/* What came out of a run of seeds, summed up over the children. */
+struct imgscene_stats {
+	uint64_t sessions, groups, flushes, reads, follower_reads, peer_reads;
+	uint64_t at_store, at_disk, killed, power, wiped,
+	    copied; /* crashes: at which step, or at any moment; what followed */
+	uint64_t frozen, takeovers, releases, handovers, fenced, busy, bursts, marks, deletes;
+	uint64_t late, lost_412, down, denied, full, failed_syncs, gone_back;
+};
+extern struct imgscene_stats *imgstats; /* shared memory, set by imgscene_setup() */
+void imgscene_setup(void);
+uint64_t imgscene_crash_points(void);
+void imgscene_print(void);
+
+/* The scenario, for sim_main(). */
+void imgscene(void *arg);
+/* The step at which the first daemon dies: then the rest of the scenario; 0: as the seed says. */
+extern uint64_t imgscene_first_death;
+
+/* ---- imgoracle.c ---- */
+void imgcheck(bool ok, const char *fmt, ...) printf_like(2, 3); /* a violation ends the process */
+void imgtrace(const char *fmt, ...) printf_like(1, 2);
+extern bool imgtrace_on;
+
+void oracle_begin(uint32_t size);
+void state_apply(struct state *s, const struct op *o);
+bool state_decode(const uint8_t *p, size_t n, struct state *ret); /* false: torn within a unit */
+struct op *session_add(struct session *s);
+/* All operations of the group have returned. */
+void session_group_done(struct session *s);
+
+/* What the store sees: claims. */
+void oracle_spy(int node, const struct objreq *req, int status, bool late);
+bool oracle_superseded(uint64_t epoch); /* somebody claimed after that */
+bool oracle_claimed(int node, uint64_t claim);
+/* The newest session that reported and is in the log up to that claim; never NULL. */
+struct session *oracle_session(uint64_t claim);
+struct session *oracle_newest(void);
+
+/* A writer owns the image and has read all of it. released: it only takes what was released. */
+struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const struct state *got, bool released,
+			      bool copied);
+/* Somebody read a view of the log; floor, from: what oracle_floor() said before the image was opened. Returns how far. */
+uint32_t oracle_view(uint64_t claim, const struct state *got, const struct session *from, uint32_t floor);
+const struct session *oracle_floor(uint32_t *ret);
+/* A flush of a remote image, or a close, succeeded: everything up to `upto` is in the bucket for ever. */
+void oracle_remote(struct session *s, uint32_t upto, const char *what);
+void oracle_power_cut(int node);
+void oracle_wiped(int node);
+/* Whether a unit may read so: between operation lo and the present of that line. */
+bool oracle_plausible(const struct session *s, uint32_t lo, uint32_t unit, uint32_t stamp);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * unit-imgrules.c - the engine without one of its rules (fs/image/rules.h) breaks in the simulated world.
+ *
+ *	unit-imgrules [-f FIRST] [-n SEEDS] [NAME...]
+ *
+ * Each rule is switched off alone and seeds are run, from FIRST (1) on, until one finds a violation; after SEEDS of them
+ * (else the rule's own bound, several times what is needed) the simulator is too weak, or the rule does nothing: that
+ * fails. With all rules on the same scenario is unit-imgsim.
+ */
+#include "config.h"
+#include "fs/image/rules.h"
+#include "sim/imgscene.h"
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define OFF(r) (UINT64_C(1) << (r))
+
+uint64_t image_rules_off;
+
+static const struct rule {
+	const char *name;
+	uint64_t off;
+	unsigned seeds; /* enough; 0: what it guards is not in the engine yet */
+	const char *text;
+} rules[] = {
+    {"T1", OFF(T1_VOID), 200, "a claim's next is N + W"},
+    {"T2", OFF(T2_ANCHOR), 200, "the window is anchored at the lowest number not known durable"},
+    {"T3", OFF(T3_COMMITTED), 200, "committed: everything below is durable too"},
+    {"T4", OFF(T4_LOOK), 200, "owner only if the mark is still the newest after the claim"},
+    {"T5", OFF(T5_LOOK), 200, "nothing is concluded before the second look"},
+    {"T5b", OFF(T5_NEWER), 200, "the look asks for no newer mark, not whether mine exists"},
+    {"T6", OFF(T6_CLAIM), 200, "a new claim at each start"},
+    {"T6b", OFF(T6_CLAIM) | OFF(T6_BYTES), 200, "... and after 412 only exactly my bytes are durable"},
+    {"T7", OFF(T7_INTENT), 200, "the nonce is durable in the journal before the claim"},
+    {"T8", OFF(T8_NONCE), 200, "the journal replays only after a claim of its own"},
+    {"T11", OFF(T11_MARK), 200, "the mark goes out once its checkpoint is committed"},
+    {"T13", OFF(T13_ONE), 200, "one checkpoint at a time, until its mark was answered"},
+    {"B1", OFF(B1_NEXT), 200, "a burst's claims have next = N + 2W - 1"},
+    {"B2", OFF(B2_NEAR), 200, "a burst stays below N + W"},
+    {"B3", OFF(B3_LOOK), 200, "after a burst: walk, and look"},
+    {"unknown", OFF(E_UNKNOWN), 200, "an answer other than 200 and 412 means nothing"},
+    {"ours", OFF(E_OURS), 200, "412 by our own bytes is durable, and no fence"},
+    {"fenced", OFF(E_FENCED), 200, "412 by another one is a fence"},
+    {"taken", OFF(E_TAKEN), 200, "a claim that is answered 412 by another one is none"},
+    {"jump", OFF(E_JUMP), 200, "a claim jumps to its next"},
+    {"release", OFF(E_RELEASE), 200, "everything committed, then the release"},
+    {"first", OFF(E_FIRST), 200, "the first I/O through a writable handle claims, reads as well"},
+    {"back", OFF(E_BACK), 200, "a bucket that has gone back in time is refused"},
+};
+
+/* The first line of what the child says, without its "seed N: ". */
+static void first_line(int fd, char *out, size_t n)
+{
+	size_t have = 0;
+	char buf[4096], *p;
+	ssize_t r;
+
+	while ((r = read(fd, buf + have, sizeof(buf) - 1 - have)) > 0)
+		have += (size_t)r;
+	buf[have] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+	p = strncmp(buf, "seed ", 5) == 0 ? strchr(buf, ':') : NULL;
+	(void)snprintf(out, n, "%.100s", p != NULL ? p + 2 : buf);
+}
+
+/* Whether this seed finds something. A scenario that goes round in circles finds nothing. */
+static bool breaks(uint64_t off, uint64_t seed, char *why, size_t n)
+{
+	int fd[2], st = 0;
+	pid_t pid;
+
+	if (pipe(fd) < 0)
+		abort();
+	pid = fork();
+	if (pid == 0) {
+		(void)close(fd[0]);
+		if (!imgtrace_on)
+			(void)dup2(fd[1], 2);
+		(void)alarm(20);
+		image_rules_off = off;
+		sim_begin(seed);
+		_exit(sim_run(imgscene, NULL) ? 0 : 2);
+	}
+	(void)close(fd[1]);
+	first_line(fd[0], why, n);
+	(void)close(fd[0]);
+	if (pid < 0 || waitpid(pid, &st, 0) != pid)
+		abort();
+	return st != 0 && !(WIFSIGNALED(st) && WTERMSIG(st) == SIGALRM);
+}
+
+static bool found(const struct rule *r, uint64_t first, uint64_t count)
+{
+	char why[128];
+
+	count = count != 0 ? count : r->seeds;
+	for (uint64_t seed = first; seed < first + count; seed++)
+		if (breaks(r->off, seed, why, sizeof(why))) {
+			(void)printf("ok %-8s %s: seed %" PRIu64 ": %s\n", r->name, r->text, seed, why);
+			return true;
+		}
+	(void)printf("not ok %-8s %s: %" PRIu64 " seeds from %" PRIu64 " on find nothing\n", r->name, r->text, count, first);
+	return false;
+}
+
+static bool chosen(const char *name, char **names)
+{
+	if (*names == NULL)
+		return true;
+	for (; *names != NULL; names++)
+		if (strcmp(*names, name) == 0)
+			return true;
+	return false;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t first = 1, count = 0;
+	unsigned bad = 0;
+	int c;
+
+	while ((c = getopt(argc, argv, "f:n:")) >= 0) {
+		if (c == 'f')
+			first = strtoull(optarg, NULL, 10);
+		else if (c == 'n')
+			count = strtoull(optarg, NULL, 10);
+		else
+			return 2;
+	}
+	(void)setvbuf(stdout, NULL, _IOLBF, 0);
+	imgscene_setup();
+	for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
+		if (chosen(rules[i].name, argv + optind) && rules[i].seeds != 0)
+			bad += !found(&rules[i], first, count);
+	return bad != 0;
+}
