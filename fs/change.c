@@ -3,7 +3,7 @@
  * Changes of names and metadata. Names are changed in the bucket before the call returns; metadata of closed files
  * waits in the metaq (journaled) for about a second, that of dirty files joins their next upload.
  */
-#include "inode.h"
+#include "disk.h"
 #include <sys/xattr.h>
 
 void fsd_inherit_group(struct inode *parent, struct attr *a)
@@ -61,7 +61,9 @@ static void make(struct call *c, enum making what, const struct attr *given, con
 		fsd_inherit_group(parent, &a);
 		r = guard_enter_dir(f, &g, parent, &dir);
 		if (r == 0) {
-			if (what == MAKE_DIR)
+			if (S_ISREG(a.mode) && !target && disk_wanted(f, dir, c->name))
+				r = disk_create(f, dir, c->name, &a, &e, &err);
+			else if (what == MAKE_DIR)
 				r = tree_mkdir(f->o.tree, dir, c->name, &a, NULL, &e, &err);
 			else
 				r = tree_mknod(f->o.tree, dir, c->name, &a, target, &e, &err);
@@ -147,6 +149,12 @@ static int unlink_op(struct fsd *f, struct inode *parent, const char *name, stru
 		return r;
 	if (!inode_is(f, i, parent, name)) {
 		r = -ENOENT;
+		goto out;
+	}
+	if (i->image) {
+		r = disk_unlink(f, i, dir, name, err);
+		if (r == 0)
+			inode_touch_dir(parent);
 		goto out;
 	}
 	r = file_keep_bytes(f, i, err);
@@ -290,8 +298,12 @@ static bool same_version(struct inode *i, const struct entry *e)
 {
 	bool same;
 
+	if (!inode_is_entry(i, e))
+		return false;
 	mtx_lock(&i->lock);
-	same = version_equal(&i->base, &e->v) || version_same_bytes(&i->base, &e->v, &e->headers);
+	if (i->image && e->asked_ns >= i->base_ns) /* its name object has versions, the image is one */
+		i->base = e->v;
+	same = i->image || version_equal(&i->base, &e->v) || version_same_bytes(&i->base, &e->v, &e->headers);
 	if (!same && i->nopen == 0 && !i->superseded && !i->unlinked && e->asked_ns >= i->base_ns) {
 		i->base = e->v;
 		i->attr = e->attr;
@@ -309,11 +321,15 @@ static bool same_version(struct inode *i, const struct entry *e)
 static int node_headers_once(struct fsd *f, struct inode *i, const char *dir, const char *name, struct obj_headers *ret,
 			struct version *ret_v, struct objerr *err)
 {
+	char key_name[PATH_NAME_MAX + 16];
 	struct entry e = { 0 };
 	struct attr a;
 	unsigned gen;
 	bool own, sent;
-	int r;
+	int r = inode_key_name(i, name, key_name);
+
+	if (r < 0)
+		return r;
 
 	mtx_lock(&i->lock);
 	gen = i->base_gen;
@@ -336,7 +352,7 @@ static int node_headers_once(struct fsd *f, struct inode *i, const char *dir, co
 		return -ESTALE; /* another version has the name: ours must not be written onto it */
 	}
 	*ret_v = e.v;
-	if (metaq_peek(f->o.metaq, dir, name, i->is_dir, ret) < 0) {
+	if (metaq_peek(f->o.metaq, dir, key_name, i->is_dir, ret) < 0) {
 		mtx_lock(&i->lock);
 		sent = i->base_gen != gen; /* what waited has reached the bucket since: e may be older */
 		mtx_unlock(&i->lock);
@@ -353,8 +369,8 @@ static int node_headers_once(struct fsd *f, struct inode *i, const char *dir, co
 	return r;
 }
 
-static int node_headers(struct fsd *f, struct inode *i, const char *dir, const char *name, struct obj_headers *ret,
-			struct version *ret_v, struct objerr *err)
+int change_headers(struct fsd *f, struct inode *i, const char *dir, const char *name, struct obj_headers *ret,
+		   struct version *ret_v, struct objerr *err)
 {
 	int r;
 
@@ -368,9 +384,12 @@ static int node_headers(struct fsd *f, struct inode *i, const char *dir, const c
 static int store_headers(struct fsd *f, struct inode *i, const char *dir, const char *name, const struct version *v,
 			 struct obj_headers *take_h, unsigned set)
 {
+	char key_name[PATH_NAME_MAX + 16];
 	bool waits;
-	int r = 0;
+	int r = inode_key_name(i, name, key_name);
 
+	if (r < 0)
+		goto out;
 	mtx_lock(&i->lock);
 	waits = i->unlinked || (i->sp && spfile_dirty(i->sp));
 	if (i->sp) {
@@ -379,7 +398,8 @@ static int store_headers(struct fsd *f, struct inode *i, const char *dir, const 
 	}
 	mtx_unlock(&i->lock);
 	if (r == 0 && !waits)
-		r = metaq_put(f->o.metaq, dir, name, i->is_dir, v, take_h, set);
+		r = metaq_put(f->o.metaq, dir, key_name, i->is_dir, v, take_h, set);
+out:
 	obj_headers_free(take_h);
 	return r;
 }
@@ -440,7 +460,7 @@ static int setattr_op(struct fsd *f, struct inode *i, const struct stat *st, int
 		r = node_enter(f, &g, i, &dir, &name);
 	if (r < 0)
 		return r;
-	r = node_headers(f, i, dir, name, &h, &v, err);
+	r = change_headers(f, i, dir, name, &h, &v, err);
 	if (r < 0)
 		goto out;
 	mtx_lock(&i->lock);
@@ -476,6 +496,8 @@ void change_op_setattr(struct call *c)
 	if (r == 0 && (c->to_set & FUSE_SET_ATTR_SIZE)) {
 		if (i->is_dir)
 			r = -EISDIR;
+		else if (i->image)
+			r = disk_truncate(f, i, (uint64_t)c->st.st_size, &err);
 		else /* truncate(2) by path: nobody will close it */
 			r = file_truncate(f, i, (uint64_t)c->st.st_size, !c->has_fi && !(c->to_set & SET_ANY), &err);
 	}
@@ -486,7 +508,7 @@ void change_op_setattr(struct call *c)
 			r = file_commit_op(f, i, 0, &err);
 		inode_end(i);
 	}
-	if (i && (c->to_set & FUSE_SET_ATTR_SIZE) && !c->has_fi)
+	if (i && !i->image && (c->to_set & FUSE_SET_ATTR_SIZE) && !c->has_fi)
 		file_last_release(f, i);
 	if (r < 0) {
 		complain("setattr", "", r, &err);
@@ -529,7 +551,7 @@ void change_op_setxattr(struct call *c)
 			r = node_enter(f, &g, i, &dir, &name);
 		entered = r == 0;
 		if (r == 0)
-			r = node_headers(f, i, dir, name, &h, &v, &err);
+			r = change_headers(f, i, dir, name, &h, &v, &err);
 		if (r == 0)
 			r = attr_xattr_set(&h, c->name, c->data, c->data_len, (int)c->flags);
 		if (r == 0) {
@@ -569,7 +591,7 @@ static void xattr_answer(struct call *c, bool list)
 	int r = i ? node_name(f, i, &dir, &name) : -ESTALE;
 
 	if (r == 0)
-		r = node_headers(f, i, dir, name, &h, &v, &err);
+		r = change_headers(f, i, dir, name, &h, &v, &err);
 	inode_put(f, i);
 	if (r == 0 && c->size > 0) {
 		buf = malloc(c->size);

@@ -79,6 +79,21 @@ static void print_fs(const json_t *fs)
 	printf("\n");
 }
 
+static void print_images(const json_t *images)
+{
+	char a[24], b[24], c[24], d[24];
+	json_t *v;
+	size_t i;
+
+	json_array_foreach(images, i, v)
+	{
+		printf("image       %s: %s, %s, %s allocated, epoch %lld, journal %s of %s, fsync %s", text(v, "path"),
+		       text(v, "state"), size(v, "size", a), size(v, "allocated", b), num(v, "epoch"),
+		       size(v, "journal_used", c), size(v, "journal_limit", d), text(v, "fsync"));
+		printf("%s%s\n", *text(v, "why") ? ": " : "", text(v, "why"));
+	}
+}
+
 static void print_status(const json_t *st)
 {
 	const json_t *sp = json_object_get(st, "spool"), *mem = json_object_get(st, "memory"),
@@ -103,6 +118,7 @@ static void print_status(const json_t *st)
 	printf("names       %lld rows, %lld hidden keys, database rebuilt %lld times\n", num(tr, "rows"),
 	       num(tr, "hidden_keys"), num(tr, "db_rebuilt"));
 	print_fs(json_object_get(st, "fs"));
+	print_images(json_object_get(json_object_get(st, "fs"), "images"));
 	printf("state       %s\ncache       %s\n", text(st, "state_slot"), text(st, "cache_slot"));
 }
 

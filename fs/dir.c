@@ -42,12 +42,16 @@ void dirsnap_free(struct dirsnap *s)
 /* Lays waiting metadata over what the store said. */
 static void overlay_metaq(struct fsd *f, const char *dir, struct entry *e)
 {
+	char name[sizeof e->name + 8];
 	struct obj_headers h = { 0 };
 
 	if (!f->o.metaq || metaq_count(f->o.metaq) == 0)
 		return;
-	if (metaq_peek(f->o.metaq, dir, e->name, e->is_dir, &h) < 0)
+	(void)snprintf(name, sizeof name, "%s%s", e->name, e->image ? IMAGE_SUFFIX : "");
+	if (metaq_peek(f->o.metaq, dir, name, e->is_dir, &h) < 0)
 		return;
+	if (e->image)
+		(void)image_of_headers(&h, e->uuid, &e->image_size);
 	attr_from_headers(&h, e->is_dir, e->v.size, e->v.mtime_s, &f->o.def, &e->attr);
 	obj_headers_free(&e->headers);
 	e->headers = h;
@@ -129,7 +133,7 @@ void dir_op_lookup(struct call *c)
 	struct objerr err = { 0 };
 	int r = parent ? dir_find(c->f, parent, c->name, 0, true, &i, &err) : -ESTALE;
 
-	if (r < 0 && r != -ENOENT && r != -ESTALE)
+	if (r < 0 && r != -ENOENT && r != -ESTALE && r != -EPERM)
 		log_warn("lookup of %s: %s", c->name, err.msg);
 	inode_put(c->f, parent);
 	if (r < 0) {
@@ -160,7 +164,7 @@ int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)
 		if (r == 0)
 			r = tree_lookup(f->o.tree, dir, name, TREE_ATTRS, &e, err);
 	}
-	if (r == -ENOENT || (r == 0 && e.is_dir != i->is_dir)) {
+	if (r == -ENOENT || r == -EPERM || (r == 0 && !inode_is_entry(i, &e))) {
 		entry_done(&e);
 		return -ESTALE; /* the kernel walks again and learns that it is gone */
 	}
@@ -185,7 +189,8 @@ int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)
 		r = -ESTALE; /* another target or type needs another nodeid */
 	if (!i->sealing && !i->acked && !(i->sp && spfile_dirty(i->sp)) && e.asked_ns >= i->asked_ns &&
 	    e.asked_ns >= i->base_ns && r == 0) {
-		if (i->is_dir || version_equal(&i->base, &e.v) || (i->nopen == 0 && !i->sp)) {
+		if (i->is_dir || i->image || version_equal(&i->base, &e.v) || (i->nopen == 0 && !i->sp)) {
+			inode_take_image_locked(i, &e);
 			if (!inode_set_since_locked(i, &e.v, e.asked_ns))
 				i->attr = e.attr;
 			i->base = e.v;
@@ -310,6 +315,8 @@ static mode_t entry_type(const struct entry *e)
 {
 	if (e->is_dir)
 		return S_IFDIR;
+	if (e->image)
+		return S_IFREG;
 	if (e->have_headers)
 		return e->attr.mode & S_IFMT;
 	return e->v.size > 4096 ? S_IFREG : 0;

@@ -64,6 +64,12 @@ struct fsd {
 	struct list async_files; /* struct async_file */
 	bool async_stop, async_started;
 	pthread_t async_thread;
+	/* disk images: disk.h */
+	struct mtx disks_lock; /* RANK_HANDLE */
+	struct cond disks_changed;
+	struct list disks;
+	unsigned disk_releases; /* RELEASEs that are being worked on */
+	struct pool *image_pool, *vol_pool; /* requests; work of the volumes, one thread an image that is written */
 };
 
 /* An open file or directory. Found by number: fi->fh survives this process, pointers do not. */
@@ -71,6 +77,7 @@ struct handle {
 	struct hnode hn;
 	uint64_t fh;
 	struct inode *inode; /* a reference */
+	struct disk *disk;   /* of an image, a reference as well */
 	int flags;	     /* O_* */
 	pid_t opener;	     /* thread id that opened */
 	pid_t opener_tgid;
@@ -222,6 +229,12 @@ void change_op_setxattr(struct call *c);
 void change_op_getxattr(struct call *c);
 void change_op_listxattr(struct call *c);
 void change_op_fsyncdir(struct call *c);
+/*
+ * All headers that the node's object has or will have, waiting changes included; *ret_v: the version that they are of.
+ * The caller holds the operation and the guard. -ESTALE: the name is another's.
+ */
+int must_check change_headers(struct fsd *f, struct inode *i, const char *dir, const char *name,
+			      struct obj_headers *ret, struct version *ret_v, struct objerr *err);
 /* rename.c */
 void rename_op(struct call *c);
 

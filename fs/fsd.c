@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The file system object: birth, handles, drain, status, death. */
-#include "inode.h"
+#include "disk.h"
 
 int fsd_new(const struct fsd_opts *o, struct fsd **ret)
 {
@@ -30,6 +30,13 @@ int fsd_new(const struct fsd_opts *o, struct fsd **ret)
 		goto fail;
 	r = inodes_init(f);
 	if (r < 0) {
+		inodes_done(f);
+		htab_done(&f->handles);
+		goto fail;
+	}
+	r = disks_init(f);
+	if (r < 0) {
+		disks_done(f);
 		inodes_done(f);
 		htab_done(&f->handles);
 		goto fail;
@@ -191,6 +198,9 @@ int fsd_drain(struct fsd *f, struct objerr *err)
 		inode_put(f, v[k]);
 	}
 	free(v);
+	r = disks_wait(f);
+	if (r < 0 && first == 0)
+		first = r;
 	if (f->o.metaq) {
 		struct objerr e = { 0 };
 
@@ -225,7 +235,25 @@ void fsd_status(struct fsd *f, json_t *obj)
 	json_object_set_new(obj, "dirty_files", json_integer((json_int_t)dirty));
 	json_object_set_new(obj, "waiting_metadata", json_integer(f->o.metaq ? (json_int_t)metaq_count(f->o.metaq) : 0));
 	json_object_set_new(obj, "conflicts", json_integer((json_int_t)atomic_load(&f->n_conflicts)));
+	json_object_set_new(obj, "images", disks_status(f));
 	json_object_set_new(obj, "stale_opens", json_integer((json_int_t)atomic_load(&f->n_stale_opens)));
+}
+
+/* The node of an image by its key's name. */
+static struct inode *image_child(struct fsd *f, struct inode *p, const char *key_name)
+{
+	_cleanup_free_ char *name = NULL;
+	struct inode *i;
+
+	if (!str_has_suffix(key_name, IMAGE_SUFFIX))
+		return NULL;
+	name = strndup(key_name, strlen(key_name) - strlen(IMAGE_SUFFIX));
+	i = name ? inode_child(f, p, name) : NULL;
+	if (i && !i->image) {
+		inode_put(f, i);
+		i = NULL;
+	}
+	return i;
 }
 
 void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, int status, const struct version *base,
@@ -252,6 +280,8 @@ void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, i
 	free(copy);
 	if (p)
 		i = dir[0] || name[0] ? inode_child(f, p, name) : inode_ref(f, p); /* the root's name is empty */
+	if (p && !i)
+		i = image_child(f, p, name);
 	if (i && i->is_dir == is_dir) {
 		mtx_lock(&i->lock);
 		if (!i->superseded && !i->unlinked && strcmp(i->base.etag, base->etag) == 0) {

@@ -33,6 +33,14 @@ struct fsd_opts {
 	const char *excl;	 /* excl= globs */
 	bool read_only, async_close, nolock_error, debug;
 	uint64_t part_size;
+	/* disk images */
+	const char *images;	 /* images= globs: which new files become images */
+	const char *image_dir;	 /* journals: <slot>/img */
+	const char *host;	 /* for people, into claims */
+	bool fsync_remote;	 /* of new images */
+	int takeover;		 /* enum vol_takeover */
+	int64_t claim_wait_ns;
+	uint64_t journal_size;	 /* bytes of one image */
 };
 int must_check fsd_new(const struct fsd_opts *o, struct fsd **ret);
 /* To be given to metaq_open together with the address of a struct fsd * that is filled before the mount starts. */
@@ -47,6 +55,12 @@ int must_check session_loop(struct fuse_session *se, unsigned readers);
 int must_check fsd_drain(struct fsd *f, struct objerr *err);
 /* Ends the threads that use metaq and spool; what they waited for stays in the spool. Before metaq_close. */
 void fsd_stop(struct fsd *f);
+/* Brings what an earlier process left of disk images into the bucket, in the background. */
+void fsd_leftovers(struct fsd *f);
+/* A directory of one image's journal, and what is in it. */
+void fsd_remove_image_dir(const char *path);
+/* After the last request was read: ends those of images that still run, drains and releases the images. */
+void fsd_end_images(struct fsd *f);
 void fsd_free(struct fsd *f);
 /* Intents of directory renames: the text of one, and going on with it (store and prefix of the mount; begun_s: its
  * LastModified, what is younger below from stays). */

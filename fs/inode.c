@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The tables of nodes; inode.h explains the identifiers and the states. */
-#include "inode.h"
+#include "disk.h"
 #include <string.h>
 
 /* Metadata of the mounted root itself is an object of its own that no listing vouches for: asked this seldom. */
@@ -256,24 +256,41 @@ bool inode_set_since_locked(const struct inode *i, const struct version *v, int6
 	return i->touched_ns && asked_ns < i->touched_ns && (i->is_dir || version_equal(&i->base, v));
 }
 
+void inode_take_image_locked(struct inode *i, const struct entry *e)
+{
+	const char *v = e->have_headers ? obj_headers_get(&e->headers, IMGNAME_ALLOCATED) : NULL;
+
+	if (!i->image || !e->image || i->disk || i->image_changed)
+		return;
+	i->image_size = e->image_size;
+	if (v && str_parse_u64(v, &i->image_alloc) < 0)
+		i->image_alloc = 0;
+}
+
+bool inode_is_entry(const struct inode *i, const struct entry *e)
+{
+	return i->is_dir == e->is_dir && i->image == e->image && (!i->image || memcmp(i->uuid, e->uuid, 16) == 0);
+}
+
 /* Takes what the store said; the caller holds both locks. */
 static void take_entry_locked(struct fsd *f, struct inode *i, const struct entry *e)
 {
 	if (e->asked_ns < i->asked_ns)
 		return;
-	if (!inode_set_since_locked(i, &e->v, e->asked_ns))
+	if (!inode_set_since_locked(i, &e->v, e->asked_ns) && !i->image_changed)
 		i->attr = e->attr;
 	i->base = e->v;
 	i->asked_ns = e->asked_ns;
+	inode_take_image_locked(i, e);
 	nodetab_set_version(f->nodetab, i->id, &i->base);
 }
 
 /* Is what the store says so different that the kernel needs another nodeid? Caller holds the node's lock. */
 static bool takes_other_node(const struct inode *i, const struct entry *e)
 {
-	if (i->is_dir != e->is_dir)
+	if (!inode_is_entry(i, e))
 		return true;
-	if (i->is_dir || version_equal(&i->base, &e->v))
+	if (i->is_dir || i->image || version_equal(&i->base, &e->v))
 		return false;
 	if (e->asked_ns < i->base_ns || e->asked_ns < i->asked_ns)
 		return false; /* asked before our own last change was complete */
@@ -301,7 +318,7 @@ int inode_for_entry(struct fsd *f, struct inode *parent, const struct entry *e, 
 			i = NULL;
 		} else {
 			if (e->asked_ns >= i->base_ns &&
-			    (i->is_dir || (!i->sp && (version_equal(&i->base, &e->v) || i->nopen == 0))))
+			    (i->is_dir || i->image || (!i->sp && (version_equal(&i->base, &e->v) || i->nopen == 0))))
 				take_entry_locked(f, i, e);
 			mtx_unlock(&i->lock);
 			i->refs++;
@@ -311,6 +328,8 @@ int inode_for_entry(struct fsd *f, struct inode *parent, const struct entry *e, 
 		r = alloc_locked(f, parent, e->name, e->is_dir, e->ino, &i);
 		if (r == 0) {
 			link_locked(f, i);
+			i->image = e->image;
+			memcpy(i->uuid, e->uuid, sizeof i->uuid);
 			mtx_lock(&i->lock);
 			take_entry_locked(f, i, e);
 			mtx_unlock(&i->lock);
@@ -479,6 +498,18 @@ int inode_path(struct fsd *f, struct inode *i, char **ret_dir, char **ret_name)
 	return 0;
 }
 
+int inode_key_name(const struct inode *i, const char *name, char ret[PATH_NAME_MAX + 16])
+{
+	size_t n = strlen(name), k = i->image ? strlen(IMAGE_SUFFIX) : 0;
+
+	if (n + k > (k ? PATH_NAME_MAX : PATH_NAME_MAX + 15))
+		return -ENAMETOOLONG;
+	memcpy(ret, name, n + 1);
+	if (k)
+		memcpy(ret + n, IMAGE_SUFFIX, k + 1);
+	return 0;
+}
+
 void inode_set_local(struct fsd *f, struct inode *i, bool local)
 {
 	struct inode *chain = NULL;
@@ -561,13 +592,20 @@ void inode_stat_locked(struct fsd *f, struct inode *i, struct stat *st)
 		st->st_size = (off_t)(i->sp ? spfile_size(i->sp) : i->base.size);
 	}
 	st->st_blocks = (st->st_size + 511) / 512;
+	if (i->image) {
+		uint64_t size, allocated;
+
+		disk_size_locked(i, &size, &allocated);
+		st->st_size = (off_t)size;
+		st->st_blocks = (blkcnt_t)(allocated / 512);
+	}
 	i->told_size = (uint64_t)st->st_size;
 }
 
 /* Dirty files and nameless ones are this node's own truth. */
 static bool own_truth_locked(const struct inode *i)
 {
-	return i->unlinked || i->superseded || i->acked || i->sealing ||
+	return i->unlinked || i->superseded || i->acked || i->sealing || i->image_changed ||
 	       (i->sp && (spfile_dirty(i->sp) || i->base.etag[0] == 0));
 }
 

@@ -22,6 +22,8 @@
 
 #define FSD_AGAIN 1 /* inside fs/: ask again; no errno, since a store's -EAGAIN means that it is busy */
 
+struct disk;
+
 struct inode {
 	/* under fsd.inodes */
 	struct hnode by_id, by_name;
@@ -35,6 +37,8 @@ struct inode {
 
 	/* set at birth */
 	bool is_dir;
+	bool image; /* a disk image: disk.h */
+	uint8_t uuid[16];
 
 	/* under lock */
 	struct mtx lock;	 /* RANK_FILE */
@@ -60,6 +64,11 @@ struct inode {
 	char pages[OBJ_ETAG_MAX];/* version that kernel pages may hold */
 	bool pages_sure;	 /* an opener that made the kernel drop older pages has gone on */
 	char *alt_key;		 /* unlinked: the bytes are kept there (whole key) */
+	/* images: base and headers are those of the name object */
+	struct disk *disk;	 /* while ndisk > 0 */
+	unsigned ndisk;
+	uint64_t image_size, image_alloc; /* bytes, while nobody has it open here */
+	bool image_changed;	 /* written here, and the name's headers do not say so yet: attr is the truth */
 	struct timespec dir_changed; /* directories: last change of a child here; 0 = none */
 
 	/* prefetch.c, under fsd.chunks */
@@ -99,6 +108,8 @@ int must_check inode_move(struct fsd *f, struct inode *i, struct inode *parent, 
 
 /* dir string of a directory node; dir string and name of any other. -ENOENT when an ancestor was removed. */
 int must_check inode_dir(struct fsd *f, struct inode *i, char **ret);
+/* The name by which meta/ and metaq know the node's key: an image's is its name object's. */
+int must_check inode_key_name(const struct inode *i, const char *name, char ret[PATH_NAME_MAX + 16]);
 int must_check inode_path(struct fsd *f, struct inode *i, char **ret_dir, char **ret_name);
 
 /* Membership in the list of nodes that only this node knows fully (overlay of readdir, drain). */
@@ -116,6 +127,9 @@ double inode_valid_locked(struct fsd *f, const struct inode *i);
 bool inode_fresh_locked(struct fsd *f, const struct inode *i);
 /* Were attributes of this version set here after that question was asked? Then the answer's are not to be taken. */
 bool inode_set_since_locked(const struct inode *i, const struct version *v, int64_t asked_ns);
+/* Is the entry of the node's kind: directory, plain file, the same image? */
+bool inode_is_entry(const struct inode *i, const struct entry *e);
+void inode_take_image_locked(struct inode *i, const struct entry *e);
 bool version_equal(const struct version *a, const struct version *b);
 void inode_touch_dir(struct inode *dir); /* a child changed: mtime and ctime, on this node only */
 

@@ -17,6 +17,7 @@
 #include "objstore/base/log.h"
 #include "objstore/base/str.h"
 
+#include <dirent.h>
 #include <fuse_lowlevel.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -221,6 +222,18 @@ static int caps_file(struct mount *m, char **ret)
 	return str_take(&s, ret);
 }
 
+/* For people, in the claims of images. */
+static int host_name(char **ret)
+{
+	char name[100] = "";
+
+	if (gethostname(name, sizeof(name) - 1) || !*name)
+		ignore(str_copy(name, sizeof(name), "?"));
+	str_make_printable(name);
+	*ret = strdup(name);
+	return *ret ? 0 : -ENOMEM;
+}
+
 static int take_slots(struct mount *m, struct objerr *err)
 {
 	struct obj_url url;
@@ -246,6 +259,10 @@ static int take_slots(struct mount *m, struct objerr *err)
 		r = slot_file(&m->state, "metaq", &m->metaq_path);
 	if (!r)
 		r = slot_file(&m->state, "nodes", &m->node_path);
+	if (!r)
+		r = slot_file(&m->state, "img", &m->image_dir);
+	if (!r)
+		r = host_name(&m->host);
 	if (!r)
 		r = intent_node_id(&m->state, &m->node_id);
 	if (!r)
@@ -287,6 +304,47 @@ static int adopt_metaq(struct mount *m, const struct slot *s)
 	return 0;
 }
 
+/*
+ * Journals of disk images: they go over as they are, fsd_leftovers() looks at them. Of two journals of one image one at
+ * most is the newest owner's: one that has nothing to be sent gives way, else the other waits where it is.
+ */
+static int rename_over_clean(const char *from, const char *to)
+{
+	_cleanup_free_ char *clean = NULL;
+
+	if (asprintf(&clean, "%s/clean", to) < 0)
+		return -ENOMEM;
+	if (access(clean, F_OK) == 0)
+		fsd_remove_image_dir(to);
+	return rename(from, to);
+}
+
+
+static int adopt_images(struct mount *m, const struct slot *s)
+{
+	_cleanup_free_ char *theirs = NULL;
+	struct dirent *de;
+	int r = slot_file(s, "img", &theirs);
+	DIR *d = r ? NULL : opendir(theirs);
+
+	if (!d)
+		return r;
+	if (mkdir(m->image_dir, 0700) && errno != EEXIST)
+		r = -errno;
+	while (!r && (de = readdir(d))) {
+		_cleanup_free_ char *from = NULL, *to = NULL;
+
+		if (de->d_name[0] == '.')
+			continue;
+		if (asprintf(&from, "%s/%s", theirs, de->d_name) < 0 || asprintf(&to, "%s/%s", m->image_dir, de->d_name) < 0)
+			r = -ENOMEM;
+		else if (rename_over_clean(from, to))
+			log_warn("%s: the journal of a disk image stays there: %s", from, explain_errno(-errno));
+	}
+	closedir(d);
+	return r;
+}
+
 static int adopt_slot(struct mount *m, unsigned number)
 {
 	_cleanup_free_ char *spool = NULL, *nodes = NULL;
@@ -308,6 +366,8 @@ static int adopt_slot(struct mount *m, unsigned number)
 	}
 	if (!r)
 		r = adopt_metaq(m, &other);
+	if (!r)
+		r = adopt_images(m, &other);
 	if (!r)
 		unlink(nodes);
 	if (r)
@@ -486,7 +546,14 @@ static int build_fsd(struct mount *m)
 			      .async_close = m->opt.async_close,
 			      .nolock_error = m->opt.nolock_error,
 			      .debug = m->opt.log_level == LOG_L_DEBUG,
-			      .part_size = m->opt.part_size};
+			      .part_size = m->opt.part_size,
+			      .images = m->opt.images,
+			      .image_dir = m->image_dir,
+			      .host = m->host,
+			      .fsync_remote = m->opt.fsync_remote,
+			      .takeover = m->opt.takeover,
+			      .claim_wait_ns = m->opt.claim_wait_ns,
+			      .journal_size = m->opt.journal_size};
 
 	return fsd_new(&fo, &m->fsd);
 }
@@ -523,6 +590,8 @@ static int build(struct mount *m, struct objerr *err)
 		r = recover(m);
 	if (!r)
 		r = build_fsd(m);
+	if (!r)
+		fsd_leftovers(m->fsd);
 	if (r && !err->msg[0]) {
 		errno = -r;
 		objerr_set(err, "%s: %m", m->opt.source);
@@ -537,6 +606,8 @@ static void take_down(struct mount *m)
 
 	control_stop(m->control);
 	pool_free(m->pool); /* jobs that still run use fsd and reply through the session */
+	if (f)
+		fsd_end_images(f);
 	if (m->se) {
 		fuse_session_unmount(m->se);
 		fuse_session_destroy(m->se);
@@ -568,6 +639,8 @@ static void free_names(struct mount *m)
 	free(m->node_id);
 	free(m->db_path);
 	free(m->caps_path);
+	free(m->image_dir);
+	free(m->host);
 	free(m->identity);
 	options_done(&m->opt);
 }

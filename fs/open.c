@@ -12,7 +12,7 @@
  * opener's own time, and a second opener told to keep them could otherwise read what is not yet dropped.
  */
 #include "config.h"
-#include "inode.h"
+#include "disk.h"
 
 #define FIRST_WINDOW MiB
 #define UNCHECKED_NS (NSEC_PER_SEC / 4)
@@ -332,6 +332,10 @@ void file_op_open(struct call *c)
 		call_err(c, r);
 		return;
 	}
+	if (h->inode->image) {
+		disk_open_handle(c, h, false);
+		return;
+	}
 	r = open_asking(f, h->inode, h, &keep, &err);
 	if (r < 0) {
 		if (r != -ESTALE)
@@ -377,6 +381,18 @@ static int create_new(struct fsd *f, struct call *c, struct inode *parent, struc
 	r = guard_enter_dir(f, &g, parent, &dir);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
+	if (disk_wanted(f, dir, c->name)) {
+		struct entry e;
+
+		r = disk_create(f, dir, c->name, &a, &e, err);
+		guard_leave(f, &g);
+		if (r == 0) {
+			r = inode_for_entry(f, parent, &e, false, ret);
+			entry_done(&e);
+			inode_touch_dir(parent);
+		}
+		return r;
+	}
 	r = inode_new(f, parent, c->name, false, tree_new_ino(f->o.tree), &a, &i);
 	if (r < 0) {
 		guard_leave(f, &g);
@@ -434,6 +450,11 @@ void file_op_create(struct call *c)
 		r = handle_new(f, inode_ref(f, i), c->fi.flags, c->ctx.pid, &h);
 		if (r < 0)
 			inode_put(f, i); /* the handle's */
+	}
+	if (r == 0 && i->image) {
+		disk_open_handle(c, h, true);
+		inode_put(f, i);
+		return;
 	}
 	if (r == 0 && existed) {
 		r = open_asking(f, i, h, &keep, &err);

@@ -4,7 +4,7 @@
  * here by the reader; all else becomes a call on the pool. No policy lives here.
  */
 #include "config.h"
-#include "inode.h"
+#include "disk.h"
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdio.h>
@@ -43,153 +43,6 @@ int fsd_errno(int r)
 	}
 }
 
-/* --- calls ------------------------------------------------------------------------------------------------------- */
-
-static void call_run(struct job *job)
-{
-	struct call *c = container_of(job, struct call, job);
-
-	c->run(c);
-}
-
-static void call_free(struct call *c)
-{
-	free(c->name);
-	free(c->name2);
-	free(c->data);
-	free(c);
-}
-
-struct call *call_new(struct fsd *f, fuse_req_t req, uint64_t ino, const char *name, const char *name2, const void *data,
-		      size_t len, void (*run)(struct call *c))
-{
-	struct call *c = calloc(1, sizeof *c);
-
-	if (!c)
-		goto fail;
-	c->f = f;
-	c->req = req;
-	c->ino = ino;
-	c->run = run;
-	c->job.fn = call_run;
-	c->ctx = *fuse_req_ctx(req);
-	if (name && !(c->name = strdup(name)))
-		goto fail;
-	if (name2 && !(c->name2 = strdup(name2)))
-		goto fail;
-	if (data) {
-		c->data = malloc(len ? len : 1);
-		if (!c->data)
-			goto fail;
-		memcpy(c->data, data, len);
-		c->data_len = len;
-	}
-	return c;
-fail:
-	if (c)
-		call_free(c);
-	fuse_reply_err(req, ENOMEM);
-	return NULL;
-}
-
-void call_go(struct call *c)
-{
-	pool_submit(c->f->o.pool, &c->job);
-}
-
-bool call_claim(struct call *c)
-{
-	if (atomic_exchange(&c->answered, true))
-		return false;
-	if (c->killable) /* waits for a callback that is running: it reads *c */
-		fuse_req_interrupt_func(c->req, NULL, NULL);
-	return true;
-}
-
-void call_done(struct call *c)
-{
-	call_free(c);
-}
-
-void call_err(struct call *c, int r)
-{
-	if (call_claim(c))
-		fuse_reply_err(c->req, r < 0 ? fsd_errno(r) : 0);
-	call_free(c);
-}
-
-/*
- * Is the caller being killed, or was it only a timer signal? PF_EXITING (4) in /proc/TID/stat, or SIGKILL pending
- * (bit 0x100 of SigPnd, ShdPnd). Anything unreadable counts as alive: EINTR breaks programs that did not ask for it.
- */
-static bool caller_dies(pid_t tid)
-{
-	char path[64], buf[2048], *p;
-	unsigned long flags;
-	unsigned long long pend;
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT;
-	n = read(fd, buf, sizeof buf - 1);
-	close(fd);
-	if (n <= 0)
-		return false;
-	buf[n] = 0;
-	p = strrchr(buf, ')');
-	if (p && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) == 1 && (flags & 4))
-		return true;
-	snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	n = read(fd, buf, sizeof buf - 1);
-	close(fd);
-	if (n <= 0)
-		return false;
-	buf[n] = 0;
-	p = strstr(buf, "SigPnd:");
-	if (p && sscanf(p, "SigPnd: %llx", &pend) == 1 && (pend & 0x100))
-		return true;
-	p = strstr(buf, "ShdPnd:");
-	return p && sscanf(p, "ShdPnd: %llx", &pend) == 1 && (pend & 0x100);
-}
-
-/*
- * libfuse calls this with the request locked: nothing here may call fuse_req_interrupt_func(). While the callback is
- * being registered the reply is put off, because libfuse still unlocks the request afterwards.
- */
-static __thread bool registering, interrupted_meanwhile;
-
-static bool let_go(struct call *c)
-{
-	return c->ctx.pid > 0 && caller_dies(c->ctx.pid) && !atomic_exchange(&c->answered, true);
-}
-
-static void on_interrupt(fuse_req_t req, void *data)
-{
-	if (registering)
-		interrupted_meanwhile = true;
-	else if (let_go(data)) /* from here on the call may be freed by its worker */
-		fuse_reply_err(req, EINTR);
-}
-
-void call_killable(struct call *c)
-{
-	fuse_req_t req = c->req;
-
-	c->killable = true;
-	interrupted_meanwhile = false;
-	registering = true;
-	fuse_req_interrupt_func(req, on_interrupt, c);
-	registering = false;
-	if (interrupted_meanwhile && let_go(c))
-		fuse_reply_err(req, EINTR);
-}
-
 /* Sends a call that may wait for the store; whoever is killed meanwhile need not wait with it. */
 static void go(struct call *c, const struct fuse_file_info *fi, size_t size, off_t off)
 {
@@ -201,6 +54,28 @@ static void go(struct call *c, const struct fuse_file_info *fi, size_t size, off
 	c->off = off;
 	call_killable(c);
 	call_go(c);
+}
+
+/* The same for an image, which may wait long. */
+static void image_go(struct call *c, const struct fuse_file_info *fi, size_t size, off_t off)
+{
+	if (!c)
+		return;
+	if (fi)
+		c->fi = *fi;
+	c->size = size;
+	c->off = off;
+	call_killable(c);
+	pool_submit(c->f->image_pool, &c->job);
+}
+
+static bool is_image(struct fsd *f, fuse_ino_t ino)
+{
+	struct inode *i = inode_get(f, ino);
+	bool image = i && i->image;
+
+	inode_put(f, i);
+	return image;
 }
 
 static void simple(fuse_req_t req, fuse_ino_t ino, void (*run)(struct call *c))
@@ -414,7 +289,10 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 		c->fi = *fi;
 		c->has_fi = true;
 	}
-	call_go(c);
+	if ((to_set & FUSE_SET_ATTR_SIZE) && is_image(fsd_of(req), ino))
+		image_go(c, NULL, 0, 0);
+	else
+		call_go(c);
 }
 
 /* --- extended attributes ------------------------------------------------------------------------------------------ */
@@ -515,6 +393,11 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		fuse_reply_err(req, EBADF);
 		return;
 	}
+	if (h->disk) {
+		handle_put(f, h);
+		image_go(call_new(f, req, ino, NULL, NULL, NULL, 0, disk_op_read), fi, size, off);
+		return;
+	}
 	if (!h->unchecked && chunk_try(f, h->inode, h, (uint64_t)off, size, &b)) {
 		fuse_reply_buf(req, b.p, b.n);
 		readbuf_done(f, &b);
@@ -533,6 +416,11 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 
 	if (!i)
 		return;
+	if (i->image) {
+		inode_put(f, i);
+		image_go(call_new(f, req, ino, NULL, NULL, buf, size, disk_op_write), fi, size, off);
+		return;
+	}
 	if (file_write_inline(f, i, buf, size, off, &r)) {
 		inode_put(f, i);
 		if (r < 0)
@@ -555,6 +443,11 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, 0);
 		return;
 	}
+	if (i->image) {
+		inode_put(f, i);
+		image_go(call_new(f, req, ino, NULL, NULL, NULL, 0, disk_op_flush), fi, 0, 0);
+		return;
+	}
 	mtx_lock(&i->lock);
 	clean = (!i->sp && !i->lost) || i->unlinked;
 	mtx_unlock(&i->lock);
@@ -568,17 +461,29 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct call *c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_release);
+	struct fsd *f = fsd_of(req);
+	bool image = is_image(f, ino);
+	struct call *c = call_new(f, req, ino, NULL, NULL, NULL, 0, image ? disk_op_release : file_op_release);
 
-	if (c) {
-		c->fi = *fi;
+	if (!c)
+		return;
+	c->fi = *fi;
+	if (!image) {
 		call_go(c);
+		return;
 	}
+	mtx_lock(&f->disks_lock);
+	f->disk_releases++;
+	mtx_unlock(&f->disks_lock);
+	pool_submit(f->image_pool, &c->job);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	go(call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_fsync), fi, 0, 0);
+	if (is_image(fsd_of(req), ino))
+		image_go(call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, disk_op_fsync), fi, 0, 0);
+	else
+		go(call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_fsync), fi, 0, 0);
 }
 
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
@@ -588,12 +493,17 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 	if (read_only(req))
 		return;
 	c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_fallocate);
-	if (c) {
-		c->mode = (mode_t)mode;
-		c->off = off;
-		c->size = (size_t)len;
-		call_go(c);
+	if (!c)
+		return;
+	c->mode = (mode_t)mode;
+	if (is_image(fsd_of(req), ino)) {
+		c->run = disk_op_fallocate;
+		image_go(c, fi, (size_t)len, off);
+		return;
 	}
+	c->off = off;
+	c->size = (size_t)len;
+	call_go(c);
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
@@ -604,6 +514,15 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, stru
 
 	if (!i)
 		return;
+	if (i->image && (whence == SEEK_DATA || whence == SEEK_HOLE) && off >= 0) {
+		struct call *c = call_new(f, req, ino, NULL, NULL, NULL, 0, disk_op_lseek);
+
+		inode_put(f, i);
+		if (c)
+			c->flags = (unsigned)whence;
+		image_go(c, fi, 0, off);
+		return;
+	}
 	mtx_lock(&i->lock);
 	inode_stat_locked(f, i, &st);
 	mtx_unlock(&i->lock);

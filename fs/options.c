@@ -7,6 +7,7 @@
  */
 #include "config.h"
 #include "options.h"
+#include "fs/image/volume.h"
 
 #include <ctype.h>
 #include <grp.h>
@@ -79,6 +80,12 @@ static const struct opt_desc table[] = {
     {"async_close", NULL, OPT_TRUE, F(async_close), "close answers when the data is safe on the local disk"},
     {"conditional", "require", OPT_WORD, F(require_conditional), "refuse a store without conditional writes"},
     {"nolock", "error", OPT_WORD, F(nolock_error), "flock and fcntl locks fail (default: this node only)"},
+
+    {"images", "GLOBS", OPT_STR, F(images), "new files of these paths become disk images (none)"},
+    {"fsync", "local|remote", OPT_STR, F(fsync_word), "of new images: what fsync waits for (local)"},
+    {"takeover", "HOW", OPT_STR, F(takeover_word), "of images others hold: released, always, never (released)"},
+    {"claim_wait", "SECONDS", OPT_SECS, F(claim_wait_ns), "wait so long for the release of an image (30)"},
+    {"journal_size", "SIZE", OPT_SIZE, F(journal_size), "ceiling of the journal of one image (1G)"},
 
     {"memory", "SIZE", OPT_SIZE, F(memory), "ceiling over all buffers (512M)"},
     {"part_size", "SIZE", OPT_SIZE, F(part_size), "part of a multipart upload, largest single PUT (8M)"},
@@ -163,6 +170,8 @@ int options_init(struct options *o)
 	o->attr_timeout_ns = NSEC_PER_SEC;
 	o->memory = 512 * MiB;
 	o->part_size = 8 * MiB;
+	o->claim_wait_ns = 30 * NSEC_PER_SEC;
+	o->journal_size = 1 * GiB;
 	o->log_level = LOG_L_INFO;
 	o->excl = strdup("*.lock:*.lck:*.pid");
 	return o->excl ? 0 : -ENOMEM;
@@ -171,7 +180,8 @@ int options_init(struct options *o)
 void options_done(struct options *o)
 {
 	char **owned[] = {&o->source,  &o->dir,           &o->endpoint, &o->region,    &o->profile,   &o->passwd_file,
-			  &o->ca_file, &o->storage_class, &o->sse,      &o->state_dir, &o->cache_dir, &o->excl};
+			  &o->ca_file, &o->storage_class, &o->sse,      &o->state_dir, &o->cache_dir, &o->excl,
+			  &o->images,  &o->fsync_word,    &o->takeover_word};
 
 	for (size_t i = 0; i < ARRAY_SIZE(owned); i++) {
 		free(*owned[i]);
@@ -541,12 +551,39 @@ static int check_values(const struct options *o, struct objerr *err)
 	return 0;
 }
 
+static int check_images(struct options *o, struct objerr *err)
+{
+	static const char *const takeover[] = {
+	    [VOL_TAKEOVER_RELEASED] = "released", [VOL_TAKEOVER_ALWAYS] = "always", [VOL_TAKEOVER_NEVER] = "never"};
+	size_t i = 0;
+
+	if (o->fsync_word && strcmp(o->fsync_word, "local") && strcmp(o->fsync_word, "remote")) {
+		objerr_set(err, "option 'fsync': '%.60s' is neither local nor remote", o->fsync_word);
+		return -EINVAL;
+	}
+	o->fsync_remote = o->fsync_word && !strcmp(o->fsync_word, "remote");
+	while (o->takeover_word && i < ARRAY_SIZE(takeover) && strcmp(o->takeover_word, takeover[i]))
+		i++;
+	if (i == ARRAY_SIZE(takeover)) {
+		objerr_set(err, "option 'takeover': '%.60s' is none of released, always, never", o->takeover_word);
+		return -EINVAL;
+	}
+	o->takeover = (int)i;
+	if (o->journal_size < 16 * MiB) {
+		objerr_set(err, "option 'journal_size': must be at least 16M");
+		return -EINVAL;
+	}
+	return 0;
+}
+
 int options_finish(struct options *o, struct objerr *err)
 {
 	int r = check_words(o, err);
 
 	if (!r)
 		r = check_values(o, err);
+	if (!r)
+		r = check_images(o, err);
 	if (!r && o->passwd_file)
 		r = check_passwd_file(o->passwd_file, err);
 	if (r)

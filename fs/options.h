@@ -35,6 +35,13 @@ struct options {
 	char *excl;
 	bool async_close, require_conditional, nolock_error;
 
+	/* disk images */
+	char *images, *fsync_word, *takeover_word; /* owned; NULL = not given */
+	bool fsync_remote;			   /* from the words, by options_finish() */
+	int takeover;				   /* enum vol_takeover */
+	int64_t claim_wait_ns;
+	uint64_t journal_size;
+
 	/* effort */
 	uint64_t memory, part_size;
 	enum log_level log_level;

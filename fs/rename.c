@@ -6,7 +6,7 @@
  * below its path, and later plain guards on or below it wait for the rename. A holder of a plain guard never waits for
  * another guard, and a rename enters both of its paths at once, so nothing can wait in a circle.
  */
-#include "inode.h"
+#include "disk.h"
 #include "rename.h"
 #include <linux/fs.h>
 
@@ -342,6 +342,52 @@ static int move_file(struct move *m, struct objerr *err)
 	return r;
 }
 
+/* Of two objects one goes first: the image's name is made beside a plain file of that name, which is hidden by it. */
+static int move_image(struct move *m, struct objerr *err)
+{
+	struct fsd *f = m->f;
+	struct version v;
+	bool stored;
+	int r = m->dst ? file_keep_bytes(f, m->dst, err) : 0;
+
+	if (r == 0)
+		r = disk_rename(f, m->i, m->sdir, m->sname, m->ddir, m->dname, &v, err);
+	if (r < 0)
+		return r;
+	if (m->dst) {
+		ignore(metaq_take(f->o.metaq, m->ddir, m->dname, false, NULL));
+		mtx_lock(&m->dst->lock);
+		stored = m->dst->base.etag[0] != 0 || m->dst->tried;
+		mtx_unlock(&m->dst->lock);
+		if (stored && tree_unlink(f->o.tree, m->ddir, m->dname, err) < 0)
+			log_warn("rename of %s%s: the file that it replaces stays as %s~object", m->sdir, m->sname, m->dname);
+		file_unlinked(f, m->dst);
+	}
+	mtx_lock(&m->i->lock);
+	m->i->base = v;
+	m->i->base_gen++;
+	m->i->base_ns = clock_now_ns();
+	m->i->attr.ctime = clock_real_ts();
+	mtx_unlock(&m->i->lock);
+	r = inode_move(f, m->i, m->dp, m->dname);
+	inode_touch_dir(m->sp);
+	inode_touch_dir(m->dp);
+	return r;
+}
+
+/* An image that is replaced goes with its log, first; then it is a rename onto nothing. */
+static int move_any(struct move *m, struct objerr *err)
+{
+	if (m->dst && m->dst->image) {
+		int r = disk_unlink(m->f, m->dst, m->ddir, m->dname, err);
+
+		if (r < 0)
+			return r;
+		m->dst = NULL;
+	}
+	return m->i->image ? move_image(m, err) : move_file(m, err);
+}
+
 /* Two nodes' operations, in the order of their ids. */
 static void begin_two(struct inode *a, struct inode *b)
 {
@@ -411,7 +457,7 @@ static int rename_names(struct fsd *f, struct inode *sp, const char *sname, stru
 		guard_leave(f, &gs);
 		guard_leave(f, &gd);
 	} else if (r == 0) {
-		r = move_file(&m, err);
+		r = move_any(&m, err);
 		guard_leave(f, &gs);
 		guard_leave(f, &gd);
 	}

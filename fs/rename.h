@@ -19,4 +19,7 @@ int must_check guard_enter_two(struct fsd *f, struct guard *a, struct inode *adi
 int must_check rename_dir(struct fsd *f, struct inode *i, struct inode *sp, const char *sname, struct inode *dst,
 			  struct inode *dp, const char *dname, bool noreplace, struct objerr *err);
 
+/* Says in the bucket what is about to be renamed (relative to the prefix); the key, to be freed. */
+int must_check rename_intent_put(struct fsd *f, const char *from, const char *to, char **ret_key, struct objerr *err);
+
 #endif

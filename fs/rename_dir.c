@@ -12,8 +12,12 @@
  * A failure before step 5 removes the copies and leaves the source untouched. From step 5 on the rename only goes
  * forward: a crash leaves the intent, and resuming is doing steps 3 to 6 again, for the keys that were there when the
  * intent was written. Where it cannot be told which of two contents is the newer one, both stay under their names.
+ *
+ * The name of a disk image says its own path: it is not copied by the server but written anew. A single image is renamed
+ * under an intent of the same form, whose paths do not end in '/'.
  */
 #include "rename.h"
+#include "disk.h"
 #include "meta/path.h"
 
 #define ROUNDS 4
@@ -281,6 +285,15 @@ static int look_at_target(struct mover *m, struct item *it, struct objerr *err)
 
 	if (r < 0)
 		return r;
+	if (str_has_suffix(it->suffix, IMAGE_SUFFIX)) {
+		_cleanup_free_ char *src = NULL;
+
+		r = key_of(m->from, it->suffix, &src);
+		if (r == 0)
+			r = nameobj_same(m->store, src, dst, &it->copied, err);
+		if (r < 0 || it->copied)
+			return r;
+	}
 	r = obj_head(m->store, dst, &req);
 	if (r < 0 && r != -ENOENT) {
 		*err = req.err;
@@ -292,6 +305,32 @@ static int look_at_target(struct mover *m, struct item *it, struct objerr *err)
 	}
 	objreq_done(&req);
 	return r == -ENOENT ? 0 : r;
+}
+
+/* The name of an image: 0, also when it changed meanwhile. -ENODATA: it is none. */
+static int copy_name(struct mover *m, struct item *it, struct objerr *err)
+{
+	_cleanup_free_ char *src = NULL, *dst = NULL;
+	struct nameobj o;
+	int r;
+
+	if (!str_has_suffix(it->suffix, IMAGE_SUFFIX) || it->v.size > 64 * KiB)
+		return -ENODATA;
+	r = key_of(m->from, it->suffix, &src);
+	if (r == 0)
+		r = key_of(m->to, it->suffix, &dst);
+	if (r == 0)
+		r = nameobj_copy(m->store, src, it->v.etag, dst, &o, err);
+	if (r == -ESTALE || r == -ENOENT) /* the next listing tells */
+		return 0;
+	if (r < 0)
+		return r;
+	it->copied = true;
+	memcpy(it->copy.etag, o.etag, sizeof it->copy.etag);
+	it->copy.size = o.bytes;
+	it->copy.mtime_s = o.mtime_s ? o.mtime_s : o.date_s;
+	nameobj_free(&o);
+	return 0;
 }
 
 static int copy_round(struct mover *m, unsigned round, struct objerr *err)
@@ -308,6 +347,10 @@ static int copy_round(struct mover *m, unsigned round, struct objerr *err)
 			if (r < 0 || it->copied || it->left)
 				continue;
 		}
+		r = copy_name(m, it, err);
+		if (r != -ENODATA)
+			continue;
+		r = 0;
 		if (it->v.size > m->store->put_max && m->store->put_max > 0) {
 			_cleanup_free_ char *src = NULL, *dst = NULL;
 
@@ -400,61 +443,6 @@ static int copy_until_quiet(struct mover *m, unsigned *ret_round, struct objerr 
 	return -EBUSY;
 }
 
-/* --- intents ------------------------------------------------------------------------------------------------------ */
-
-static int intent_put(struct fsd *f, const char *from, const char *to, char **ret_key, struct objerr *err)
-{
-	char hex[33];
-	char *text = NULL, *key = NULL;
-	json_t *j;
-	int r;
-
-	base_random_hex(hex, 16);
-	if (asprintf(&key, "%s" PATH_RESERVED "/intent/%s", f->o.prefix, hex) < 0)
-		return -ENOMEM;
-	j = json_pack("{s:i, s:s, s:s, s:s, s:s, s:I}", "version", 1, "what", "rename", "from", from, "to", to, "node",
-		      f->o.node_id ? f->o.node_id : "", "time", (json_int_t)(clock_real_ns() / NSEC_PER_SEC));
-	text = j ? json_dumps(j, JSON_COMPACT) : NULL;
-	json_decref(j);
-	r = text ? obj_put(f->o.store, key, text, strlen(text), NULL, false, NULL, NULL, err) : -ENOMEM;
-	free(text);
-	if (r < 0) {
-		free(key);
-		return r;
-	}
-	*ret_key = key;
-	return 0;
-}
-
-/* "a/b/": what a directory of the mount can be called. */
-static bool is_dir_path(const char *s)
-{
-	if (!*s)
-		return false;
-	for (; *s; s += strcspn(s, "/") + 1)
-		if (s[strcspn(s, "/")] != '/' || !path_component_ok(s, strcspn(s, "/")))
-			return false;
-	return true;
-}
-
-/* Anybody who may write to the bucket can have written it: a move into itself would end by deleting everything. */
-int rename_intent_parse(const char *p, size_t n, char **ret_from, char **ret_to, char **ret_node)
-{
-	const char *from, *to, *node;
-	json_t *j = json_loadb(p, n, JSON_REJECT_DUPLICATES, NULL);
-	int version, r = -EBADMSG;
-
-	if (j && json_unpack(j, "{s:i, s:s, s:s, s:s}", "version", &version, "from", &from, "to", &to, "node", &node) == 0 &&
-	    version == 1 && is_dir_path(from) && is_dir_path(to) && !str_has_prefix(to, from) && !str_has_prefix(from, to)) {
-		*ret_from = strdup(from);
-		*ret_to = strdup(to);
-		*ret_node = strdup(node);
-		r = *ret_from && *ret_to && *ret_node ? 0 : -ENOMEM;
-	}
-	json_decref(j);
-	return r;
-}
-
 int rename_resume(struct objstore *store, const char *prefix, const char *from, const char *to, int64_t begun_s,
 		  struct objerr *err)
 {
@@ -465,6 +453,11 @@ int rename_resume(struct objstore *store, const char *prefix, const char *from, 
 
 	if (asprintf(&kf, "%s%s", prefix, from) < 0 || asprintf(&kt, "%s%s", prefix, to) < 0)
 		return -ENOMEM;
+	if (!str_has_suffix(from, "/")) {
+		r = nameobj_move(store, kf, kt, NULL, NULL, err);
+		/* done before, or another object has the new name: nothing is to be gone on with */
+		return r == -ENOENT || r == -ENODATA || r == -EEXIST ? 0 : r;
+	}
 	r = mover_init(&m, store, kf, kt);
 	if (r < 0)
 		return r;
@@ -563,7 +556,15 @@ static int carry_node(struct fsd *f, struct mover *m, struct inode *i, struct in
 	mtx_unlock(&f->inodes);
 	if (!suffix)
 		return 0;
-	it = find(m, suffix);
+	if (i->image) {
+		_cleanup_free_ char *key = NULL;
+
+		if (asprintf(&key, "%s" IMAGE_SUFFIX, suffix) < 0)
+			return -ENOMEM;
+		it = find(m, key);
+	} else {
+		it = find(m, suffix);
+	}
 	mtx_lock(&i->lock);
 	if (it && it->copied) {
 		const struct version *from = back ? &it->copy : &it->v, *to = back ? &it->v : &it->copy;
@@ -665,7 +666,7 @@ static int move_tree(struct fsd *f, struct inode *i, struct inode *dp, const cha
 	r = mover_init(&m, f->o.store, from, to);
 	if (r < 0)
 		return r;
-	r = intent_put(f, from_dir, to_dir, &intent, err);
+	r = rename_intent_put(f, from_dir, to_dir, &intent, err);
 	if (r == 0)
 		r = copy_until_quiet(&m, &round, err);
 	if (r == 0)

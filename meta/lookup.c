@@ -603,16 +603,19 @@ int tree_lookup(struct tree *t, const char *dir, const char *name, unsigned flag
 	if (r == -ENAMETOOLONG && str_has_suffix(name, OBJECT_SUFFIX) && !str_copy(base, sizeof(base), name))
 		r = -ENOENT; /* only as the shown name of a long one */
 	else if (!r)
-		r = lookup_name(t, dir, name, flags, WANT_ANY, ret, NULL, err);
+		r = lookup_with_images(t, dir, name, flags, ret, err);
 	if (r != -ENOENT || !str_has_suffix(name, OBJECT_SUFFIX) || str_copy(base, sizeof(base), name))
 		return r;
 	base[strlen(base) - strlen(OBJECT_SUFFIX)] = '\0';
 	if (path_check_name(base))
 		return r;
-	r2 = lookup_name(t, dir, base, flags & ~(unsigned)TREE_ATTRS, WANT_DIR, &other, NULL, err);
+	r2 = lookup_with_images(t, dir, base, flags & ~(unsigned)TREE_ATTRS, &other, err);
 	if (r2 < 0)
 		return r2;
+	r2 = other.is_dir || other.image ? 0 : -ENOENT; /* what the object is hidden by */
 	entry_done(&other);
+	if (r2 < 0)
+		return r2;
 	r2 = lookup_name(t, dir, base, flags, WANT_FILE, ret, NULL, err);
 	if (!r2)
 		memcpy(ret->name, name, strlen(name) + 1);

@@ -14,6 +14,9 @@
  *
  * An object shown as "x~object" may fall into a page of names long behind x; all such x are starts of the name that the
  * page begins with, so they can be looked for.
+ *
+ * An image x is the key "x.lsvd", whose place is between x and "x/": its candidates are among those of directories. What
+ * ends in ".lsvd" is an image or a plain file by its headers; where they are not known they are asked for first.
  */
 #include "config.h"
 #include "tree-private.h"
@@ -23,10 +26,13 @@
 
 #define MAX_ROUNDS 16 /* without coming further */
 #define MIN_ROWS 64
+#define HEADS 64 /* in parallel, of keys that may be images */
 
 struct shown {
 	char name[PATH_NAME_MAX + 16];
 	struct row *row; /* in the rows or extras of the gathering */
+	int kind;	 /* of one name the lowest wins: 0 directory, 1 image, 2 object */
+	bool renamed;	 /* shown as "x~object" */
 };
 
 struct extra {
@@ -48,6 +54,9 @@ struct gather {
 	struct extra *extra;	     /* candidates that exist, objects beside directories */
 	size_t nextra, extra_cap;
 	int64_t asked_ns; /* the oldest page */
+	bool no_heads;	  /* some of the headers below could not be had: without them, then */
+	struct flight *heads[HEADS];
+	unsigned nheads, head_rounds;
 };
 
 static void gather_reset(struct gather *g)
@@ -140,6 +149,13 @@ static size_t rows_from(const struct gather *g, const char *name, size_t len)
 	return k;
 }
 
+/* Is what stands at the point known? Then it is added to what is shown. */
+static int candidate_locked(struct gather *g, struct dirstate *ds, const char *point, int64_t now_ns, bool *ret_known)
+{
+	*ret_known = page_young(g, ds, page_find(ds, point), now_ns);
+	return *ret_known ? add_extra_locked(g, point, false) : 0;
+}
+
 /*
  * The candidates: see top. *cut: length of the start of g->end from which on names are held back, SIZE_MAX: none.
  * -EAGAIN with *ret_ask: a directory point that the store must be asked for. -ENODATA: better list on first.
@@ -153,7 +169,8 @@ static int candidates_locked(struct gather *g, struct dirstate *ds, size_t *cut,
 	*cut = SIZE_MAX;
 	for (size_t len = 1; len <= n && len <= PATH_NAME_MAX; len++) {
 		unsigned char next = (unsigned char)g->end[len];
-		int r;
+		bool known = true;
+		int r = 0;
 
 		if (next >= '/')
 			continue;
@@ -163,29 +180,33 @@ static int candidates_locked(struct gather *g, struct dirstate *ds, size_t *cut,
 		if (!path_component_ok(g->end, len))
 			continue;
 		memcpy(point, g->end, len);
-		point[len] = '/';
-		point[len + 1] = '\0';
-		if (page_young(g, ds, page_find(ds, point), now_ns)) {
-			r = add_extra_locked(g, point, false);
-			if (r < 0)
-				return r;
-			continue;
+		memcpy(point + len, IMAGE_SUFFIX, sizeof(IMAGE_SUFFIX));
+		if (len + strlen(IMAGE_SUFFIX) <= PATH_NAME_MAX && strcmp(g->end + len, IMAGE_SUFFIX) < 0)
+			r = candidate_locked(g, ds, point, now_ns, &known);
+		if (known && !r) {
+			memcpy(point + len, "/", 2);
+			r = candidate_locked(g, ds, point, now_ns, &known);
 		}
+		if (r < 0)
+			return r;
+		if (known)
+			continue;
 		if (rows_from(g, g->end, len) * 2 <= g->n && g->n > 1) {
 			*cut = len;
 			return 0;
 		}
 		/* With little in hand the next page of the listing, which is needed anyway, may tell. */
-		memcpy(ret_ask, point, len + 2);
+		memcpy(ret_ask, point, strlen(point) + 1);
 		return g->n * 2 <= g->max_rows && g->covered ? -ENODATA : -EAGAIN;
 	}
 	return 0;
 }
 
-/* Objects beside a directory whose own place is before this page, but not that of "x~object". */
+/* Objects beside a directory or an image whose own place is before this page, but not that of "x~object". */
 static int conflicts_before_locked(struct gather *g)
 {
 	char point[ROW_NAME_MAX], base[ROW_NAME_MAX];
+	enum image_row image;
 	size_t n = strlen(g->after);
 	int r = 0;
 
@@ -197,6 +218,8 @@ static int conflicts_before_locked(struct gather *g)
 		snprintf(point, sizeof(point), "%.*s/", (int)len, g->after);
 		r = row_get_locked(g->t, g->dir, point, &probe);
 		row_done(&probe);
+		if (r == -ENOENT && image_known_locked(g->t, g->dir, base, &image) == 0 && image == IMAGE_YES)
+			r = 0;
 		if (!r)
 			r = add_extra_locked(g, base, true);
 		if (r == -ENOENT)
@@ -214,40 +237,50 @@ static bool row_is_dir(const struct row *r)
 	return n && r->name[n - 1] == '/';
 }
 
-/* The directory before the object of the same name. */
+/* The directory before the image before the object of the same name. */
 static int by_name(const void *a, const void *b)
 {
 	const struct shown *x = a, *y = b;
 	int c = strcmp(x->name, y->name);
 
-	return c ? c : (int)row_is_dir(y->row) - (int)row_is_dir(x->row);
+	return c ? c : x->kind - y->kind;
 }
 
 static void show(struct shown *s, struct row *row, bool renamed)
 {
-	size_t n = strlen(row->name) - (row_is_dir(row) ? 1 : 0);
+	size_t n = strlen(row->name);
 
+	s->kind = row_is_dir(row) ? 0 : row_image(row) == IMAGE_YES ? 1 : 2;
+	if (s->kind < 2)
+		n -= s->kind == 0 ? 1 : strlen(IMAGE_SUFFIX);
 	memcpy(s->name, row->name, n);
 	s->name[n] = '\0';
 	if (renamed)
 		memcpy(s->name + n, OBJECT_SUFFIX, sizeof(OBJECT_SUFFIX));
+	s->renamed = renamed;
 	s->row = row;
 }
 
-/* Sorts; an object beside a directory gets its other name, or goes if that is the name of a real object. */
+/*
+ * Sorts; an object beside a directory or an image gets its other name, or goes if that is the name of a real object. An
+ * image beside a directory goes.
+ */
 static size_t resolve_conflicts(struct shown *s, size_t n)
 {
 	size_t k = 0;
 
 	qsort(s, n, sizeof(*s), by_name);
-	for (size_t i = 1; i < n; i++)
-		if (row_is_dir(s[i - 1].row) && !row_is_dir(s[i].row) && !strcmp(s[i - 1].name, s[i].name))
+	for (size_t i = 1, first = 0; i < n; i++) {
+		if (strcmp(s[first].name, s[i].name))
+			first = i;
+		else if (s[i].kind == 2 && s[first].kind < 2)
 			show(&s[i], s[i].row, true);
+	}
 	qsort(s, n, sizeof(*s), by_name);
 	for (size_t i = 0; i < n; i++) {
 		if (!k || strcmp(s[k - 1].name, s[i].name))
 			s[k++] = s[i];
-		else if (!row_is_dir(s[k - 1].row) && strcmp(s[k - 1].row->name, s[k - 1].name))
+		else if (s[k - 1].renamed)
 			s[k - 1] = s[i];
 	}
 	return k;
@@ -302,7 +335,7 @@ static int emit_locked(struct gather *g, struct dirstate *ds, size_t cut, struct
 	for (size_t i = 0; i < g->n; i++)
 		show(&s[n++], &g->v[i], false);
 	for (size_t i = 0; i < g->nextra; i++)
-		if (!has_row(g, g->extra[i].row.name))
+		if (!has_row(g, g->extra[i].row.name) && !(g->extra[i].renamed && row_image(&g->extra[i].row) == IMAGE_YES))
 			show(&s[n++], &g->extra[i].row, g->extra[i].renamed);
 	n = resolve_conflicts(s, n);
 	page.v = calloc(n ? n : 1, sizeof(*page.v));
@@ -337,9 +370,28 @@ void tree_page_done(struct tree_page *p)
 	*p = (struct tree_page){};
 }
 
+/*
+ * What may be an image by its name: its headers are asked for, many at a time. -EAGAIN: g->heads are to be sent.
+ */
+static int unknown_images_locked(struct gather *g)
+{
+	for (size_t i = 0; i < g->n + g->nextra && g->nheads < HEADS && !g->no_heads; i++) {
+		const struct row *row = i < g->n ? &g->v[i] : &g->extra[i - g->n].row;
+		int r;
+
+		if (row_image(row) != IMAGE_MAYBE)
+			continue;
+		r = flight_join_locked(g->t, FLIGHT_HEAD, g->dir, row->name, g->start_ns, 0, &g->heads[g->nheads]);
+		if (r < 0)
+			return g->nheads ? -EAGAIN : r;
+		g->nheads++;
+	}
+	return g->nheads ? -EAGAIN : 0;
+}
+
 /* --- rounds --------------------------------------------------------------------------------------------------- */
 
-enum next { DONE, AGAIN, LIST_FROM, ASK_DIR };
+enum next { DONE, AGAIN, LIST_FROM, ASK_POINT, ASK_HEADS };
 
 /* One look at what is known. */
 static int look_locked(struct gather *g, struct tree_page *ret, enum next *next, char **ret_from,
@@ -365,12 +417,16 @@ static int look_locked(struct gather *g, struct tree_page *ret, enum next *next,
 	if (!r)
 		r = candidates_locked(g, ds, &cut, ret_ask);
 	if (r == -EAGAIN) {
-		*next = ASK_DIR;
+		*next = ASK_POINT;
 		return 0;
 	}
 	if (r == -ENODATA) {
 		*ret_from = strdup(g->covered);
 		return *ret_from ? 0 : -ENOMEM;
+	}
+	if (!r && unknown_images_locked(g) == -EAGAIN) {
+		*next = ASK_HEADS;
+		return 0;
 	}
 	/* The rows may have gone with a database that was rebuilt meanwhile: then the pages are gone, too. */
 	if (!r && g->t->db_epoch != attrdb_epoch(g->t->db))
@@ -399,8 +455,8 @@ static int look_locked(struct gather *g, struct tree_page *ret, enum next *next,
 }
 
 /*
- * The answer about one directory becomes a page of one point: the key before "x/" can only be "x." and something, and no
- * UTF-8 is behind "x.\xff".
+ * The answer about one point becomes a page of it alone: the key before "x/" can only be "x." and something, and no UTF-8
+ * is behind "x.\xff"; in the same way for the last character of "x.lsvd".
  */
 static int cover_point_locked(struct tree *t, const struct flight *f)
 {
@@ -411,8 +467,9 @@ static int cover_point_locked(struct tree *t, const struct flight *f)
 
 	if (!ds)
 		return -ENOMEM;
-	memcpy(from, f->point, n - 1);
-	memcpy(from + n - 1, ".\xff", 3);
+	memcpy(from, f->point, n);
+	from[n - 1]--;
+	memcpy(from + n, "\xff", 2);
 	r = page_cover_locked(t, ds, from, f->point, f->asked_ns, f->seq, 0);
 	return r == -EALREADY ? 0 : r;
 }
@@ -427,15 +484,35 @@ static int ask(struct tree *t, struct flight *f, struct objerr *err)
 	mtx_lock(&t->lock);
 	flights_land_locked(t);
 	r = f->status;
-	if (f->kind == FLIGHT_ANY && r == -ENOENT)
+	if (f->kind != FLIGHT_PAGE && r == -ENOENT)
 		r = 0;
 	if (r < 0 && err)
 		*err = f->err;
-	if (!r && f->kind == FLIGHT_ANY && !f->dropped)
+	if (!r && f->kind != FLIGHT_PAGE && !f->dropped)
 		r = cover_point_locked(t, f);
 	flight_put_locked(f);
 	mtx_unlock(&t->lock);
 	return r;
+}
+
+/* Headers that cannot be had keep nobody from listing: what they belong to is shown as the object that it is. */
+static void ask_heads(struct gather *g)
+{
+	for (unsigned i = 0; i < g->nheads; i++)
+		flight_send(g->heads[i]);
+	for (unsigned i = 0; i < g->nheads; i++)
+		flight_wait(g->heads[i]);
+	mtx_lock(&g->t->lock);
+	flights_land_locked(g->t);
+	for (unsigned i = 0; i < g->nheads; i++) {
+		if (g->heads[i]->status && g->heads[i]->status != -ENOENT)
+			g->no_heads = true;
+		flight_put_locked(g->heads[i]);
+	}
+	mtx_unlock(&g->t->lock);
+	g->nheads = 0;
+	if (++g->head_rounds > HEADS) /* changed by this node again and again */
+		g->no_heads = true;
 }
 
 /* After an empty answer: is there such a directory at all? */
@@ -481,8 +558,9 @@ int tree_list(struct tree *t, const char *dir, const char *after, size_t max, st
 		/* Looking and joining under one lock: what has landed between the two would be asked for again. */
 		mtx_lock(&t->lock);
 		r = look_locked(&g, &page, &next, &from, point);
-		if (!r && next == ASK_DIR)
-			r = flight_join_locked(t, FLIGHT_ANY, dir, point, min_asked_ns, 0, &f);
+		if (!r && next == ASK_POINT)
+			r = flight_join_locked(t, str_has_suffix(point, "/") ? FLIGHT_ANY : FLIGHT_HEAD, dir, point,
+					       min_asked_ns, 0, &f);
 		if (!r && next == LIST_FROM) {
 			rounds = last && !strcmp(last, from) ? rounds + 1 : 1;
 			r = rounds > MAX_ROUNDS ? -EBUSY : 0;
@@ -495,6 +573,8 @@ int tree_list(struct tree *t, const char *dir, const char *after, size_t max, st
 		mtx_unlock(&t->lock);
 		if (f)
 			r = ask(t, f, err);
+		if (!r && next == ASK_HEADS)
+			ask_heads(&g);
 		free(from);
 	}
 	gather_reset(&g);

@@ -5,6 +5,7 @@
  *   tree.c      life, what fs tells us, small calls		question.c  requests under way and what answers teach
  *   listing.c   what listings vouch for			lookup.c    one name
  *   attrdb.c    rows						readdir.c   one page of a directory
+ *   imagerow.c  names of disk images
  *   treeops.c   mkdir, rmdir, mknod, ...			metaput.c   headers of an object; move.c  rename of a file
  *
  * Order. Every question to the store and every change by this node gets the next number of one sequence (`seq`). An
@@ -147,6 +148,17 @@ bool fresh(const struct tree *t, const struct dirstate *ds, int64_t asked_ns, in
 int must_check point_of(const char *name, bool is_dir, char ret[ROW_NAME_MAX]);
 /* A shown name -> the name in the key ("x~object" -> "x" where that is how x is shown). */
 int must_check real_name(struct tree *t, const char *dir, const char *name, char ret[PATH_NAME_MAX + 16]);
+
+/* --- imagerow.c --- */
+
+bool image_name_ok(const char *name); /* may it be the key's name of an image? */
+int must_check image_point(const char *shown, char ret[ROW_NAME_MAX]);
+enum image_row { IMAGE_NO, IMAGE_MAYBE /* headers unknown */, IMAGE_YES };
+enum image_row row_image(const struct row *row);
+int must_check image_known_locked(struct tree *t, const char *dir, const char *shown, enum image_row *ret);
+/* As lookup_name() for anything, images by their shown names. */
+int must_check lookup_with_images(struct tree *t, const char *dir, const char *name, unsigned flags, struct entry *ret,
+				  struct objerr *err);
 
 /* lookup.c: want what stands at one name. */
 enum want { WANT_ANY, WANT_FILE, WANT_DIR };

@@ -115,6 +115,7 @@ int row_entry(struct tree *t, const struct row *row, const char *shown, int64_t 
 	e.is_dir = n && row->name[n - 1] == '/';
 	if (row->headers && obj_headers_decode(row->headers, row->headers_len, &e.headers) == 0)
 		e.have_headers = trust_headers;
+	e.image = image_name_ok(row->name) && image_of_headers(&e.headers, e.uuid, &e.image_size);
 	attr_from_headers(row->headers ? &e.headers : NULL, e.is_dir, e.v.size, lm, &t->def, &e.attr);
 	if (!e.have_headers)
 		obj_headers_free(&e.headers);
@@ -501,6 +502,7 @@ int real_name(struct tree *t, const char *dir, const char *name, char ret[PATH_N
 {
 	struct row row = {};
 	char base[PATH_NAME_MAX + 16], point[PATH_NAME_MAX + 18];
+	enum image_row image;
 	int r = str_copy(ret, PATH_NAME_MAX + 16, name), found;
 
 	if (r < 0 || !str_has_suffix(name, OBJECT_SUFFIX))
@@ -515,6 +517,8 @@ int real_name(struct tree *t, const char *dir, const char *name, char ret[PATH_N
 	if (found == -ENOENT) {
 		found = row_get_locked(t, dir, point, &row);
 		row_done(&row);
+		if (found == -ENOENT && image_known_locked(t, dir, base, &image) == 0 && image == IMAGE_YES)
+			found = 0;
 		if (!found)
 			found = row_get_locked(t, dir, base, &row);
 		row_done(&row);

@@ -34,7 +34,13 @@ struct entry {
 	struct obj_headers headers; /* owned by the entry */
 	uint64_t ino;		 /* stable st_ino; 0 is never used, 1 is the root */
 	int64_t asked_ns;	 /* clock_now_ns() just before the question to the store that this answer rests on */
+	bool image;		 /* a disk image: v and headers are of its name object, the key name + ".lsvd" */
+	uint8_t uuid[16];	 /* image */
+	uint64_t image_size;	 /* image: bytes, as the name object says */
 };
+#define IMAGE_SUFFIX ".lsvd" /* of the key of an image's name object */
+/* Do these headers make an object the name of an image? (The key must end in IMAGE_SUFFIX as well.) */
+bool image_of_headers(const struct obj_headers *h, uint8_t ret_uuid[16], uint64_t *ret_size);
 /*
  * Has `now` (with headers h) the bytes of `base`? By etag and size, or because h says that a change of metadata made `now`
  * out of `base` (x-amz-meta-lsvd-was, see FORMAT.md).
@@ -63,6 +69,8 @@ enum {
 /*
  * One name. Positive answers are at most attr_timeout old; -ENOENT only from a complete listing page that young, or from
  * the store. Two stale questions into one page of a listing renew the page, not the name (DESIGN: attribute cache).
+ * An image is found by its shown name; its key's own name is -EPERM. All other calls take names of keys: an image's is
+ * its shown name + IMAGE_SUFFIX.
  */
 int must_check tree_lookup(struct tree *t, const char *dir, const char *name, unsigned flags, struct entry *ret,
 			   struct objerr *err);

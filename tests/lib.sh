@@ -235,7 +235,8 @@ check_bucket_clean() {
 			rm -r "$id"
 		done
 	fi
-	left=$(obj_keys | grep -E '(^|/)\.lsvd/' | grep -vE '^\.lsvd/(root|lock/..)$') || true
+	# the logs of images are for their own tests to look at
+	left=$(obj_keys | grep -E '(^|/)\.lsvd/' | grep -vE '^\.lsvd/(root|lock/..|img/.*)$') || true
 	[ -z "$left" ] || fail "left in the bucket: $left"
 	if [ "$BACKEND" = file ]; then
 		left=$(find "$T/bucket" \( -name '*.tmp' -o -name '.lsvd-*' -o -name '.tmp*' \) | head -n 5)
@@ -288,6 +289,43 @@ remount_fresh() {
 	rm -rf "$T/$1.state" "$T/$1.cache"
 	mount_lsvdfs "$@"
 }
+# --- disk images ---
+
+# uuid_of NAME PATH: of the image, as the bucket says
+uuid_of() { obj_get "$1.lsvd" | sed -n 's/^uuid=//p'; }
+# what stays below the log of an image: "data", "claims" and other words, sorted, one each
+log_left() { # UUID
+	local key
+	while read -r key; do
+		case ${key##*/} in
+		dead) echo dead ;;
+		????????????????) obj_get "$key" | py -c '
+import struct,sys
+t = struct.unpack_from("<H", sys.stdin.buffer.read(4096), 10)[0]
+print("create data cleaner map checkpoint claim release snapshot unsnap free rollback resize".split()[t - 1])' ;;
+		*) echo "${key#.lsvd/img/"$1"/}" ;;
+		esac
+	done < <(obj_keys ".lsvd/img/$1/") | sort -u | tr '\n' ' '
+}
+# attach_loop NAME FILE [LOSETUP OPTION...]: $loop_NAME is the device; it goes with the test
+attach_loop() {
+	local name=$1 file=$2 dev
+	shift 2
+	dev=$(losetup --find --show "$@" "$file") || skip "no loop device"
+	on_exit "loop_drop $dev $file"
+	declare -g "loop_$name=$dev"
+}
+detach_loop() { # NAME: waits until the kernel has let go
+	local dev=loop_$1 file
+	file=$(losetup --noheadings --output BACK-FILE "${!dev}")
+	losetup -d "${!dev}"
+	wait_for 10 loop_gone "${!dev}" "$file"
+}
+# loop devices are the machine's, not the namespace's: another test may have the device by now
+loop_gone() { [ "$(losetup --noheadings --output BACK-FILE "$1" 2>/dev/null)" != "$2" ]; }
+loop_drop() { loop_gone "$1" "$2" || losetup -d "$1"; }
+images_idle() { [ "$(status "$1" fs.images)" = '[]' ]; }
+
 # status NAME JSON-PATH: status a spool.parked
 status() {
 	"$LSVDFS" status --json "$T/$1" | py -c '

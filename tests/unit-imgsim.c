@@ -3,17 +3,65 @@
  * unit-imgsim.c - volumes in the simulated world (sim/imgscene.h): one image, three nodes, a store that loses, repeats
  * and delays; daemons that are killed, lose their power, lose their disks, freeze and thaw, take over and hand over.
  *
- *	unit-imgsim [SEED [COUNT]]	TRACE=1 tells what happens
+ *	unit-imgsim [SEED [COUNT]]	SEED alone: that one; neither: those of `make check`
+ *	IMGSIM_STEP=N			the first daemon dies at its N-th call of store or journal
+ *	IMGSIM_POINTS=N SEED=N		seeds from there on until so many daemons have died (tests/soak); of every 50th seed
+ *					at each call of its first daemon, one after the other
+ *	TRACE=1				tells what happens
  */
 #include "config.h"
 #include "sim/imgscene.h"
+#include <inttypes.h>
+#include <stdio.h>
+
+enum { SEEDS = 120, EACH_STEP_OF = 50 };
+
+static uint64_t number(const char *name, uint64_t otherwise)
+{
+	const char *s = getenv(name);
+
+	return s != NULL && *s != '\0' ? strtoull(s, NULL, 10) : otherwise;
+}
+
+/* A death at each `stride`-th call of the first daemon, until it lives to its end. */
+static bool each_step(const char *program, uint64_t seed, uint64_t stride)
+{
+	uint64_t ended = imgstats->survived;
+
+	for (imgscene_first_death = 1; imgstats->survived == ended; imgscene_first_death += stride)
+		if (!sim_try(seed, imgscene)) {
+			(void)printf("not ok: seed %" PRIu64 " (run IMGSIM_STEP=%" PRIu64 " %s %" PRIu64 ")\n", seed,
+				     imgscene_first_death, program, seed);
+			return false;
+		}
+	imgscene_first_death = 0;
+	return true;
+}
+
+static bool points(const char *program, uint64_t seed, uint64_t n)
+{
+	for (; imgscene_crash_points() < n; seed++) {
+		if (!sim_try(seed, imgscene)) {
+			(void)printf("not ok: seed %" PRIu64 " (run %s %" PRIu64 ")\n", seed, program, seed);
+			return false;
+		}
+		if (seed % EACH_STEP_OF == 0 && !each_step(program, seed, 1))
+			return false;
+	}
+	return true;
+}
 
 int main(int argc, char **argv)
 {
-	int r;
+	uint64_t n = number("IMGSIM_POINTS", 0);
+	bool ok;
 
 	imgscene_setup();
-	r = sim_main(argc, argv, 200, imgscene);
+	imgscene_first_death = number("IMGSIM_STEP", 0);
+	if (n != 0)
+		ok = points(argv[0], number("SEED", 1), n);
+	else
+		ok = sim_main(argc, argv, SEEDS, imgscene) == 0 && (argc > 1 || each_step(argv[0], 2, 13));
 	imgscene_print();
-	return r;
+	return !ok;
 }

@@ -21,7 +21,7 @@ static void fill(struct fixture *f, const char *fmt, unsigned from, unsigned to)
 	}
 }
 
-static void test_unknown_name_costs_two(void **state)
+static void test_unknown_name_costs(void **state)
 {
 	struct fixture f = {};
 	struct entry e;
@@ -30,7 +30,7 @@ static void test_unknown_name_costs_two(void **state)
 	put(&f, "p/d/file", "hello", "33152");
 	put(&f, "p/d/sub/x", "1", NULL);
 	assert_int_equal(look(&f, "d/", "none", 0, NULL), -ENOENT);
-	assert_requests(&f, 1, 1, 0);
+	assert_requests(&f, 2, 1, 0); /* none, none/, and none.lsvd before it is denied */
 	test_advance_ms(3000);
 	assert_int_equal(look(&f, "d/", "file", TREE_ATTRS, &e), 0);
 	assert_requests(&f, 1, 1, 0);
@@ -78,7 +78,7 @@ static void test_fresh_asks_once(void **state)
 	entry_done(&e);
 	del(&f, "a");
 	assert_int_equal(look(&f, "", "a", TREE_FRESH, NULL), -ENOENT);
-	assert_requests(&f, 1, 1, 0);
+	assert_requests(&f, 2, 1, 0);
 	fixture_close(&f);
 }
 
@@ -109,7 +109,7 @@ static void test_negatives_need_a_young_page(void **state)
 	test_advance_ms(5000);
 	assert_int_equal(look(&f, "d/", "q", 0, NULL), -ENOENT);
 	assert_int_equal(look(&f, "d/", "q", 0, NULL), -ENOENT);
-	assert_requests(&f, 2, 2, 0);
+	assert_requests(&f, 4, 2, 0);
 	fixture_close(&f);
 }
 
@@ -588,10 +588,111 @@ static void test_root(void **state)
 	fixture_close(&f);
 }
 
+static void put_image(struct fixture *f, const char *key, const char *uuid, uint64_t size)
+{
+	struct obj_headers h = {};
+	char v[64];
+
+	snprintf(v, sizeof(v), "1 %s %" PRIu64, uuid, size);
+	assert_int_equal(obj_headers_set(&h, "x-amz-meta-lsvd-image", v), 0);
+	assert_int_equal(obj_put(f->store, key, "text", 4, NULL, false, &h, NULL, NULL), 0);
+	obj_headers_free(&h);
+	mark_requests(f);
+}
+
+#define UUID "00112233445566778899aabbccddeeff"
+
+static void test_images(void **state)
+{
+	struct fixture f = {};
+	struct entry e;
+	char *key;
+
+	fixture_open(&f, "", NULL);
+	put_image(&f, "d/sda.lsvd", UUID, 107374182400);
+	put(&f, "d/sda", "plain", NULL);
+	put(&f, "d/sda-1", "x", NULL);
+	put(&f, "d/sda.a", "x", NULL);
+	put(&f, "d/plain.lsvd", "x", NULL);
+	put_image(&f, "d/e.lsvd", UUID, 5);
+	put(&f, "d/e/f", "x", NULL);
+	/* By listing: two HEADs of what is not yet known. In pages of every length. */
+	assert_names(&f, "d/", 0, "e/ plain.lsvd sda sda-1 sda.a sda~object");
+	assert_requests(&f, 3, 1, 0);
+	for (size_t max = 1; max < 8; max++)
+		assert_names(&f, "d/", max, "e/ plain.lsvd sda sda-1 sda.a sda~object");
+	assert_int_equal(look(&f, "d/", "sda", TREE_ATTRS, &e), 0);
+	assert_true(e.image && !e.is_dir && e.image_size == 107374182400 && e.uuid[0] == 0 && e.uuid[15] == 0xff);
+	assert_string_equal(e.name, "sda");
+	entry_done(&e);
+	assert_int_equal(look(&f, "d/", "sda.lsvd", 0, NULL), -EPERM);
+	assert_int_equal(look(&f, "d/", "sda~object", TREE_ATTRS, &e), 0);
+	assert_true(!e.image && e.v.size == 5);
+	entry_done(&e);
+	assert_int_equal(tree_key(f.tree, "d/", "sda~object", false, &key), 0);
+	assert_string_equal(key, "d/sda");
+	free(key);
+	assert_int_equal(look(&f, "d/", "e", 0, &e), 0);
+	assert_true(e.is_dir && !e.image);
+	entry_done(&e);
+	assert_int_equal(look(&f, "d/", "plain.lsvd", 0, &e), 0);
+	assert_false(e.image);
+	entry_done(&e);
+	fixture_close(&f);
+	/* By name alone. */
+	fixture_open(&f, "", NULL);
+	put_image(&f, "d/sda.lsvd", UUID, 512);
+	assert_int_equal(look(&f, "d/", "sda", 0, &e), 0);
+	assert_true(e.image && e.image_size == 512);
+	entry_done(&e);
+	assert_requests(&f, 2, 1, 0);
+	test_advance_ms(3000);
+	assert_int_equal(look(&f, "d/", "sda", TREE_ATTRS, NULL), 0);
+	assert_requests(&f, 1, 0, 0); /* known as an image: its key alone */
+	assert_int_equal(look(&f, "d/", "sda.lsvd", 0, NULL), -EPERM);
+	/* Gone, and a plain file instead. */
+	del(&f, "d/sda.lsvd");
+	test_advance_ms(3000);
+	assert_int_equal(look(&f, "d/", "sda", 0, NULL), -ENOENT);
+	put(&f, "d/sda", "1", NULL);
+	test_advance_ms(3000);
+	assert_int_equal(look(&f, "d/", "sda", 0, &e), 0);
+	assert_false(e.image);
+	entry_done(&e);
+	fixture_close(&f);
+}
+
+/* An image's key has its place between those of its neighbours: every page must know of it. */
+static void test_image_pages(void **state)
+{
+	struct fixture f = {};
+	struct str want = {};
+	char *all;
+
+	fixture_open(&f, "", NULL);
+	put_image(&f, "d/a.lsvd", UUID, 1);
+	for (unsigned i = 0; i < 1100; i++) {
+		char key[32];
+
+		snprintf(key, sizeof(key), "d/a-%04u", i);
+		put(&f, key, "x", NULL);
+	}
+	str_add(&want, "a");
+	for (unsigned i = 0; i < 1100; i++)
+		str_addf(&want, " a-%04u", i);
+	all = names(&f, "d/", 100);
+	assert_string_equal(all, str_c(&want));
+	free(all);
+	str_free(&want);
+	fixture_close(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_unknown_name_costs_two),
+		cmocka_unit_test(test_unknown_name_costs),
+		cmocka_unit_test(test_images),
+		cmocka_unit_test(test_image_pages),
 		cmocka_unit_test(test_fresh_asks_once),
 		cmocka_unit_test(test_negatives_need_a_young_page),
 		cmocka_unit_test(test_own_changes_show_at_once),

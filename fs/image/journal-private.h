@@ -35,6 +35,7 @@ struct journal {
 	struct log_nonce nonce, known[JNONCES];
 	size_t nknown;
 	uint64_t appends, datasyncs;
+	unsigned waiting; /* for a free segment */
 	bool syncing, broken, stopping;
 	char why[128]; /* opening: what is damaged */
 };

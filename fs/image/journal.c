@@ -187,7 +187,9 @@ static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, in
 		if (r == -ENOSPC && j->nseg - j->nfree <= 1)
 			return r;
 		if (r == -EAGAIN || r == -ENOSPC) {
+			j->waiting++;
 			cond_wait(&j->changed, &j->lock);
+			j->waiting--;
 		} else if (r < 0) {
 			break_locked(j);
 			return -EIO;
@@ -414,6 +416,7 @@ void journal_stat(struct journal *j, struct journal_stat *ret)
 	ret->trimmed = j->trimmed;
 	ret->appends = j->appends;
 	ret->datasyncs = j->datasyncs;
+	ret->waiting = j->waiting;
 	ret->broken = j->broken;
 	mtx_unlock(&j->lock);
 }

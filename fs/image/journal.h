@@ -101,6 +101,7 @@ uint64_t journal_committed(struct journal *j);
 struct journal_stat {
 	uint64_t limit, used, appended, synced, trimmed; /* bytes; sequences */
 	uint64_t appends, datasyncs;
+	unsigned waiting; /* appends that wait for space */
 	bool broken;
 };
 void journal_stat(struct journal *j, struct journal_stat *ret);

@@ -85,37 +85,57 @@ static int group_fault(struct objerr *err, uint64_t number, uint64_t sector, con
 	return log_damage(err, "log object %016" PRIx64 ": the group of sector %" PRIu64 " %s", number, sector, what);
 }
 
+int logobj_trailer_check(const uint8_t t[LOG_TRAILER], const uint8_t uuid[16], uint64_t number, uint64_t group,
+			 size_t *ret_n, struct objerr *err)
+{
+	struct cursor c = {.p = (uint8_t *)t, .len = LOG_TRAILER, .at = BLOCKS * 4};
+	uint64_t sector = group * (LOG_GROUP / SECTOR);
+	size_t content = cur_get(&c, 4), payload = cur_get(&c, 4);
+	uint64_t codec = cur_get(&c, 1);
+
+	c.at = LOG_TRAILER - 4;
+	if (crc32c(identity_crc(uuid, number, sector), t, LOG_TRAILER - 4) != (uint32_t)cur_get(&c, 4))
+		return group_fault(err, number, sector, "does not verify: damaged, or of another object");
+	if (codec != 0)
+		return group_fault(err, number, sector, "has a codec that this version does not know");
+	if (content != payload || content == 0 || content > LOG_GROUP || content % SECTOR != 0)
+		return group_fault(err, number, sector, "has a length that it cannot have");
+	*ret_n = content;
+	return 0;
+}
+
+bool logobj_block_ok(const uint8_t t[LOG_TRAILER], const uint8_t uuid[16], uint64_t number, uint64_t group,
+		     size_t block, const void *p, size_t n)
+{
+	struct cursor c = {.p = (uint8_t *)t, .len = LOG_TRAILER, .at = block * 4};
+	uint64_t sector = group * (LOG_GROUP / SECTOR) + block * (LOG_BLOCK / SECTOR);
+
+	return crc32c(identity_crc(uuid, number, sector), p, n) == (uint32_t)cur_get(&c, 4);
+}
+
 /*
  * Verifies blocks [first, last] of the group that starts at p. avail: stored bytes from there on. ret_n: bytes of
  * content. Only codec 0 here: packed objects are unpacked by whoever reads them.
  */
-static int group_verify(const uint8_t *p, size_t avail, const uint8_t uuid[16], uint64_t number, uint64_t sector,
+static int group_verify(const uint8_t *p, size_t avail, const uint8_t uuid[16], uint64_t number, uint64_t group,
 			size_t first, size_t last, size_t *ret_n, struct objerr *err)
 {
 	/* A full group is looked at where a full one ends; else the object ends with this one. */
-	size_t n = avail >= LOG_STRIDE ? LOG_GROUP : avail - MIN(avail, (size_t)LOG_TRAILER);
-	struct cursor c = {.p = (uint8_t *)p + n, .len = LOG_TRAILER};
-	uint32_t crc[BLOCKS];
-	size_t content, payload;
+	size_t n = avail >= LOG_STRIDE ? LOG_GROUP : avail - MIN(avail, (size_t)LOG_TRAILER), content = 0;
+	uint64_t sector = group * (LOG_GROUP / SECTOR);
+	int r;
 
 	if (avail < LOG_TRAILER + SECTOR)
 		return group_fault(err, number, sector, "is cut short");
-	for (size_t i = 0; i < BLOCKS; i++)
-		crc[i] = (uint32_t)cur_get(&c, 4);
-	content = cur_get(&c, 4);
-	payload = cur_get(&c, 4);
-	if (crc32c(identity_crc(uuid, number, sector), p + n, LOG_TRAILER - 4) !=
-	    ((uint32_t)p[n + 92] | (uint32_t)p[n + 93] << 8 | (uint32_t)p[n + 94] << 16 | (uint32_t)p[n + 95] << 24))
-		return group_fault(err, number, sector, "does not verify: damaged, or of another object");
-	if (cur_get(&c, 1) != 0)
-		return group_fault(err, number, sector, "has a codec that this version does not know");
-	if (content != n || payload != n || n % SECTOR != 0)
+	r = logobj_trailer_check(p + n, uuid, number, group, &content, err);
+	if (r < 0)
+		return r;
+	if (content != n)
 		return group_fault(err, number, sector, "has a length that it cannot have");
 	for (size_t i = first; i <= last && i * LOG_BLOCK < n; i++) {
 		size_t o = i * LOG_BLOCK;
 
-		if (crc32c(identity_crc(uuid, number, sector + o / SECTOR), p + o, MIN((size_t)LOG_BLOCK, n - o)) !=
-		    crc[i])
+		if (!logobj_block_ok(p + n, uuid, number, group, i, p + o, MIN((size_t)LOG_BLOCK, n - o)))
 			return group_fault(err, number, sector + o / SECTOR, "is damaged");
 	}
 	*ret_n = n;
@@ -143,7 +163,7 @@ int logobj_extract(const void *p, size_t len, const uint8_t uuid[16], uint64_t n
 		int r;
 
 		part = MIN(want, (size_t)LOG_GROUP - from);
-		r = group_verify(g, len, uuid, number, start, from / LOG_BLOCK, (from + part - 1) / LOG_BLOCK, &content,
+		r = group_verify(g, len, uuid, number, group, from / LOG_BLOCK, (from + part - 1) / LOG_BLOCK, &content,
 				 err);
 		if (r < 0)
 			return r;

@@ -178,6 +178,16 @@ void logobj_range(uint32_t sector, uint32_t n, uint64_t *ret_off, uint64_t *ret_
 int must_check logobj_extract(const void *p, size_t len, const uint8_t uuid[16], uint64_t number, uint32_t sector,
 			      uint32_t n, void *out, struct objerr *err);
 
+/*
+ * The same in pieces, for who keeps groups apart from their objects (blkcache.h): the trailer of a group by itself,
+ * -EUCLEAN when it is not the one of (uuid, number, group), ret_n: bytes of content; then each block of at most
+ * LOG_BLOCK bytes.
+ */
+int must_check logobj_trailer_check(const uint8_t t[LOG_TRAILER], const uint8_t uuid[16], uint64_t number,
+				    uint64_t group, size_t *ret_n, struct objerr *err);
+bool must_check logobj_block_ok(const uint8_t t[LOG_TRAILER], const uint8_t uuid[16], uint64_t number, uint64_t group,
+				size_t block, const void *p, size_t n);
+
 /* Pages of map objects (FORMAT.md 3.9). */
 struct page_run {
 	uint64_t lba, len;

@@ -60,6 +60,8 @@ int log_read(struct log *l, const struct log_place *at, uint32_t n, void *out, s
 			objerr_set(err, "log object %016" PRIx64 " is shorter than the map says", at->number);
 		r = -EUCLEAN;
 	}
+	if (r == -ENOENT && err != NULL)
+		objerr_set(err, "log object %016" PRIx64 " is missing: it holds data of the image", at->number);
 	if (r == 0)
 		r = logobj_extract(buf, got, uuid, at->number, at->sector, n, out, err);
 	free(buf);

@@ -282,29 +282,57 @@ static int set_origins(struct log *l, const struct log_create *c)
 	return 0;
 }
 
-/* What the view says of an image for ever stands in the create record: number 1, but for a clone's. */
-static int read_create(struct walk *k, uint64_t *ret_first)
+/* What the view says of an image for ever stands in the create record. */
+static int use_create(struct walk *k, const struct logobj *o)
 {
-	struct logobj o;
-	uint64_t first = 1;
-	int r = log_head(k->l, first, &o, k->err);
+	if (o->type != LOG_CREATE) {
+		objerr_set(k->err, "log object %016" PRIx64 " comes first and is no create record", o->number);
+		return -EUCLEAN;
+	}
+	see(&k->v, o);
+	return set_origins(k->l, o->create);
+}
 
+/*
+ * The create record, number 1 but for a clone's, and the object of the mark, in one round. Without a mark the walk
+ * begins with the create record.
+ */
+static int read_start(struct walk *k, uint64_t mark, struct logobj *ret)
+{
+	uint64_t numbers[2] = {1, mark}, first = 1;
+	struct heads *hs = malloc(sizeof(*hs));
+	struct logobj o;
+	int r;
+
+	if (hs == NULL)
+		return -ENOMEM;
+	r = heads_get(k->l, numbers, mark != 0 ? 2 : 1, hs, k->err);
+	if (r == 0)
+		r = hs->v[0].status;
+	o = hs->v[0].o;
+	memset(&hs->v[0].o, 0, sizeof(o));
 	if (r == -ENOENT) {
 		r = first_number(k->l, &first, k->err);
 		if (r == 0)
 			r = log_head(k->l, first, &o, k->err);
 	}
 	if (r < 0)
-		return r;
-	*ret_first = first;
-	if (o.type != LOG_CREATE) {
-		objerr_set(k->err, "log object %016" PRIx64 " comes first and is no create record", first);
-		r = -EUCLEAN;
-	} else {
-		see(&k->v, &o);
-		r = set_origins(k->l, o.create);
+		goto out;
+	r = use_create(k, &o);
+	if (r == 0 && mark != 0) {
+		/* Words of what went wrong are those of the last failure: ask again for the right ones. */
+		r = hs->v[1].status == 0 ? 0 : log_head(k->l, mark, &hs->v[1].o, k->err);
+		logobj_free(&o);
+		o = hs->v[1].o;
+		memset(&hs->v[1].o, 0, sizeof(o));
 	}
-	logobj_free(&o);
+	if (r == 0)
+		*ret = o;
+	else
+		logobj_free(&o);
+out:
+	heads_free(hs, mark != 0 ? 2 : 1);
+	free(hs);
 	return r;
 }
 
@@ -392,15 +420,12 @@ static int start_from(struct walk *k, const struct logobj *o, const struct log_c
 static int begin(struct walk *k, uint64_t mark)
 {
 	struct logobj o;
-	uint64_t c = mark, first;
-	int r = read_create(k, &first);
+	uint64_t c;
+	int r = read_start(k, mark, &o);
 
-	if (r == 0) {
-		c = c != 0 ? c : first;
-		r = log_head(k->l, c, &o, k->err);
-	}
 	if (r < 0)
 		return r;
+	c = o.number;
 	k->check = c;
 	k->v.checkpoint = c;
 	if (o.type != LOG_CREATE && o.checkpoint == NULL) {
@@ -436,7 +461,7 @@ static int step(struct walk *k, const struct logobj *o)
 		return -ESTALE;
 	}
 	/* A newer tree: taken over with its digests, so that later ones name it (A). */
-	if (o->checkpoint != NULL && o->type != LOG_ROLLBACK && o->checkpoint->tree_covers > k->covers) {
+	if (RULE(A_ADOPT) && o->checkpoint != NULL && o->type != LOG_ROLLBACK && o->checkpoint->tree_covers > k->covers) {
 		r = start_from(k, o, o->checkpoint);
 		if (r < 0 || k->at != o->number)
 			return r;

@@ -367,7 +367,6 @@ void map_stat(struct map *m, struct map_stat *ret)
 	    extmap_sectors(m->layer[LAYER_PENDING], EM_JOURNAL) + extmap_sectors(m->layer[LAYER_PENDING], EM_ZERO);
 	for (size_t i = 0; i < m->nclosed; i++)
 		ret->allocated += extmap_sectors(m->closed[i], EM_JOURNAL) + extmap_sectors(m->closed[i], EM_ZERO);
-	ret->allocated = MIN(ret->allocated, (m->size + SECTOR - 1) / SECTOR);
 	for (int l = 0; l < LAYER_TREE; l++)
 		ret->memory += extmap_bytes(m->layer[l]);
 	ret->memory += m->page_bytes + m->capobj * sizeof(*m->obj);

@@ -50,7 +50,7 @@ enum image_rule {
 
 #ifdef LSVD_RULE_SWITCHES
 extern uint64_t image_rules_off;
-#define RULE(r) ((image_rules_off >> (r) & 1) == 0)
+#define RULE(r) ((image_rules_off >> (r)&1) == 0)
 #else
 #define RULE(r) true
 #endif

@@ -92,6 +92,7 @@ static int on_begin(void *arg, const struct logobj *o, const struct log_checkpoi
 	v->walk_size = c != NULL ? c->size : o->size;
 	v->digest_end = c != NULL && c->tree_covers != 0 ? c->tree_covers : o->number;
 	v->table_known = false;
+	v->begun_at = o->number;
 	v->last_checkpoint = c != NULL ? o->number : 0;
 	if (c == NULL) {
 		v->ck.first = o->number;
@@ -186,58 +187,77 @@ static void remap_end(struct volume *v, bool whole)
 static int catch_up(struct volume *v, bool follower, bool anew, struct objerr *err)
 {
 	struct log_walker w = vol_walker;
-	bool on = v->mapped && !v->was_owner && !anew;
+	bool on = v->mapped && !v->owned && !anew;
 	int r = -EAGAIN;
 
 	w.arg = v;
 	remap_begin(v);
 	if (on)
 		r = log_follow(v->log, &w, follower, err);
-	if (r < 0 && r != -ESHUTDOWN)
+	if (r < 0 && r != -ESHUTDOWN) {
 		r = log_attach(v->log, &w, follower, err);
+		v->owned = v->owned && r < 0;
+	}
 	remap_end(v, r == 0);
 	return r;
 }
 
-/* A follower's view, made by one for all who want it. ret: 0 also when it is no follower any more. */
-static int follow(struct volume *v, bool anew, uint64_t remapped)
+/* Nobody claims, releases or follows meanwhile. 0: a follower; 1: an owner, whose view is the newest. */
+static int hold_follower(struct volume *v)
 {
-	struct objerr err = {0};
-	bool mine;
 	int r = 0;
 
 	mtx_lock(&v->lock);
-	while (v->claiming)
+	while (v->claiming || v->state == VOL_RELEASING)
 		cond_wait(&v->changed, &v->lock);
-	mine = v->state == VOL_FOLLOWER && (!anew || v->remapped == remapped);
-	v->claiming = mine;
-	mtx_unlock(&v->lock);
-	if (!mine)
-		return 0;
-	r = catch_up(v, true, anew, &err);
-	if (r < 0)
-		vol_note(v, "%s", err.msg);
-	mtx_lock(&v->lock);
-	v->claiming = false;
-	cond_broadcast(&v->changed);
+	if (v->state != VOL_FOLLOWER)
+		r = v->state == VOL_OWNER ? 1 : -EIO;
+	else
+		v->claiming = true;
 	mtx_unlock(&v->lock);
 	return r;
 }
 
+static void let_follower(struct volume *v)
+{
+	mtx_lock(&v->lock);
+	v->claiming = false;
+	cond_broadcast(&v->changed);
+	mtx_unlock(&v->lock);
+}
+
 int vol_attach_again(struct volume *v, uint64_t remapped)
 {
-	uint64_t now;
-	int r = follow(v, true, remapped);
+	struct objerr err = {0};
+	bool done;
+	int held = hold_follower(v), r = 0;
 
 	mtx_lock(&v->lock);
-	now = v->remapped;
+	done = v->remapped != remapped; /* by another one, who waited for the same */
 	mtx_unlock(&v->lock);
-	return r == 0 && now == remapped ? -EIO : r;
+	if (held == 0 && !done)
+		r = catch_up(v, true, true, &err);
+	else if (!done)
+		r = -EIO; /* an owner's map has nothing that may be missing */
+	if (r < 0 && held == 0)
+		vol_note(v, "%s", err.msg);
+	if (held == 0)
+		let_follower(v);
+	return r;
 }
 
 int vol_refresh(struct volume *v)
 {
-	return follow(v, false, 0);
+	struct objerr err = {0};
+	int r;
+
+	if (hold_follower(v) != 0)
+		return 0;
+	r = catch_up(v, true, false, &err);
+	if (r < 0)
+		vol_note(v, "%s", err.msg);
+	let_follower(v);
+	return r;
 }
 
 /* An owner's image is damaged: no more writes. A follower's view may only be old. */
@@ -259,14 +279,14 @@ static void damaged_page(struct volume *v, const struct log_pageref *need, int r
 int vol_fetch_page(struct volume *v, const struct log_pageref *need)
 {
 	uint32_t sectors = (need->bytes + SECTOR - 1) / SECTOR;
-	struct log_place at = {need->number, need->sector};
 	_cleanup_free_ void *buf = malloc((size_t)sectors * SECTOR);
+	struct fetch_piece p = {need->number, need->sector, sectors, buf};
 	struct objerr err = {0};
 	int r;
 
 	if (buf == NULL)
 		return -ENOMEM;
-	r = log_read(v->log, &at, sectors, buf, &err);
+	r = vol_read_log(v, &p, 1, &err);
 	if (r == 0)
 		r = map_add_page(v->map, need, buf, (size_t)sectors * SECTOR, &err);
 	if (r == -EUCLEAN || r == -ENOENT)
@@ -280,15 +300,18 @@ struct replay {
 	struct volume *v;
 	uint64_t from; /* records up to it are in the log */
 	bool apply;
-	int r;
+	uint64_t last, committed; /* seen: sequence of the last change, of the last one known to be in the log */
 };
 
 static int on_record(void *arg, const struct jrecord *rec)
 {
 	struct replay *p = arg;
-
 	int r;
 
+	if (rec->type == J_COMMITTED)
+		p->committed = MAX(p->committed, rec->len);
+	else
+		p->last = rec->seq;
 	if (!p->apply || rec->seq <= p->from || rec->type == J_COMMITTED)
 		return 0;
 	mtx_lock(&p->v->batch);
@@ -317,13 +340,26 @@ static int open_dir(struct volume *v)
 	return v->dirfd < 0 ? -errno : 0;
 }
 
-static int journal_make(struct volume *v, bool apply, uint64_t from, struct objerr *err)
+static int journal_read_in(struct volume *v, struct replay *p, struct objerr *err)
 {
-	struct replay p = {.v = v, .from = from, .apply = apply};
 	uint64_t limit = v->env.journal_bytes != 0 ? v->env.journal_bytes : 1 * GiB;
 	uint64_t segment = v->env.segment_bytes != 0 ? v->env.segment_bytes : 16 * MiB;
 
-	return journal_open(v->dirfd, v->uuid, limit, segment, v->env.disk, on_record, &p, &v->journal, err);
+	return journal_open(v->dirfd, v->uuid, limit, segment, v->env.disk, on_record, p, &v->journal, err);
+}
+
+static int journal_make(struct volume *v, bool apply, uint64_t from, struct objerr *err)
+{
+	struct replay p = {.v = v, .from = from, .apply = apply};
+
+	return journal_read_in(v, &p, err);
+}
+
+static int set_aside(struct volume *v, char **ret_name)
+{
+	journal_close(v->journal);
+	v->journal = NULL;
+	return journal_set_aside(v->dirfd, v->env.disk, ret_name);
 }
 
 /* Opens the journal, or sets it aside if the image went on without it. ret_jseq: what of it the log has. */
@@ -355,16 +391,15 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 	*ret_jseq = ours ? view.jseq : 0;
 	if (ours || !RULE(T8_NONCE))
 		return 0;
-	journal_close(v->journal);
-	v->journal = NULL;
-	r = journal_set_aside(v->dirfd, v->env.disk, &aside);
+	r = set_aside(v, &aside);
 	return r < 0 ? r : journal_make(v, false, 0, err);
 }
 
 /* Takes from the journal what the log does not have: after the claim, whose walks begin the map anew. */
 static int replay_journal(struct volume *v, uint64_t jseq, struct objerr *err)
 {
-	int r;
+	struct log_view view;
+	int r = 0;
 
 	journal_close(v->journal);
 	v->journal = NULL;
@@ -373,7 +408,20 @@ static int replay_journal(struct volume *v, uint64_t jseq, struct objerr *err)
 	v->mark_wanted = v->retire_below = v->written = 0;
 	v->checkpoint_soon = false;
 	v->tree = TREE_NONE;
-	v->tree_after = 0;
+	v->tree_after = v->active_at = 0;
+	v->idle_rounds = 0;
+	v->deletes_due = false;
+	v->marks_due = true;
+	log_view(v->log, &view);
+	v->first_own = view.tail;
+	vol_point_free(&v->newest);
+	vol_point_free(&v->before);
+	vol_point_free(&v->coming);
+	/* What it attached from: unless the walk took over another checkpoint's lists since, then the first own one. */
+	if (v->begun_at == view.checkpoint && v->last_checkpoint != 0)
+		r = vol_point_of(&v->newest, view.checkpoint, &v->ck);
+	if (r < 0)
+		return r;
 	v->nclosed = v->closed_at = 0;
 	v->dirty_since = 0;
 	r = journal_make(v, true, jseq, err);
@@ -437,24 +485,23 @@ static int claim(struct volume *v, struct objerr *err)
 	int r;
 
 	for (;;) {
+		bool between = false; /* somebody came: think again */
+
 		r = catch_up(v, false, false, err);
 		if (r == 0 && v->journal == NULL) {
 			r = open_dir(v);
 			if (r == 0)
 				r = journal_make(v, false, 0, err);
 		}
-		if (r < 0)
-			return r;
-		r = policy(v, err);
+		r = r == -EBUSY ? -EIO : r == 0 ? policy(v, err) : r;
 		if (r == 0) {
 			r = claim_once(v, err);
-			if (r != -EBUSY)
-				return r;
-			continue; /* somebody came between: think again */
+			between = r == -EBUSY;
 		}
-		if (clock_now_ns() >= until)
+		if (r != -EBUSY || (!between && clock_now_ns() >= until))
 			return r;
-		clock_sleep_ns(200 * NSEC_PER_MSEC);
+		if (!between)
+			clock_sleep_ns(200 * NSEC_PER_MSEC);
 	}
 }
 
@@ -483,7 +530,7 @@ int vol_own(struct volume *v)
 		vol_start_uploader(v);
 	mtx_lock(&v->lock);
 	v->claiming = false;
-	v->was_owner = v->was_owner || r == 0;
+	v->owned = v->owned || r == 0;
 	if (r == 0 && v->state == VOL_FOLLOWER)
 		v->state = VOL_OWNER;
 	else
@@ -491,4 +538,67 @@ int vol_own(struct volume *v)
 	cond_broadcast(&v->changed);
 	mtx_unlock(&v->lock);
 	return r;
+}
+
+/* ---- what a dead process left, and the end of an image ---- */
+
+/* 1: our claim is the newest and not released, and the journal has what the log may not have. */
+static int look_at_journal(struct volume *v, struct objerr *err)
+{
+	_cleanup_free_ char *aside = NULL;
+	struct replay p = {.v = v};
+	struct log_view view;
+	int r = open_dir(v);
+
+	if (r == 0 && v->journal == NULL)
+		r = journal_read_in(v, &p, err);
+	if (r < 0)
+		return r;
+	log_view(v->log, &view);
+	if (view.claim != 0 && journal_knows_nonce(v->journal, &view.nonce))
+		return view.released ? 0 : 1;
+	if (p.last <= p.committed)
+		return 0;
+	r = set_aside(v, &aside);
+	if (r < 0)
+		return r;
+	objerr_set(err, "the image was taken over by %s; what had not been sent was set aside as %s", view.host, aside);
+	return -ESTALE;
+}
+
+int vol_recover(struct volume *v, struct objerr *err)
+{
+	int r;
+
+	if (hold_follower(v) != 0)
+		return 0;
+	r = look_at_journal(v, err);
+	let_follower(v);
+	if (r <= 0)
+		return r;
+	r = vol_own(v);
+	if (r < 0) {
+		mtx_lock(&v->lock);
+		objerr_set(err, "%s", v->why);
+		mtx_unlock(&v->lock);
+		return r;
+	}
+	return vol_let_go(v);
+}
+
+int vol_doom(struct volume *v, struct vol_remains *ret)
+{
+	uint64_t *claims;
+	int r = vol_own(v);
+
+	if (r < 0)
+		return r;
+	mtx_lock(&v->batch);
+	claims = calloc(v->ck.nclaims + 1, sizeof(*claims));
+	if (claims != NULL && v->ck.nclaims > 0)
+		memcpy(claims, v->ck.claims, v->ck.nclaims * sizeof(*claims));
+	*ret = (struct vol_remains){v->first_own, claims, v->ck.nclaims};
+	mtx_unlock(&v->batch);
+	vol_fail(v, VOL_FAILED, "the image is being deleted");
+	return claims != NULL ? 0 : -ENOMEM;
 }

@@ -71,12 +71,16 @@ int vol_checkpoint_locked(struct volume *v, struct vol_ckpt *c, struct logobj *o
 	c->ck.before = v->last_checkpoint;
 	o->digest = &c->digest;
 	o->checkpoint = &c->ck;
+	r = vol_point_of(&v->coming, number, &c->ck);
+	if (r < 0)
+		return r;
 	v->digest_end = number;
 	v->last_checkpoint = v->mark_wanted = number;
 	v->checkpoint_soon = false;
 	if (v->retire_below != 0) {
 		map_retire_pages(v->map, v->retire_below, number + 1);
 		v->retire_below = 0;
+		v->marks_due = true;
 	}
 	if (v->tree != TREE_WANTED)
 		return 0;

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RECORD_MAX = 1 << 20, PIECES = 64 };
+enum { RECORD_MAX = 1 << 20, PIECES = 64, ROUND = 8192 /* sectors that are read at once */ };
 
 /* ---- into the journal ---- */
 
@@ -152,28 +152,41 @@ static int read_put(struct volume *v, const struct em_ext *p, void *out)
 	return r;
 }
 
+/* -ENOENT: in an object that is durable. */
 static int read_piece(struct volume *v, const struct em_ext *p, void *out)
 {
-	struct log_place at = {p->number, p->sector};
-	struct objerr err = {0};
-	int r;
-
 	switch (p->kind) {
 	case EM_JOURNAL:
 		return journal_read(v->journal, p->where, out, p->len * SECTOR);
 	case EM_LOG:
-		r = read_put(v, p, out);
-		if (r == -ENOENT)
-			r = log_read(v->log, &at, (uint32_t)p->len, out, &err);
-		if (r == -EUCLEAN)
-			vol_note(v, "%s", err.msg);
-		else if (r == -ENOENT)
-			vol_note(v, "log object %016" PRIx64 " is missing: it holds data of the image", p->number);
-		return r;
+		return read_put(v, p, out);
 	default:
 		memset(out, 0, p->len * SECTOR);
 		return 0;
 	}
+}
+
+/* k pieces that follow each other: what is here first, then all that lies in the store at once. */
+static int read_pieces(struct volume *v, const struct em_ext *p, int k, uint8_t *out)
+{
+	struct fetch_piece want[PIECES];
+	struct objerr err = {0};
+	size_t n = 0;
+	int r = 0;
+
+	for (int i = 0; i < k && r == 0; i++) {
+		r = read_piece(v, &p[i], out);
+		if (r == -ENOENT && p[i].kind == EM_LOG) {
+			want[n++] = (struct fetch_piece){p[i].number, p[i].sector, (uint32_t)p[i].len, out};
+			r = 0;
+		}
+		out += p[i].len * SECTOR;
+	}
+	if (r == 0 && n > 0)
+		r = vol_read_log(v, want, n, &err);
+	if (err.msg[0] != '\0' && (r == -EUCLEAN || r == -ENOENT))
+		vol_note(v, "%s", err.msg);
+	return r;
 }
 
 /* A read may begin: what it finds in the map is not deleted until it ends. -EAGAIN: there is no map. */
@@ -204,6 +217,20 @@ static void read_end(struct volume *v, unsigned gen)
 	mtx_unlock(&v->lock);
 }
 
+void vol_wait_readers(struct volume *v)
+{
+	unsigned gen;
+
+	mtx_lock(&v->lock);
+	gen = v->reading;
+	v->reading ^= 1;
+	v->waited_for = true;
+	while (v->readers[gen] > 0)
+		cond_wait(&v->changed, &v->lock);
+	v->waited_for = false;
+	mtx_unlock(&v->lock);
+}
+
 /*
  * Whole sectors by one state of the map. What moves meanwhile (a batch gets its number, a segment is reused) is looked
  * up again.
@@ -212,22 +239,21 @@ static int read_mapped(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out)
 {
 	int stale = 0;
 
+	vol_ahead(v, lba, n);
 	while (n > 0) {
 		struct em_ext p[PIECES];
 		struct log_pageref need;
-		int k = map_lookup(v->map, lba, n, false, p, PIECES, &need), r = k;
+		int k = map_lookup(v->map, lba, MIN(n, (uint64_t)ROUND), false, p, PIECES, &need), r = k;
 
 		if (k == -EAGAIN)
 			r = vol_fetch_page(v, &need);
-		for (int i = 0; i < k && r >= 0; i++) {
-			/* One range of an object at a time is bounded by the object; a hole is not. */
-			r = read_piece(v, &p[i], out);
-			if (r == 0) {
-				lba += p[i].len;
-				n -= p[i].len;
-				out += p[i].len * SECTOR;
-				stale = 0;
-			}
+		else if (k > 0)
+			r = read_pieces(v, p, k, out);
+		for (int i = 0; i < k && r == 0; i++) {
+			lba += p[i].len;
+			n -= p[i].len;
+			out += p[i].len * SECTOR;
+			stale = 0;
 		}
 		if ((r == -ESTALE || r == -ENOENT) && ++stale < 3)
 			continue;
@@ -237,28 +263,52 @@ static int read_mapped(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out)
 	return 0;
 }
 
+/* One reading, or seeking, of a follower: how often it looked again, and by which mark. */
+struct look {
+	unsigned tries, gen;
+	uint64_t remapped, mark;
+};
+
+enum { LOOKS = 16 };
+
 /*
- * A follower pins nothing: what it does not find may have been deleted rightly, and it attaches again, once
- * (PROTOCOL.md 3), and reads all of it by the newer map.
+ * Whether to do it again after r. A follower pins nothing: what it does not find may have been deleted rightly, and it
+ * attaches again, once (PROTOCOL.md 3), and does all of it by the newer map; if the owner has moved on by a mark meanwhile,
+ * once more. -EAGAIN: there was no map.
  */
+static bool look_again(struct volume *v, struct look *l, int r)
+{
+	struct log_view view;
+
+	if ((r != -ENOENT && r != -EUCLEAN && r != -EAGAIN) || l->tries == LOOKS || !RULE(E_GONE))
+		return false;
+	log_view(v->log, &view);
+	if (l->tries++ > 0 && view.mark == l->mark)
+		return false;
+	l->mark = view.mark;
+	return vol_attach_again(v, l->remapped) == 0;
+}
+
+static int look_error(const struct look *l, int r)
+{
+	if (l->tries == LOOKS)
+		return -EAGAIN; /* the owner deletes faster than this node reads */
+	return r == -ENOENT || r == -EUCLEAN || r == -ESTALE ? -EIO : r;
+}
+
 static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out)
 {
-	uint64_t remapped;
-	unsigned gen;
+	struct look l = {0};
 	int r;
 
-	for (int tries = 0;; tries++) {
-		r = read_begin(v, &gen, &remapped);
+	do {
+		r = read_begin(v, &l.gen, &l.remapped);
 		if (r == 0) {
 			r = read_mapped(v, lba, n, out);
-			read_end(v, gen);
+			read_end(v, l.gen);
 		}
-		if ((r != -ENOENT && r != -EUCLEAN && r != -EAGAIN) || tries == 1)
-			break;
-		if (vol_attach_again(v, remapped) < 0)
-			break;
-	}
-	return r == -ENOENT || r == -EUCLEAN || r == -ESTALE ? -EIO : r;
+	} while (look_again(v, &l, r));
+	return look_error(&l, r);
 }
 
 /* Of a failed volume what is whole can be read; one that was taken over knows nothing any more. */
@@ -384,6 +434,7 @@ static int write_whole(struct volume *v, uint64_t off, const uint8_t *p, size_t 
 int vol_write(struct volume *v, uint64_t off, const struct iovec *iov, int iovcnt, size_t n)
 {
 	bool parts = off % SECTOR != 0 || n % SECTOR != 0, alone;
+	struct journal_stat js;
 	uint8_t *flat = NULL;
 	const uint8_t *p = iovcnt > 0 ? iov[0].iov_base : NULL;
 	int r = vol_own(v);
@@ -403,6 +454,8 @@ int vol_write(struct volume *v, uint64_t off, const struct iovec *iov, int iovcn
 		p = flat;
 	}
 	alone = parts || off + n > vol_size(v);
+	journal_stat(v->journal, &js);
+	throttle_wait(&v->pace, n, js.used, js.limit);
 	enter(v, alone);
 	/* A resize may have come before. */
 	if (!alone && off + n > vol_size(v)) {
@@ -532,28 +585,24 @@ static int seek_mapped(struct volume *v, bool hole, uint64_t lba, uint64_t end, 
 
 int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
 {
-	uint64_t size = vol_size(v), end = (size + SECTOR - 1) / SECTOR, remapped, found = 0;
-	unsigned gen;
+	uint64_t size = vol_size(v), end = (size + SECTOR - 1) / SECTOR, found = 0;
+	struct look l = {0};
 	int r;
 
 	if (off >= size)
 		return -ENXIO;
-	for (int tries = 0;; tries++) {
-		r = read_begin(v, &gen, &remapped);
+	do {
+		r = read_begin(v, &l.gen, &l.remapped);
 		if (r == 0) {
 			r = seek_mapped(v, hole, off / SECTOR, end, &found);
-			read_end(v, gen);
+			read_end(v, l.gen);
 		}
-		if ((r != -ENOENT && r != -EUCLEAN && r != -EAGAIN) || tries == 1)
-			break;
-		if (vol_attach_again(v, remapped) < 0)
-			break;
-	}
+	} while (look_again(v, &l, r));
 	if (r == 0)
 		*ret = MAX(off, found);
 	else if (r == -ENXIO && hole)
 		*ret = size;
 	else
-		return r == -ENXIO ? r : -EIO;
+		return r == -ENXIO ? r : look_error(&l, r);
 	return 0;
 }

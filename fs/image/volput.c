@@ -31,15 +31,22 @@ static void put_done(struct log_put *put, int status)
 	struct vol_put *u = container_of(put, struct vol_put, put);
 	struct volume *v = u->v;
 
+	if (v->env.budget != NULL && u->charged > 0)
+		budget_give(v->env.budget, u->charged);
+	if (status == 0 && u->charged > 0)
+		throttle_progress(&v->pace, u->charged);
 	mtx_lock(&v->batch);
 	if (status == 0) {
 		v->done[put->number % LOG_W_MAX].number = put->number;
 		v->done[put->number % LOG_W_MAX].jseq = u->jseq;
 	}
 	put_forget_locked(v, u);
+	/* Under the same lock: no reader finds the object neither here nor there. */
+	if (status == 0 && v->env.fetch != NULL) {
+		fetch_keep(v->env.fetch, v->uuid, put->number, put->bytes, put->len);
+		put->bytes = NULL;
+	}
 	mtx_unlock(&v->batch);
-	if (v->env.budget != NULL && u->charged > 0)
-		budget_give(v->env.budget, u->charged);
 	free(put->bytes);
 	free(u);
 }
@@ -110,6 +117,8 @@ static int seal_locked(struct volume *v, struct sealing *s, struct vol_put *u, s
 	v->sealed_jseq = s->o.jseq;
 	v->sealed_size = s->o.size;
 	v->written += ret->data_sectors * SECTOR;
+	v->active_at = clock_now_ns();
+	v->idle_rounds = 0;
 	if (r == 0)
 		vol_put_begin_locked(v, u, &s->o);
 	return r;
@@ -241,7 +250,7 @@ static bool mark_due_locked(struct volume *v)
 	return v->mark_wanted != 0 && (log_committed(v->log) >= v->mark_wanted || !RULE(T11_MARK));
 }
 
-static int64_t age(const struct volume *v)
+int64_t vol_age(const struct volume *v)
 {
 	return v->env.dirty_age_ns != 0 ? v->env.dirty_age_ns : DIRTY_AGE_NS;
 }
@@ -254,9 +263,11 @@ struct todo {
 /* What is to be done is decided anew each time. */
 static bool todo_locked(struct volume *v, struct todo *t)
 {
-	bool due = v->nclosed > 0 || (v->dirty_since != 0 && v->dirty_since + age(v) <= clock_now_ns());
+	bool due = v->nclosed > 0 || (v->dirty_since != 0 && v->dirty_since + vol_age(v) <= clock_now_ns());
 
 	memset(t, 0, sizeof(*t));
+	if (!due && vol_idle_due_locked(v) <= clock_now_ns())
+		vol_idle_locked(v);
 	t->upload = due && !vol_overlay_full_locked(v);
 	t->checkpoint = v->checkpoint_soon && !t->upload && vol_checkpoint_due_locked(v);
 	if (mark_due_locked(v))
@@ -272,11 +283,13 @@ static bool todo_locked(struct volume *v, struct todo *t)
 static bool wait_locked(struct volume *v, struct todo *t) REQUIRES(v->batch)
 {
 	while (!v->up_stop) {
-		int64_t due = v->dirty_since != 0 ? v->dirty_since + age(v) : INT64_MAX;
+		int64_t due;
 
 		if (todo_locked(v, t))
 			return true;
+		due = v->dirty_since != 0 ? v->dirty_since + vol_age(v) : INT64_MAX;
 		/* What is overdue waits for the tree. */
+		due = MIN(due <= clock_now_ns() ? INT64_MAX : due, vol_idle_due_locked(v));
 		if (due == INT64_MAX || due <= clock_now_ns())
 			cond_wait(&v->work, &v->batch);
 		else
@@ -295,7 +308,7 @@ static int step(struct volume *v, const struct todo *t)
 		r = log_mark(v->log, t->mark);
 		if (r == 0) {
 			mtx_lock(&v->batch);
-			v->mark_wanted = 0;
+			vol_mark_answered_locked(v);
 			mtx_unlock(&v->batch);
 		}
 	}

@@ -247,21 +247,24 @@ static int read_table(struct volume *v, const struct log_pageref *ref, unsigned 
 }
 
 /*
- * A table that cannot be read costs no data: what it listed is not deleted any more, that is all.
+ * Before the first tree or delete of an owner. A table that cannot be read costs no data: what it listed is not deleted
+ * any more, that is all.
  */
 static int know_table(struct volume *v)
 {
 	struct objerr err = {0};
 	struct log_pageref ref;
+	bool known;
 	int r = 0;
 
 	mtx_lock(&v->batch);
 	ref = v->ck.objects;
-	if (v->table_known)
-		ref.number = 0;
+	known = v->table_known;
 	mtx_unlock(&v->batch);
-	if (ref.number != 0)
+	if (ref.number != 0 && !known)
 		r = read_table(v, &ref, 0, &err);
+	if (r == 0 && !known)
+		r = vol_note_strays(v);
 	if (r == -EUCLEAN || r == -ENOENT) {
 		vol_note(v, "the list of the image's objects is damaged, their space stays in use: %s", err.msg);
 		r = 0;
@@ -313,12 +316,14 @@ static int give_up(struct volume *v)
 	return r;
 }
 
-static int write_tree(struct volume *v)
+/* r: a failure before. */
+static int write_tree(struct volume *v, int r)
 {
 	struct builder b = {.v = v, .body = malloc(TREE_OBJECT)};
 	struct log_checkpoint tree = {0};
-	int r = b.body == NULL ? -ENOMEM : know_table(v), given_up;
+	int given_up;
 
+	r = r == 0 && b.body == NULL ? -ENOMEM : r;
 	mtx_lock(&v->batch);
 	b.covers = tree.tree_covers = v->tree_covers;
 	mtx_unlock(&v->batch);
@@ -345,11 +350,17 @@ static void tend(struct job *job)
 	struct volume *v = container_of(job, struct volume, tend);
 
 	mtx_lock(&v->batch);
-	while (v->tree == TREE_FROZEN && !v->up_stop) {
+	while ((v->tree == TREE_FROZEN || v->deletes_due) && !v->up_stop) {
+		bool tree = v->tree == TREE_FROZEN;
 		int r;
 
+		v->deletes_due = v->deletes_due && tree;
 		mtx_unlock(&v->batch);
-		r = write_tree(v);
+		r = know_table(v);
+		if (tree)
+			r = write_tree(v, r);
+		else if (r == 0)
+			r = vol_delete_dead(v);
 		/* Whatever else it was, a later attempt may do; damage made the volume fail where it was found. */
 		if (r == -ENOMEM)
 			vol_fail(v, VOL_FAILED, "out of memory for the tree of the map");

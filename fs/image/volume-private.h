@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * volume-private.h - the state of a volume, shared by volume.c (life), volattach.c (from log and journal to a map),
- * volio.c (reads and writes), volput.c (batches to objects), volckpt.c (checkpoints), voltree.c (the map's tree).
+ * volio.c and volread.c (reads and writes), volput.c (batches to objects), volckpt.c (checkpoints), voltree.c (the
+ * map's tree).
  *
  * Locks, in order: lock (life, who is in) -> the journal's -> batch -> the map's -> the log's. A batch is closed, and
  * an object sealed, under `batch`, in the order of the journal: so an object's journal sequence says exactly which
@@ -11,9 +12,12 @@
 #define LSVD_IMAGE_VOLUME_PRIVATE_H
 
 #include "journal.h"
+#include "fetch.h"
 #include "log.h"
 #include "map.h"
+#include "readahead.h"
 #include "rules.h"
+#include "throttle.h"
 #include "volume.h"
 #include "../../objstore/base/lock.h"
 #include "../../objstore/base/pool.h"
@@ -32,6 +36,7 @@ enum { VOL_DIGEST_EVERY = 32, VOL_CLOSED_MAX = 4096, VOL_RMAX = 65536 };
 #define VOL_MAP_BYTES (64 * MiB)
 #define VOL_TREE_EVERY (4 * GiB)
 #define VOL_TREE_RETRY_NS (5 * NSEC_PER_SEC)
+#define VOL_IDLE_AGES 6 /* dirty ages without a write: then what is dead may cost a checkpoint or two */
 enum { VOL_TREE_DIGESTS = 48, VOL_PAGES_SHARE = 2, VOL_OVERLAY_SHARE = 4, VOL_OVERLAY_MAX_SHARE = 2 };
 
 /* An object that has its number and is not durable yet: readers find its bytes here. */
@@ -42,6 +47,15 @@ struct vol_put {
 	uint64_t jseq;
 	bool ready;       /* its bytes are there */
 	uint64_t charged; /* bytes of the budget */
+};
+
+/* A checkpoint whose mark is out, and what it refers to beside its map. */
+struct vol_point {
+	uint64_t number; /* 0: none */
+	uint64_t *digests;
+	size_t ndigests, nsnaps;
+	struct log_snap *snaps;
+	uint64_t pages_end; /* its tree has no page behind that object */
 };
 
 struct volume {
@@ -60,6 +74,7 @@ struct volume {
 	unsigned shared;  /* writes under way */
 	bool exclusive;   /* one that must be alone: parts of sectors, growth, resize */
 	bool claiming;  /* somebody walks the log: claims, or attaches a follower again */
+	uint64_t first_own;   /* number */
 	struct journal *journal; /* there once owner; stays until the volume goes */
 	char why[256];
 	/* Reads under way, in two generations, so that a delete can wait for those that began before it. */
@@ -68,7 +83,7 @@ struct volume {
 	bool remapping;     /* the map is made anew: readers wait */
 	bool mapped;        /* it is whole */
 	uint64_t remapped;  /* how often */
-	bool was_owner;
+	bool owned;         /* since the last attach: the log's view is not a follower's */
 
 	struct mtx batch; /* RANK_BATCH */
 	struct cond work; /* the uploader has something to do, or did it */
@@ -101,6 +116,12 @@ struct volume {
 	uint64_t written;      /* bytes of data since the last freeze */
 	uint64_t retire_below; /* pages of older trees, once a checkpoint names the newer one; 0: none */
 	bool table_known;      /* the object table of the bucket is in the map */
+	/* deletes; under batch */
+	struct vol_point newest, before, coming; /* marks: the newest, the one before; the one that is not answered yet */
+	uint64_t begun_at;                       /* where the last walk took its checkpoint from */
+	bool deletes_due, marks_due;
+	int64_t active_at; /* when data was sent last; 0: not yet */
+	unsigned idle_rounds;
 	bool tending;          /* the job runs */
 	struct job tend;
 	uint64_t
@@ -108,12 +129,19 @@ struct volume {
 	uint64_t last_checkpoint;
 	uint64_t sealed, sealed_size; /* the last number that was sealed; the image's size then */
 	uint64_t trim_number, trim_jseq, trimmed_jseq;
+
+	struct mtx streams; /* RANK_CACHE */
+	struct readahead ahead;
+	struct throttle pace; /* of writers */
 };
 
 /* ---- volume.c ---- */
 void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...) printf_like(3, 4);
 /* Words for people, without a change of state. */
 void vol_note(struct volume *v, const char *fmt, ...) printf_like(2, 3);
+
+/* The owner's: everything to the bucket, then the release. */
+int must_check vol_let_go(struct volume *v);
 
 /* ---- volattach.c ---- */
 /* Waits until a writable handle's I/O may go on: owner. -EBUSY, -EIO, -EROFS. */
@@ -132,6 +160,13 @@ int must_check vol_fetch_page(struct volume *v, const struct log_pageref *need);
 int must_check vol_take_record_locked(struct volume *v, enum jtype type, uint64_t seq, uint64_t off, uint64_t len,
 				      uint64_t where);
 int must_check vol_close_batch_locked(struct volume *v);
+void vol_wait_readers(struct volume *v); /* until all reads that run now are over */
+
+/* ---- volread.c ---- */
+/* Pieces of objects that are durable. -ENOENT, -EUCLEAN as log_read(). */
+int must_check vol_read_log(struct volume *v, const struct fetch_piece *p, size_t n, struct objerr *err);
+/* A read of these sectors is about to happen: fetches what will come next. Waits for nothing. */
+void vol_ahead(struct volume *v, uint64_t lba, uint64_t n);
 
 /* ---- volput.c ---- */
 void vol_start_uploader(struct volume *v);
@@ -143,6 +178,8 @@ void vol_on_fenced(void *arg);
 void vol_put_begin_locked(struct volume *v, struct vol_put *u, const struct logobj *o); /* o has its number */
 /* Makes the bytes and sends them. After a failure u is gone, and the volume is to fail. body may be NULL. */
 int must_check vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const struct iovec *body);
+
+int64_t vol_age(const struct volume *v); /* of a batch, at most */
 
 /* ---- volckpt.c ---- */
 /* What a header borrows until it is encoded. */
@@ -160,5 +197,14 @@ int must_check vol_put_checkpoint(struct volume *v); /* one without data; a plac
 bool vol_overlay_full_locked(struct volume *v); /* no more may come before the tree is written */
 void vol_want_tree_locked(struct volume *v);    /* if it is time */
 void vol_start_tending_locked(struct volume *v);
+
+/* ---- voldel.c ---- */
+void vol_point_free(struct vol_point *p);
+int must_check vol_point_of(struct vol_point *p, uint64_t number, const struct log_checkpoint *c);
+void vol_mark_answered_locked(struct volume *v);
+int must_check vol_note_strays(struct volume *v); /* the table of the newest tree is known */
+int must_check vol_delete_dead(struct volume *v);
+int64_t vol_idle_due_locked(const struct volume *v); /* INT64_MAX: never */
+void vol_idle_locked(struct volume *v);
 
 #endif

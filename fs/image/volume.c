@@ -42,6 +42,7 @@ void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...)
 	mtx_unlock(&v->lock);
 	if (v->journal != NULL)
 		journal_wake(v->journal, true); /* whoever waits for space waits no more */
+	throttle_stop(&v->pace);
 	mtx_lock(&v->batch);
 	v->up_stop = true;
 	cond_broadcast(&v->work);
@@ -67,8 +68,13 @@ static void destroy(struct volume *v)
 	journal_close(v->journal);
 	map_free(v->map);
 	vol_forget_log(v);
+	vol_point_free(&v->newest);
+	vol_point_free(&v->before);
+	vol_point_free(&v->coming);
 	free(v->effect);
 	base_closep(&v->dirfd);
+	throttle_destroy(&v->pace);
+	mtx_destroy(&v->streams);
 	cond_destroy(&v->work);
 	mtx_destroy(&v->batch);
 	cond_destroy(&v->changed);
@@ -96,6 +102,8 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 	cond_init(&v->changed);
 	mtx_init(&v->batch, RANK_BATCH);
 	cond_init(&v->work);
+	mtx_init(&v->streams, RANK_CACHE);
+	throttle_init(&v->pace);
 	v->prefix = strdup(prefix);
 	r = v->prefix == NULL ? -ENOMEM : log_open(&at, &v->log);
 	if (r == 0)
@@ -117,7 +125,7 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 }
 
 /* Everything to the bucket, then the release. */
-static int let_go(struct volume *v)
+int vol_let_go(struct volume *v)
 {
 	enum vol_state was;
 	uint64_t jseq, size;
@@ -158,7 +166,7 @@ static int let_go(struct volume *v)
 
 int vol_close(struct volume *v)
 {
-	int r = let_go(v);
+	int r = vol_let_go(v);
 
 	log_stop(v->log);
 	vol_stop_uploader(v);
@@ -180,7 +188,7 @@ int vol_end_write(struct volume *v)
 	mtx_lock(&v->lock);
 	last = --v->writers == 0;
 	mtx_unlock(&v->lock);
-	return last ? let_go(v) : 0;
+	return last ? vol_let_go(v) : 0;
 }
 
 uint64_t vol_size(struct volume *v)
@@ -191,6 +199,30 @@ uint64_t vol_size(struct volume *v)
 	n = v->size;
 	mtx_unlock(&v->batch);
 	return n;
+}
+
+/* Why writes take long, if they do. */
+static void stat_pace(struct volume *v, const struct journal_stat *js, struct vol_stat *ret)
+{
+	struct throttle_stat ts;
+	char since[64] = "nothing yet";
+
+	throttle_stat(&v->pace, &ts);
+	ret->upload_rate = ts.rate;
+	ret->slowed = ts.sleeping;
+	ret->waiting = js->waiting;
+	if (ret->state != VOL_OWNER)
+		return;
+	if (ts.idle_ns >= 0)
+		(void)snprintf(since, sizeof(since), "nothing for %lld s", (long long)(ts.idle_ns / NSEC_PER_SEC));
+	if (js->waiting > 0)
+		(void)snprintf(ret->why, sizeof(ret->why),
+			       "the journal is full (%llu MiB): %u writes wait for the store, which took %s",
+			       (unsigned long long)(js->limit / MiB), js->waiting, since);
+	else if (ts.sleeping > 0)
+		(void)snprintf(ret->why, sizeof(ret->why),
+			       "writes are slowed to the store's pace (%llu KiB/s): the journal is %u %% full",
+			       (unsigned long long)(ts.rate / KiB), (unsigned)(js->used * 100 / MAX(js->limit, 1u)));
 }
 
 void vol_stat(struct volume *v, struct vol_stat *ret)
@@ -209,7 +241,8 @@ void vol_stat(struct volume *v, struct vol_stat *ret)
 		journal_stat(v->journal, &js);
 	mtx_unlock(&v->lock);
 	ret->size = vol_size(v);
-	ret->allocated = ms.allocated * SECTOR;
+	/* the map does not know of growth that is not yet in the log */
+	ret->allocated = MIN(ms.allocated, (ret->size + SECTOR - 1) / SECTOR) * SECTOR;
 	ret->live = ms.live * SECTOR;
 	ret->stored = ms.stored * SECTOR;
 	ret->epoch = view.epoch;
@@ -220,4 +253,5 @@ void vol_stat(struct volume *v, struct vol_stat *ret)
 	ret->fsync_remote = view.fsync_remote;
 	ret->released = view.released;
 	memcpy(ret->holder, view.host, sizeof(ret->holder));
+	stat_pace(v, &js, ret);
 }

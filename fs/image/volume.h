@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. The only header of this room that
- * the rest of fs/ includes; no FUSE, no paths, no metadata here.
+ * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h the only
+ * header of this room that the rest of fs/ includes; no FUSE, no paths, no metadata here.
  *
  * The promise: whatever dies - daemon, host, disk, network - the image that comes back is the state after some prefix
  * of the acknowledged writes, and that prefix holds everything that a completed vol_flush() covered (fsync local:
@@ -23,6 +23,7 @@
 
 struct volume;
 struct budget;
+struct fetch;
 struct pool;
 struct jdisk;
 
@@ -33,6 +34,7 @@ struct vol_env {
 	struct objstore *store;
 	struct budget *budget;
 	struct pool *pool;        /* background work of all volumes: never waited for by it */
+	struct fetch *fetch;      /* reads, block cache and read-ahead of all of them; NULL: each read asks the store */
 	const char *state_dir;    /* <slot>/img: journals, a directory an image */
 	const struct jdisk *disk; /* NULL: the real one */
 	const char *host;
@@ -47,6 +49,32 @@ struct vol_env {
 	enum vol_takeover takeover;
 	bool read_only;
 };
+
+/*
+ * What reads of all images of a mount share (vol_env.fetch): requests under way, read-ahead, the block cache. Borrows
+ * store, budget and pool. cache: the file of the block cache (NULL, or 0 bytes: none); one that cannot be used is
+ * none as well, and err says why.
+ */
+struct vol_reads {
+	struct objstore *store;
+	struct budget *budget;
+	struct pool *pool;
+	const char *cache;
+	uint64_t cache_bytes;
+};
+int must_check vol_reads_new(const struct vol_reads *o, struct fetch **ret, struct objerr *err);
+void vol_reads_free(struct fetch *f); /* no volume uses it any more. NULL is fine */
+/* Gives up about n bytes of memory that nobody waits for, returns how many: for budget_set_reclaim(). Never waits. */
+uint64_t vol_reads_reclaim(struct fetch *f, uint64_t n);
+struct vol_reads_stat {
+	uint64_t gets, ahead;             /* requests; those of read-ahead among them */
+	uint64_t memory;                  /* bytes of data held */
+	uint64_t cache_limit, cache_used; /* bytes */
+	uint64_t cache_hits, cache_misses;
+	uint64_t cache_damaged, cache_errors; /* blocks; system calls */
+	uint64_t cache_index;                 /* bytes of memory */
+};
+void vol_reads_stat(struct fetch *f, struct vol_reads_stat *ret);
 
 /* Makes a log and its create record; not the name. prefix: of the log, ends in '/'. */
 struct vol_create {
@@ -69,6 +97,22 @@ int must_check vol_open(const struct vol_env *env, const char *prefix, const uin
  * journal). v is gone in any case.
  */
 int vol_close(struct volume *v);
+
+/*
+ * What a process that died left in the journal goes into the log, and the image is released. Nobody may write. 0 also
+ * when nothing was left; -ESTALE: the image went on without it, the journal was set aside (words); -EBUSY as a write.
+ */
+int must_check vol_recover(struct volume *v, struct objerr *err);
+/*
+ * The last claim: from here on nobody writes to the image, v is only to be closed, and what image_erase() (nameobj.h)
+ * may remove is known. claims to be freed. -EBUSY: held elsewhere.
+ */
+struct vol_remains {
+	uint64_t next;	  /* what is there or beyond stays */
+	uint64_t *claims; /* these stay as well */
+	size_t nclaims;
+};
+int must_check vol_doom(struct volume *v, struct vol_remains *ret);
 
 /*
  * One more or fewer writable handle. The last one drains and releases in the background; a vol_begin_write()
@@ -101,6 +145,8 @@ struct vol_stat {
 	uint64_t live, stored;    /* bytes in the log that the map points to; of all its objects */
 	uint64_t epoch, tail, checkpoint;
 	uint64_t journal_used, journal_limit; /* bytes */
+	uint64_t upload_rate;                 /* bytes a second, a mean over some 10 s */
+	unsigned slowed, waiting;             /* writes: held to the store's pace; the journal is full */
 	bool fsync_remote, released;
 	char holder[128];
 	char why[256]; /* a reason, when fenced, failed, stalled */

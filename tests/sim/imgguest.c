@@ -6,6 +6,7 @@
  */
 #include "config.h"
 #include "imgguest.h"
+#include "fs/image/blkcache.h"
 #include "objstore/base/clock.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -360,8 +361,14 @@ static int tenure(struct guest *g, bool last)
 			r = flush(g);
 		if (r == 0 && sim_chance(1, 6))
 			r = read_back(g);
-		if (sim_chance(1, g->pace))
+		if (g->busy)
+			doze(g->busy_ns);
+		else if (sim_chance(1, g->pace))
 			doze(3 * NSEC_PER_SEC);
+	}
+	if (g->gone_back) {
+		imgcheck(r == -EUCLEAN, "the bucket has gone back in time, and node %d goes on: %d", g->node, r);
+		return r;
 	}
 	if (r < 0 && r != -EBUSY)
 		judge_failure(g, r, "I/O");
@@ -370,16 +377,16 @@ static int tenure(struct guest *g, bool last)
 
 static void write_guest(struct guest *g)
 {
-	unsigned tenures = sim_chance(1, 4) ? 2 : 1;
+	unsigned tenures = sim_chance(1, 4) && !g->gone_back ? 2 : 1;
 	struct state *got = malloc(sizeof(*got));
 	int r = 0;
 
 	if (got == NULL)
 		abort();
 	vol_begin_write(g->v);
-	if (sim_chance(1, 2)) {
+	if (!g->gone_back && sim_chance(1, 2)) {
 		if (read_all(g, false, got) == 0)
-			g->seen = oracle_view(claim_of(g), got, g->floor_of, g->floor);
+			g->seen = oracle_view(claim_of(g), got, g->floor_of, g->floor, 0);
 		g->peer_runs = true;
 		sim_spawn(g->node, "peer", peer, g);
 	}
@@ -408,7 +415,7 @@ static void read_guest(struct guest *g)
 			r = read_all(g, false, got);
 
 		if (r == 0) {
-			uint32_t now = oracle_view(claim_of(g), got, g->floor_of, g->floor);
+			uint32_t now = oracle_view(claim_of(g), got, g->floor_of, g->floor, k);
 
 			imgcheck(now >= k, "node %d: a follower's view goes back from %u to %u", g->node, k, now);
 			k = now;
@@ -421,9 +428,27 @@ static void read_guest(struct guest *g)
 	g->v = NULL;
 }
 
+/* Reads through a block cache that outlives the daemon. */
+static struct fetch *fetch_of(const struct guest *g, struct pool *pool, struct blkcache **ret)
+{
+	struct fetch_env env = {.store = g->env->store, .pool = pool};
+	struct blkdisk disk = {.seed = 1};
+	struct fetch *f;
+	char path[64];
+
+	if (g->cache < 0)
+		return NULL;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", g->cache);
+	imgcheck(blkcache_open(path, 0, &disk, ret) == 0, "no block cache");
+	env.cache = *ret;
+	imgcheck(fetch_new(&env, &f) == 0, "no fetch");
+	return f;
+}
+
 void guest_main(void *arg)
 {
 	struct guest *g = arg;
+	struct blkcache *cache = NULL;
 	struct vol_env *env;
 	struct pool *pool;
 	struct objerr err = {0};
@@ -431,6 +456,7 @@ void guest_main(void *arg)
 
 	imgcheck(pool_new("sim", 64, &pool) == 0, "no pool");
 	env = env_of(g, pool);
+	env->fetch = fetch_of(g, pool, &cache);
 	do {
 		g->floor_of = oracle_floor(&g->floor);
 		r = vol_open(env, GUEST_PREFIX, uuid, &g->v, &err);
@@ -442,6 +468,8 @@ void guest_main(void *arg)
 		read_guest(g);
 	else
 		write_guest(g);
+	fetch_free(env->fetch);
+	blkcache_close(cache);
 	pool_free(pool);
 	free(env);
 	g->done = true;

@@ -14,6 +14,10 @@ struct guest {
 	bool remote;       /* of the image */
 	bool *copied;      /* the node's directory once was a copy */
 	bool *sync_failed; /* its disk fails, or failed */
+	int cache;         /* descriptor of its block cache's file; -1: it has none */
+	bool gone_back;    /* the bucket lost what this node knows to be there */
+	bool busy;         /* keeps the end of the log moving */
+	uint64_t busy_ns;  /* ... so often */
 	unsigned groups, pace, longest;
 	const struct vol_env *env;
 	/* out */

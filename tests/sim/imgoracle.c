@@ -15,12 +15,14 @@
 enum { CLAIMS = 4096, NODES = 8 };
 
 static struct claim {
-	uint64_t number, before, epoch;
+	uint64_t number, before, epoch, next;
 	int node;
+	unsigned life; /* of the node then */
 } claims[CLAIMS];
 static size_t nclaims;
 static struct session *sessions; /* the newest report first */
-static struct session root;      /* the image as it was made */
+static void (*claim_seen)(int node);
+static struct session root; /* the image as it was made */
 bool imgtrace_on;
 
 void imgtrace(const char *fmt, ...)
@@ -118,8 +120,11 @@ static uint32_t group_end(const struct session *s, uint32_t i)
 	return j;
 }
 
-/* The last place at which the line can have been cut so that `got` comes out. */
-static bool find_cut(const struct session *s, const struct state *got, struct cut *ret)
+/*
+ * The first place from `from` on at which the line can have been cut so that `got` comes out, else the last one before:
+ * what was written and zeroed again leaves several.
+ */
+static bool find_cut(const struct session *s, const struct state *got, uint32_t from, struct cut *ret)
 {
 	static struct state now;
 	bool found = false;
@@ -137,7 +142,7 @@ static bool find_cut(const struct session *s, const struct state *got, struct cu
 			*ret = c;
 			found = true;
 		}
-		if (i == s->n)
+		if (i == s->n || (found && ret->at >= from))
 			return found;
 		for (uint32_t k = i; k < group_end(s, i) && group_end(s, i) > i + 1; k++) {
 			int g = gain(&now, &s->op[k], got);
@@ -180,6 +185,14 @@ void session_group_done(struct session *s)
 
 /* ---- claims ---- */
 
+static bool is_void(uint64_t number)
+{
+	for (size_t i = 0; i < nclaims; i++)
+		if (claims[i].number < number && number < claims[i].next)
+			return true;
+	return false;
+}
+
 void oracle_spy(int node, const struct objreq *req, int status, bool late)
 {
 	struct logobj o;
@@ -187,7 +200,7 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	size_t need;
 	int r;
 	const char *tail = strrchr(req->key != NULL ? req->key : "", '/');
-	bool log = tail != NULL && strlen(tail) == 17;
+	bool log = tail != NULL && strlen(tail) == 17, again = false;
 
 	imgstats->late += late && obj_op_writes(req->op);
 	if (obj_op_writes(req->op))
@@ -209,11 +222,19 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	imgcheck(nclaims < CLAIMS, "too many claims");
 	imgtrace("claim %" PRIu64 " epoch %" PRIu64 " of node %d, next %" PRIu64 "%s", o.number, o.epoch, node,
 		 o.claim_next, late ? ", late" : "");
+	/* One of a burst that a lower one made void may be deleted, and a late request brings it back. */
 	for (size_t i = 0; i < nclaims; i++)
-		imgcheck(claims[i].number != o.number, "claim %" PRIu64 " was made twice", o.number);
+		again = again || claims[i].number == o.number;
+	imgcheck(!again || is_void(o.number), "claim %" PRIu64 " was made twice", o.number);
+	if (again) {
+		logobj_free(&o);
+		return;
+	}
 	imgstats->bursts += nclaims > 0 && claims[nclaims - 1].epoch == o.epoch && claims[nclaims - 1].node == node;
-	claims[nclaims++] = (struct claim){o.number, o.claim_before, o.epoch, node};
+	claims[nclaims++] =
+	    (struct claim){o.number, o.claim_before, o.epoch, o.claim_next, node, sim_incarnation(node)};
 	logobj_free(&o);
+	claim_seen(node);
 }
 
 static const struct claim *claim_at(uint64_t number)
@@ -278,8 +299,9 @@ static bool same_journal(const struct session *parent, uint64_t claim)
 
 /* ---- what is found ---- */
 
-void oracle_begin(uint32_t size)
+void oracle_begin(uint32_t size, void (*on_claim)(int node))
 {
+	claim_seen = on_claim;
 	root.now.size = size;
 	root.node = 0;
 	root.epoch = 1;
@@ -312,7 +334,8 @@ static void explain(const struct session *s, const struct state *got)
 			at = i + 1;
 		}
 	}
-	imgtrace("line of claim %" PRIu64 ": %u operations from %u on; read size %u, most like the state after %u, size %u",
+	imgtrace("line of claim %" PRIu64
+		 ": %u operations from %u on; read size %u, most like the state after %u, size %u",
 		 s->claim, s->n, s->base, got->size, at, best.size);
 	for (uint32_t i = 0; i < UNITS; i++) {
 		uint32_t j = i;
@@ -330,9 +353,9 @@ static void explain(const struct session *s, const struct state *got)
 			 s->op[i].n, s->op[i].stamp, s->op[i].group, s->op[i].acked ? "" : ", not acknowledged");
 }
 
-static void cut_of(const struct session *s, const struct state *got, struct cut *ret, const char *who)
+static void cut_of(const struct session *s, const struct state *got, uint32_t from, struct cut *ret, const char *who)
 {
-	bool ok = find_cut(s, got, ret);
+	bool ok = find_cut(s, got, from, ret);
 
 	if (!ok)
 		explain(s, got);
@@ -363,10 +386,11 @@ struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const st
 	imgcheck(s != NULL, "no memory");
 	imgcheck(oracle_claimed(node, claim), "node %d writes under claim %" PRIu64 " of another one", node, claim);
 	for (const struct session *x = sessions; x != NULL; x = x->next)
-		imgcheck(x->claim != claim && (in_chain(x->claim, claim) || in_chain(claim, x->claim)),
+		imgcheck(x->claim == claim ? x->node == node : in_chain(x->claim, claim) || in_chain(claim, x->claim),
 			 "two owners: claims %" PRIu64 " and %" PRIu64, x->claim, claim);
-	cut_of(p, got, &c, "an owner");
-	if (released && !copied && claim_at(claim)->before != 0 && claim_at(claim_at(claim)->before)->node != node) {
+	cut_of(p, got, UINT32_MAX, &c, "an owner");
+	if (released && !copied && claim_at(claim)->life == sim_incarnation(node) && claim_at(claim)->before != 0 &&
+	    claim_at(claim_at(claim)->before)->node != node) {
 		imgcheck(p->closing, "claim %" PRIu64 " was not released, and node %d has the image", p->claim, node);
 		least = p->acked;
 		imgstats->handovers++;
@@ -398,14 +422,15 @@ struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const st
 	return s;
 }
 
-uint32_t oracle_view(uint64_t claim, const struct state *got, const struct session *from, uint32_t floor)
+uint32_t oracle_view(uint64_t claim, const struct state *got, const struct session *from, uint32_t floor,
+		     uint32_t before)
 {
 	struct session *s = oracle_session(claim);
 	struct cut c;
 
 	imgcheck(s->epoch >= from->epoch, "a view at claim %" PRIu64 ", the image was claimed at %" PRIu64 " before",
 		 claim, from->claim);
-	cut_of(s, got, &c, "a follower");
+	cut_of(s, got, s == from ? MAX(before, floor) : before, &c, "a follower");
 	if (s == from)
 		promised(s, &c, floor, false, "a follower");
 	imgstats->follower_reads++;
@@ -430,7 +455,8 @@ void oracle_remote(struct session *s, uint32_t upto, const char *what)
 		if (x->parent == s)
 			imgcheck(x->base >= upto, "a %s of %u operations succeeded, claim %" PRIu64 " came after %u",
 				 what, upto, x->claim, x->base);
-		else if (x->parent->claim < s->claim) /* it was there before s had read anything */
+		else if (x->claim > s->claim &&
+			 x->parent->claim < s->claim) /* it was there before s had read anything */
 			imgcheck(upto <= MIN(s->base, x->base),
 				 "a %s of claim %" PRIu64 " succeeded behind claim %" PRIu64, what, s->claim, x->claim);
 	}

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { NODES = 3, ROUNDS = 16 };
 
@@ -23,12 +25,16 @@ static struct node {
 	struct vol_env env;
 	struct guest *guest;
 	unsigned crashes;
-	bool frozen, copied, sync_failed;
+	int cache; /* -1: none */
+	bool frozen, copied, sync_failed, struck, cursed;
 } node[NODES + 1];
 static struct objstore *shared;
 static bool remote;
 static unsigned handover; /* of 10 guests wait for a release */
 static unsigned crowd;    /* of 10 rounds start one more daemon */
+static unsigned haunted;  /* of 10 deaths are followed by another start on that node, which soon dies as well */
+static bool contest;      /* a busy writer, and others who want the image */
+static int again;         /* the node that starts next; 0: any */
 
 struct imgscene_stats *imgstats;
 uint64_t imgscene_first_death;
@@ -87,21 +93,35 @@ static void start(int i, bool reader, unsigned groups)
 			    .remote = remote,
 			    .copied = &n->copied,
 			    .sync_failed = &n->sync_failed,
+			    .cache = n->cache,
 			    .groups = groups,
 			    .pace = 4 + (unsigned)sim_below(40),
 			    .longest = 1 + (unsigned)sim_below(24),
 			    .env = &n->env};
-	if (groups > 100 && sim_chance(1, 2)) { /* it keeps the end of the log moving */
-		g->groups *= 2;
-		g->pace = 1000000;
-		g->longest = 2 + (unsigned)sim_below(6);
+	if (groups > 200) {
+		g->busy = true;
+		/* Others find the end, and lose it again before they have claimed there. */
+		g->busy_ns = (1 + sim_below(4)) * (uint64_t)simnet.latency_ns;
+		g->longest = 24;
 	}
 	n->guest = g;
 	n->crashes = sim_incarnation(i);
-	n->sync_failed = false;
+	n->sync_failed = n->struck = n->cursed = false;
 	imgtrace("-- node %d starts: %s%s, %u groups", i, reader ? "reader" : "writer",
 		 g->released ? ", waits for a release" : "", groups);
 	sim_spawn(i, "guest", guest_main, g);
+}
+
+/* What a power cut may do to a file that nobody syncs. */
+static void harm_cache(int fd)
+{
+	static const uint8_t zeros[4096];
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return;
+	for (int i = 0; i < 20 && st.st_size > 8192; i++)
+		ignore(pwrite(fd, zeros, 1 + sim_below(4096), (off_t)sim_below((uint64_t)st.st_size - 4096)));
 }
 
 /* The process is gone, whatever it was: its directory stays, or what is left of it. */
@@ -117,10 +137,13 @@ static void buried(int i)
 	(void)at;
 	if (fate < 5) {
 		simdisk_power_cut(n->disk);
+		harm_cache(n->cache);
 		oracle_power_cut(i);
 		imgstats->power++;
 	} else if (fate < 7) {
 		simdisk_wipe(n->disk);
+		if (n->cache >= 0)
+			ignore(ftruncate(n->cache, 0));
 		oracle_wiped(i);
 		n->copied = false;
 		imgstats->wiped++;
@@ -135,6 +158,8 @@ static void buried(int i)
 		}
 	}
 	imgtrace("-- node %d is dead, fate %" PRIu64, i, fate);
+	if (sim_chance(haunted, 10))
+		again = i;
 }
 
 static void kill_now(int i)
@@ -156,7 +181,7 @@ static void look_after(void)
 			bool store = sim_died_at()[0] >= 'A' && sim_died_at()[0] <= 'Z';
 
 			imgtrace("-- node %d died at \"%s\"", i, sim_died_at());
-			*(store ? &imgstats->at_store : &imgstats->at_disk) += 1;
+			*(n->struck ? &imgstats->killed : store ? &imgstats->at_store : &imgstats->at_disk) += 1;
 			buried(i);
 		} else if (n->guest->done) {
 			imgtrace("-- node %d is done", i);
@@ -269,24 +294,35 @@ static void strike(int i)
 	}
 }
 
-static void idle_time(void)
+static void idle_time(unsigned scales)
 {
 	static const int64_t scale[] = {5 * NSEC_PER_MSEC, 60 * NSEC_PER_MSEC, 500 * NSEC_PER_MSEC, 4 * NSEC_PER_SEC,
 					40 * NSEC_PER_SEC};
 
-	pass(1 + (int64_t)sim_below((uint64_t)scale[sim_below(ARRAY_SIZE(scale))]));
+	pass(1 + (int64_t)sim_below((uint64_t)scale[sim_below(scales)]));
 }
 
 static void round_of_blows(void)
 {
-	int i = pick(false);
+	int i = again != 0 && !running(again) ? again : pick(false);
+	bool once_more = i == again && i != 0;
 
-	if (i != 0 && (writers() == 0 || sim_chance(crowd, 10)))
-		start(i, writers() > 0 && sim_chance(1, 4), 4 + (unsigned)sim_below(sim_chance(1, 3) ? 120 : 40));
+	again = 0;
+	if (i != 0 && (once_more || writers() == 0 || sim_chance(contest ? 6 : crowd, 10)))
+		start(i, writers() > 0 && !once_more && sim_chance(1, 4),
+		      contest && writers() == 0 ? 250 + (unsigned)sim_below(150)
+						: 4 + (unsigned)sim_below(sim_chance(1, 3) ? 120 : 40));
+	if (once_more) {
+		node[i].cursed = sim_chance(1, 2);
+		if (!node[i].cursed && sim_chance(2, 3))
+			sim_die_at(sim_steps() + 1 + sim_below(sim_chance(1, 2) ? 60 : 200));
+		idle_time(4);
+		return;
+	}
 	i = pick(true);
-	if (i != 0 && sim_chance(2, 3))
+	if (i != 0 && sim_chance(contest ? 1 : 2, 3))
 		strike(i);
-	idle_time();
+	idle_time(contest ? 3 : 5);
 }
 
 static void who_waits(void)
@@ -307,9 +343,9 @@ static void who_waits(void)
 			      ", mark %" PRIu64 ", committed %" PRIu64 ", puts %d, up %d, journal %" PRIu64
 			      " of %" PRIu64 " appended %" PRIu64 " synced %" PRIu64 "\n",
 			      i, (int)v->state, v->writers, v->shared, v->exclusive, v->claiming, v->remapping,
-			      v->readers[0] + v->readers[1], v->nclosed, v->dirty_since != 0, v->jseq, v->sealed_jseq, v->trim_jseq,
-			      v->trimmed_jseq, v->mark_wanted, log_committed(v->log), v->puts != NULL, v->up, js.used,
-			      js.limit, js.appended, js.synced);
+			      v->readers[0] + v->readers[1], v->nclosed, v->dirty_since != 0, v->jseq, v->sealed_jseq,
+			      v->trim_jseq, v->trimmed_jseq, v->mark_wanted, log_committed(v->log), v->puts != NULL,
+			      v->up, js.used, js.limit, js.appended, js.synced);
 	}
 }
 
@@ -327,15 +363,72 @@ static void all_end(void)
 	}
 }
 
-/* The bucket as it was: the newest objects are gone. Whoever was told that they are there must not go on. */
+static void remove_key(const char *key)
+{
+	struct objreq req;
+
+	objreq_init(&req, OBJ_DELETE, key);
+	imgcheck(obj_do(shared, &req) == 0, "the store keeps what it has");
+	objreq_done(&req);
+}
+
+/*
+ * The bucket as it was some time ago: the last object before the release, and what came after it, is gone, marks as
+ * well. The node that was told that it is there must not go on.
+ */
 static void go_back(int i)
 {
 	struct objreq req;
-	struct vol_stat st;
-	struct guest *g = node[i].guest;
-	(void)req;
-	(void)st;
-	(void)g;
+	uint64_t last, from;
+
+	objreq_init(&req, OBJ_LIST, GUEST_PREFIX);
+	imgcheck(obj_do(shared, &req) == 0, "no listing");
+	if (req.listing->truncated || oracle_newest()->node != i || oracle_newest()->remote < oracle_newest()->acked) {
+		objreq_done(&req);
+		return;
+	}
+	from = oracle_newest()->claim;
+	for (size_t k = 0; k < req.listing->n; k++) {
+		const char *key = req.listing->v[k].key + strlen(GUEST_PREFIX);
+
+		if (log_number_parse(key, &last) < 0)
+			continue;
+		from = last - 1; /* behind it is the release only */
+	}
+	for (size_t k = 0; k < req.listing->n && from > oracle_newest()->claim + 4; k++) {
+		const char *key = req.listing->v[k].key + strlen(GUEST_PREFIX);
+		bool mark = strncmp(key, "mark/", 5) == 0;
+
+		if (log_number_parse(mark ? key + 5 : key, &last) == 0 && (mark ? UINT64_MAX - last : last) >= from)
+			remove_key(req.listing->v[k].key);
+	}
+	if (from > oracle_newest()->claim + 4) {
+		imgtrace("-- the bucket goes back: %" PRIu64 " and later are gone", from);
+		imgstats->gone_back++;
+		start(i, false, 1);
+		node[i].guest->gone_back = true;
+		node[i].guest->released = false;
+		all_end();
+	}
+	objreq_done(&req);
+}
+
+static void fatal(void *arg)
+{
+	struct node *n = arg;
+	int i = (int)(n - node);
+
+	if (running(i) && sim_incarnation(i) == n->crashes) {
+		n->struck = true;
+		sim_crash(i);
+	}
+}
+
+/* The moments after a claim was made are the worst to die in. */
+static void on_claim(int i)
+{
+	if (node[i].cursed || sim_chance(haunted, 80))
+		sim_after(0, 1 + (int64_t)sim_below(3 * (uint64_t)simnet.latency_ns), fatal, &node[i]);
 }
 
 static void faults(void)
@@ -344,7 +437,11 @@ static void faults(void)
 	simnet = (struct simnet_faults){.latency_ns = (int64_t)(1 + sim_below(60)) * NSEC_PER_MSEC,
 					.timeout_ns = NSEC_PER_SEC,
 					.late_ns = 300 * NSEC_PER_SEC};
-	if (sim_chance(1, 4))
+	simnet.limbo = sim_chance(1, 2) ? 0 : 500;
+	simnet.limbo_ns = (int64_t)(1 + sim_below(40)) * simnet.latency_ns;
+	if (contest)
+		simnet.latency_ns *= 2;
+	if (sim_chance(contest ? 3 : 1, 4))
 		return;
 	simnet.lost_reply = (unsigned)sim_below(60);
 	simnet.lost = (unsigned)sim_below(60);
@@ -372,19 +469,27 @@ static void world(void)
 			      .batch_bytes = batch[sim_below(3)],
 			      .dirty_age_ns = (int64_t)(1 + sim_below(20)) * 100 * NSEC_PER_MSEC};
 
+	contest = sim_chance(1, 5);
+	if (contest) { /* nothing that makes it wait */
+		vc.fsync_remote = false;
+		env.digest_every = 0;
+		env.batch_bytes = 4 * KiB;
+	}
 	imgcheck(store_mem_new(&shared) == 0, "no store");
 	remote = vc.fsync_remote;
 	handover = sim_chance(1, 3) ? 6 : (unsigned)sim_below(3);
 	crowd = 1 + (unsigned)sim_below(7);
+	haunted = sim_chance(1, 2) ? 8 : 2;
 	memcpy(vc.uuid, "0123456789abcdef", 16);
 	env.store = shared;
 	imgcheck(vol_create(&env, GUEST_PREFIX, &vc, NULL) == 0, "the image cannot be made");
-	oracle_begin((uint32_t)(vc.size / UNIT));
+	oracle_begin((uint32_t)(vc.size / UNIT), on_claim);
 	for (int i = 1; i <= NODES; i++) {
 		static const char *const name[] = {"", "one", "two", "three"};
 
 		imgcheck(simnet_store_new(shared, i, &node[i].store) == 0, "no net");
 		node[i].disk = simdisk_new();
+		node[i].cache = sim_chance(1, 2) ? memfd_create("cache", MFD_CLOEXEC) : -1;
 		simdisk_jdisk(node[i].disk, &node[i].jd);
 		node[i].env = env;
 		node[i].env.store = node[i].store;
@@ -393,19 +498,33 @@ static void world(void)
 	}
 	faults();
 	sim_preempt((unsigned)sim_below(100));
-	imgtrace("window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u, late %u in %" PRId64 " s", vc.window,
-		 remote ? "remote" : "local", env.batch_bytes, handover, crowd, simnet.late,
+	imgtrace("window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s", vc.window,
+		 remote ? "remote" : "local", env.batch_bytes, handover, crowd, contest ? ", contest" : "", simnet.late,
 		 simnet.late_ns / NSEC_PER_SEC);
 }
 
 void imgscene(void *arg)
 {
+	int last = 0;
+
 	(void)arg;
 	world();
+	if (contest && imgscene_first_death == 0) {
+		start(1, false, 300);
+		node[1].guest->released = false;
+		for (int k = 0; k < 100 && running(1) && node[1].guest->s == NULL; k++)
+			pass(50 * NSEC_PER_MSEC);
+		start(2, false, 30);
+		node[2].guest->released = false;
+		if (sim_chance(1, 3))
+			start(3, false, 30);
+		pass((int64_t)sim_below(8 * (uint64_t)NSEC_PER_SEC));
+	}
 	if (imgscene_first_death != 0) {
 		start(1, false, 40);
 		sim_die_at(imgscene_first_death);
-		pass(600 * NSEC_PER_SEC);
+		pass(60 * NSEC_PER_SEC);
+		imgstats->survived += sim_steps() < imgscene_first_death;
 	}
 	for (int i = 0; i < (imgscene_first_death != 0 ? 4 : ROUNDS); i++)
 		round_of_blows();
@@ -413,15 +532,17 @@ void imgscene(void *arg)
 	all_end();
 	if (sim_chance(1, 2))
 		pass(simnet.late_ns); /* else some of it lands later */
+	handover = haunted = 0;
 	for (int k = 0; k < 2; k++) {
 		int i = 1 + (int)sim_below(NODES);
 
 		simdisk_wipe(node[i].disk);
 		oracle_wiped(i);
 		node[i].copied = false;
-		handover = 0;
-		start(i, k == 1, 2);
+		start(i, k == 1, 6);
 		all_end();
+		last = k == 0 ? i : last == i ? 0 : last;
 	}
-	go_back(0);
+	if (last != 0 && !node[last].sync_failed && sim_chance(1, 4))
+		go_back(last);
 }

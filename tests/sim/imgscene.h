@@ -55,6 +55,7 @@ struct imgscene_stats {
 	uint64_t at_store, at_disk, killed, power, wiped,
 	    copied; /* crashes: at which step, or at any moment; what followed */
 	uint64_t frozen, takeovers, releases, handovers, fenced, busy, bursts, marks, deletes;
+	uint64_t survived; /* first deaths that were none: the scenario had ended before that step */
 	uint64_t late, lost_412, down, denied, full, failed_syncs, gone_back;
 };
 extern struct imgscene_stats *imgstats; /* shared memory, set by imgscene_setup() */
@@ -72,7 +73,8 @@ void imgcheck(bool ok, const char *fmt, ...) printf_like(2, 3); /* a violation e
 void imgtrace(const char *fmt, ...) printf_like(1, 2);
 extern bool imgtrace_on;
 
-void oracle_begin(uint32_t size);
+/* on_claim: a claim of that node is there. */
+void oracle_begin(uint32_t size, void (*on_claim)(int node));
 void state_apply(struct state *s, const struct op *o);
 bool state_decode(const uint8_t *p, size_t n, struct state *ret); /* false: torn within a unit */
 struct op *session_add(struct session *s);
@@ -90,8 +92,12 @@ struct session *oracle_newest(void);
 /* A writer owns the image and has read all of it. released: it only takes what was released. */
 struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const struct state *got, bool released,
 			      bool copied);
-/* Somebody read a view of the log; floor, from: what oracle_floor() said before the image was opened. Returns how far. */
-uint32_t oracle_view(uint64_t claim, const struct state *got, const struct session *from, uint32_t floor);
+/*
+ * Somebody read a view of the log; floor, from: what oracle_floor() said before the image was opened; before: how far
+ * the last view was. Returns how far.
+ */
+uint32_t oracle_view(uint64_t claim, const struct state *got, const struct session *from, uint32_t floor,
+		     uint32_t before);
 const struct session *oracle_floor(uint32_t *ret);
 /* A flush of a remote image, or a close, succeeded: everything up to `upto` is in the bucket for ever. */
 void oracle_remote(struct session *s, uint32_t upto, const char *what);

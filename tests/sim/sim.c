@@ -349,6 +349,18 @@ bool sim_run(void (*fn)(void *arg), void *arg)
 	return true;
 }
 
+bool sim_try(uint64_t seed, void (*scenario)(void *arg))
+{
+	pid_t pid = fork();
+	int st;
+
+	if (pid == 0) {
+		sim_begin(seed);
+		_exit(sim_run(scenario, NULL) ? 0 : 2);
+	}
+	return pid > 0 && waitpid(pid, &st, 0) == pid && st == 0;
+}
+
 int sim_main(int argc, char **argv, uint64_t count, void (*scenario)(void *arg))
 {
 	uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
@@ -356,14 +368,7 @@ int sim_main(int argc, char **argv, uint64_t count, void (*scenario)(void *arg))
 	if (argc > 1)
 		count = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
 	for (uint64_t seed = from; seed < from + count; seed++) {
-		pid_t pid = fork();
-		int st;
-
-		if (pid == 0) {
-			sim_begin(seed);
-			_exit(sim_run(scenario, NULL) ? 0 : 2);
-		}
-		if (pid < 0 || waitpid(pid, &st, 0) != pid || st != 0) {
+		if (!sim_try(seed, scenario)) {
 			(void)printf("not ok: seed %" PRIu64 " (run %s %" PRIu64 ")\n", seed, argv[0], seed);
 			return 1;
 		}

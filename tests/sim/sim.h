@@ -28,6 +28,8 @@ uint64_t sim_seed(void);
  * main() of a simulated test: [SEED [COUNT]], else `count` seeds from 1 on, each in a child of its own. Says which seed
  * fails; returns the exit status.
  */
+/* One seed, in a child. */
+bool sim_try(uint64_t seed, void (*scenario)(void *arg));
 int sim_main(int argc, char **argv, uint64_t count, void (*scenario)(void *arg));
 /*
  * Runs fn(arg) as node 0 and whatever it starts, until it returns. false: nobody can run and no event is left (all

@@ -31,7 +31,8 @@ struct message {
 	unsigned epoch;       /* of simnet_settle() */
 	struct objreq *asker; /* NULL once answered */
 	unsigned incarnation; /* of the node when it asked */
-	bool answer, broken;  /* the first effect answers; with a 500 */
+	bool put_off;
+	bool answer, broken; /* the first effect answers; with a 500 */
 };
 
 static uint64_t counts[OBJ_NOPS];
@@ -165,6 +166,11 @@ static void effect(void *arg)
 	struct message *m = arg;
 	struct reply *r;
 
+	if (!m->put_off && sim_incarnation(m->net->node) != m->incarnation && sim_chance(simnet.limbo, 1000)) {
+		m->put_off = true;
+		sim_after(0, (int64_t)sim_below((uint64_t)simnet.limbo_ns), effect, m);
+		return;
+	}
 	m->effects--;
 	drop_asker(m);
 	if (m->epoch != settled) {

@@ -16,8 +16,9 @@ struct simnet_faults {
 	unsigned twice;      /* take effect a second time, later */
 	unsigned busy;       /* 503, 409: -EAGAIN before any effect */
 	unsigned broken;     /* 500 after the effect */
+	unsigned limbo;      /* of the requests whose node died meanwhile: put off once more, by up to limbo_ns */
 	unsigned read_fails; /* of 1,000 reads: -EAGAIN or -ETIMEDOUT */
-	int64_t late_ns, timeout_ns, latency_ns;
+	int64_t limbo_ns, late_ns, timeout_ns, latency_ns;
 };
 extern struct simnet_faults simnet;
 /* Down: nothing arrives, everybody times out. Denied: changes are answered 403 (-EACCES) before any effect. */

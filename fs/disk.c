@@ -1,0 +1,547 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * disk.c - the table of images (disk.h has the states), and their marks in the state directory.
+ *
+ * Beside the journal of an image lie `where` (prefix of its log, its path) and `clean`. `clean` goes before the first
+ * writable handle and comes when the image was released with all in the bucket: a mount that finds an image without it
+ * brings the journal's bytes into the bucket (diskname.c), without anybody opening the image.
+ */
+#include "config.h"
+#include "disk.h"
+#include <sys/stat.h>
+
+enum { CALLS = 256, VOLUMES = 512 };
+#define RELEASE_WAIT_NS (2 * NSEC_PER_SEC)
+
+void disk_env(struct fsd *f, struct vol_env *ret)
+{
+	*ret = (struct vol_env){
+		.store = f->o.store,
+		.budget = f->o.budget,
+		.pool = f->vol_pool,
+		.state_dir = f->o.image_dir,
+		.host = f->o.host,
+		.journal_bytes = f->o.journal_size,
+		.segment_bytes = MIN(16 * MiB, f->o.journal_size / 4 / MiB * MiB),
+		.claim_wait_ns = f->o.claim_wait_ns,
+		.takeover = (enum vol_takeover)f->o.takeover,
+		.read_only = f->o.read_only,
+	};
+}
+
+int disks_init(struct fsd *f)
+{
+	int r;
+
+	mtx_init(&f->disks_lock, RANK_HANDLE);
+	cond_init(&f->disks_changed);
+	list_init(&f->disks);
+	r = pool_new("lsvdfs-img", CALLS, &f->image_pool);
+	if (r == 0)
+		r = pool_new("lsvdfs-vol", VOLUMES, &f->vol_pool);
+	return r;
+}
+
+static void disk_free(struct disk *d)
+{
+	mtx_destroy(&d->files);
+	free(d->path);
+	free(d->prefix);
+	free(d);
+}
+
+/* After the last request: what is still open (a mount that was taken away) is drained and released. */
+void disks_done(struct fsd *f)
+{
+	pool_free(f->image_pool);
+	list_for_each_safe(l, tmp, &f->disks) {
+		struct disk *d = list_entry(l, struct disk, link);
+
+		if (d->v && vol_close(d->v) == 0)
+			ignore(disk_note_clean(f, d->uuid, true));
+		list_del(&d->link);
+		disk_free(d);
+	}
+	pool_free(f->vol_pool);
+	cond_destroy(&f->disks_changed);
+	mtx_destroy(&f->disks_lock);
+}
+
+/* --- files ------------------------------------------------------------------------------------------------------ */
+
+int disk_file(struct fsd *f, const uint8_t uuid[16], const char *what, char **ret)
+{
+	struct str s = { 0 };
+	char hex[33];
+
+	log_uuid_format(uuid, hex);
+	str_addf(&s, "%s/%s%s%s", f->o.image_dir, hex, what ? "/" : "", what ? what : "");
+	return str_take(&s, ret);
+}
+
+static int sync_dir(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+/* -ENOENT: there was none to be removed. */
+int disk_note_clean(struct fsd *f, const uint8_t uuid[16], bool clean)
+{
+	_cleanup_free_ char *path = NULL, *dir = NULL;
+	int r = disk_file(f, uuid, "clean", &path);
+
+	if (r == 0)
+		r = disk_file(f, uuid, NULL, &dir);
+	if (r < 0)
+		return r;
+	if (clean) {
+		_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+		return fd < 0 ? -errno : 0; /* lost by a power cut it costs a look */
+	}
+	if (unlink(path) < 0)
+		return -errno;
+	return sync_dir(dir);
+}
+
+int disk_note_where(struct fsd *f, const uint8_t uuid[16], const char *prefix, const char *path)
+{
+	_cleanup_free_ char *dir = NULL, *file = NULL, *tmp = NULL, *text = NULL;
+	int r = disk_file(f, uuid, NULL, &dir);
+
+	if (r == 0)
+		r = disk_file(f, uuid, "where", &file);
+	if (r == 0)
+		r = disk_file(f, uuid, "where.tmp", &tmp);
+	if (r < 0)
+		return r;
+	if (asprintf(&text, "%s\n%s\n", prefix, path) < 0)
+		return -ENOMEM;
+	if ((mkdir(f->o.image_dir, 0700) < 0 && errno != EEXIST) || (mkdir(dir, 0700) < 0 && errno != EEXIST))
+		return -errno;
+	{
+		_cleanup_close_ int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+		r = fd < 0 ? -errno : base_pwrite_all(fd, text, strlen(text), 0);
+		if (r == 0 && fsync(fd) < 0)
+			r = -errno;
+	}
+	if (r == 0 && rename(tmp, file) < 0)
+		r = -errno;
+	if (r == 0)
+		r = sync_dir(dir);
+	return r == 0 ? sync_dir(f->o.image_dir) : r;
+}
+
+/* Before the first I/O of the first writable handle. */
+static int mark(struct fsd *f, struct disk *d)
+{
+	int r = 0;
+
+	mtx_lock(&d->files);
+	if (!d->marked) {
+		_cleanup_free_ char *file = NULL;
+		struct stat st;
+
+		r = disk_file(f, d->uuid, "where", &file);
+		d->was_clean = r == 0 && stat(file, &st) < 0 && errno == ENOENT; /* never written here */
+		if (r == 0)
+			r = disk_note_where(f, d->uuid, d->prefix, d->path);
+		if (r == 0) {
+			r = disk_note_clean(f, d->uuid, false);
+			d->was_clean |= r == 0;
+			r = r == -ENOENT ? 0 : r;
+		}
+		d->marked = r == 0;
+	}
+	mtx_unlock(&d->files);
+	return r;
+}
+
+/* After the last writer's release. */
+static void unmark(struct fsd *f, struct disk *d)
+{
+	struct vol_stat st;
+	bool none;
+
+	vol_stat(d->v, &st);
+	mtx_lock(&d->files);
+	mtx_lock(&f->disks_lock);
+	none = d->writers == 0;
+	mtx_unlock(&f->disks_lock);
+	if (none && d->marked && st.state == VOL_FOLLOWER && (d->was_clean || st.released)) {
+		d->marked = false;
+		ignore(disk_note_clean(f, d->uuid, true));
+	}
+	mtx_unlock(&d->files);
+}
+
+/* --- the table --------------------------------------------------------------------------------------------------- */
+
+int disk_key(struct fsd *f, const char *dir, const char *name, char **ret)
+{
+	struct str s = { 0 };
+
+	str_addf(&s, "%s%s%s" IMAGE_SUFFIX, f->prefix, dir, name);
+	if (!s.err && s.len > OBJ_KEY_MAX) {
+		str_free(&s);
+		return -ENAMETOOLONG;
+	}
+	return str_take(&s, ret);
+}
+
+static struct disk *find_locked(struct fsd *f, const uint8_t uuid[16])
+{
+	list_for_each(l, &f->disks) {
+		struct disk *d = list_entry(l, struct disk, link);
+
+		if (memcmp(d->uuid, uuid, 16) == 0)
+			return d;
+	}
+	return NULL;
+}
+
+/* Waits until nobody is busy with the image. NULL: nobody has it open; what was left goes. */
+static struct disk *settled_locked(struct fsd *f, const uint8_t uuid[16])
+{
+	struct disk *d;
+
+	while ((d = find_locked(f, uuid)) && d->state == DISK_BUSY)
+		cond_wait(&f->disks_changed, &f->disks_lock);
+	if (d && d->state == DISK_LEFT) {
+		list_del(&d->link);
+		disk_free(d);
+		d = NULL;
+	}
+	return d;
+}
+
+static int add_locked(struct fsd *f, const uint8_t uuid[16], const char *path, const char *doing, struct disk **ret)
+{
+	struct disk *d = calloc(1, sizeof *d);
+
+	if (!d)
+		return -ENOMEM;
+	d->path = strdup(path);
+	if (!d->path) {
+		free(d);
+		return -ENOMEM;
+	}
+	mtx_init(&d->files, RANK_MOUNT);
+	memcpy(d->uuid, uuid, 16);
+	d->f = f;
+	d->state = DISK_BUSY;
+	d->doing = doing;
+	list_add_tail(&f->disks, &d->link);
+	*ret = d;
+	return 0;
+}
+
+int disk_enter(struct fsd *f, const uint8_t uuid[16], const char *path, const char *doing, struct disk **ret)
+{
+	int64_t until = clock_now_ns() + RELEASE_WAIT_NS;
+	struct disk *d;
+	int r;
+
+	mtx_lock(&f->disks_lock);
+	/* close(2) does not wait for its RELEASE, and that one drains the image */
+	while ((d = settled_locked(f, uuid)) && (d->refs == d->leaving || clock_now_ns() < until))
+		(void)cond_wait_until(&f->disks_changed, &f->disks_lock, clock_now_ns() + NSEC_PER_SEC / 4);
+	r = d ? -EBUSY : add_locked(f, uuid, path, doing, ret);
+	mtx_unlock(&f->disks_lock);
+	return r;
+}
+
+void disk_leave(struct fsd *f, struct disk *d, const char *why)
+{
+	mtx_lock(&f->disks_lock);
+	d->v = NULL;
+	if (why) {
+		d->state = DISK_LEFT;
+		(void)snprintf(d->why, sizeof d->why, "%s", why);
+		d = NULL;
+	} else {
+		list_del(&d->link);
+	}
+	cond_broadcast(&f->disks_changed);
+	mtx_unlock(&f->disks_lock);
+	if (d)
+		disk_free(d);
+}
+
+/* The name is read once more: it says where the log is. */
+static int open_volume(struct fsd *f, struct disk *d, const char *key, struct objerr *err)
+{
+	struct nameplace p = { 0 };
+	struct vol_env env;
+	struct nameobj o;
+	int r = nameobj_get(f->o.store, key, &o, err);
+
+	if (r == -ENOENT || r == -ENODATA)
+		return -ESTALE;
+	if (r < 0)
+		return r;
+	r = memcmp(o.n.uuid, d->uuid, 16) == 0 ? 0 : -ESTALE;
+	if (r == 0)
+		r = nameobj_place(f->o.store, f->prefix, key, &o.n, &p, err);
+	if (r == 0 && p.dead) {
+		objerr_set(err, "%s: the image was deleted; this name is a leftover", key);
+		r = -EIO;
+	} else if (r == -ENOENT) {
+		r = -EIO;
+	}
+	disk_env(f, &env);
+	if (r == 0) {
+		r = vol_open(&env, p.prefix, d->uuid, &d->v, err);
+		if (r == -ENOENT)
+			objerr_set(err, "%s: there is no log below %s", key, p.prefix);
+	}
+	if (r == 0) {
+		d->copy = p.copy;
+		d->prefix = p.prefix;
+		p.prefix = NULL;
+	}
+	nameplace_free(&p);
+	nameobj_free(&o);
+	return r == -ENOENT || r == -EUCLEAN ? -EIO : r;
+}
+
+static int get(struct fsd *f, struct inode *i, const char *path, const char *key, struct disk **ret, struct objerr *err)
+{
+	struct disk *d;
+	int r = 0;
+
+	mtx_lock(&f->disks_lock);
+	d = settled_locked(f, i->uuid);
+	if (d)
+		d->refs++;
+	else
+		r = add_locked(f, i->uuid, path, "opening", &d);
+	mtx_unlock(&f->disks_lock);
+	if (r < 0)
+		return r;
+	if (d->state == DISK_OPEN) { /* ours by the reference */
+		*ret = d;
+		return 0;
+	}
+	r = open_volume(f, d, key, err);
+	if (r < 0) {
+		disk_leave(f, d, NULL);
+		return r;
+	}
+	mtx_lock(&f->disks_lock);
+	d->state = DISK_OPEN;
+	d->refs = 1;
+	cond_broadcast(&f->disks_changed);
+	mtx_unlock(&f->disks_lock);
+	*ret = d;
+	return 0;
+}
+
+/* From here on this user only waits for what he leaves behind. */
+static void leaving(struct fsd *f, struct disk *d, bool writer)
+{
+	mtx_lock(&f->disks_lock);
+	d->leaving++;
+	d->writers -= writer;
+	cond_broadcast(&f->disks_changed);
+	mtx_unlock(&f->disks_lock);
+}
+
+static void put(struct fsd *f, struct disk *d)
+{
+	bool last;
+	int r;
+
+	mtx_lock(&f->disks_lock);
+	d->leaving--;
+	last = --d->refs == 0;
+	if (last) {
+		d->state = DISK_BUSY;
+		d->doing = "closing";
+	}
+	mtx_unlock(&f->disks_lock);
+	if (!last)
+		return;
+	r = vol_close(d->v);
+	d->v = NULL;
+	if (r < 0 && d->marked) {
+		log_error("%s: not everything that was written to this image is in the bucket; its journal stays", d->path);
+		disk_leave(f, d, "closed after an error; its journal may hold what the bucket does not have");
+	} else {
+		disk_leave(f, d, NULL);
+	}
+}
+
+/* --- users ------------------------------------------------------------------------------------------------------- */
+
+static int hold(struct fsd *f, struct inode *i, const char *path, const char *key, bool writer, struct disk **ret,
+		struct objerr *err)
+{
+	struct disk *d;
+	int r = get(f, i, path, key, &d, err);
+
+	if (r < 0)
+		return r;
+	if (writer && d->copy) {
+		objerr_set(err, "%s is a copy of the name of another image: read only", path);
+		r = -EROFS;
+	}
+	if (r == 0 && writer) {
+		mtx_lock(&f->disks_lock);
+		d->writers++;
+		mtx_unlock(&f->disks_lock);
+		r = mark(f, d);
+		if (r == 0) {
+			vol_begin_write(d->v);
+		} else {
+			objerr_set(err, "%s: %s", f->o.image_dir, strerror(-r));
+			mtx_lock(&f->disks_lock);
+			d->writers--;
+			mtx_unlock(&f->disks_lock);
+		}
+	}
+	if (r == 0 && !writer)
+		r = vol_refresh(d->v);
+	if (r < 0) {
+		leaving(f, d, false);
+		put(f, d);
+		return r;
+	}
+	mtx_lock(&i->lock);
+	i->disk = d;
+	i->ndisk++;
+	mtx_unlock(&i->lock);
+	*ret = d;
+	return 0;
+}
+
+int disk_hold(struct fsd *f, struct inode *i, bool writer, struct disk **ret, struct objerr *err)
+{
+	_cleanup_free_ char *dir = NULL, *name = NULL, *key = NULL, *path = NULL;
+	struct guard g;
+	int r = guard_enter_inode(f, &g, i, &dir, &name); /* its name does not move while it is read */
+
+	if (r < 0)
+		return -ESTALE;
+	r = disk_key(f, dir, name, &key);
+	if (r == 0 && asprintf(&path, "%s%s", dir, name) < 0)
+		r = -ENOMEM;
+	if (r == 0)
+		r = hold(f, i, path, key, writer, ret, err);
+	if (r == -ESTALE) {
+		tree_forget(f->o.tree, dir);
+		inode_unlink_name(f, i);
+	}
+	guard_leave(f, &g);
+	return r;
+}
+
+void disk_drop(struct fsd *f, struct inode *i, struct disk *d, bool writer)
+{
+	bool last_writer = false, changed;
+	struct vol_stat st;
+
+	leaving(f, d, writer);
+	if (writer) {
+		mtx_lock(&f->disks_lock);
+		last_writer = d->writers == 0;
+		mtx_unlock(&f->disks_lock);
+		if (vol_end_write(d->v) < 0)
+			log_error("%s: not everything that was written is in the bucket", d->path);
+		if (last_writer)
+			unmark(f, d);
+	}
+	vol_stat(d->v, &st);
+	mtx_lock(&i->lock);
+	i->image_size = st.size;
+	i->image_alloc = st.allocated;
+	if (--i->ndisk == 0)
+		i->disk = NULL;
+	changed = i->image_changed && last_writer;
+	mtx_unlock(&i->lock);
+	put(f, d);
+	if (changed) /* who removes the name holds the operation that this needs, and waits for the above */
+		disk_save_meta(f, i);
+}
+
+void disk_size_locked(struct inode *i, uint64_t *ret_size, uint64_t *ret_allocated)
+{
+	struct vol_stat st;
+
+	*ret_size = i->image_size;
+	*ret_allocated = i->image_alloc;
+	if (!i->disk)
+		return;
+	vol_stat(i->disk->v, &st);
+	*ret_size = st.size;
+	*ret_allocated = st.allocated;
+}
+
+/* --- the mount --------------------------------------------------------------------------------------------------- */
+
+int disks_wait(struct fsd *f)
+{
+	bool busy;
+
+	mtx_lock(&f->disks_lock);
+	do {
+		busy = f->disk_releases > 0;
+		list_for_each(l, &f->disks)
+			busy |= list_entry(l, struct disk, link)->state == DISK_BUSY;
+		if (busy)
+			cond_wait(&f->disks_changed, &f->disks_lock);
+	} while (busy);
+	mtx_unlock(&f->disks_lock);
+	return 0;
+}
+
+void fsd_leftovers(struct fsd *f)
+{
+	disks_leftovers(f);
+}
+
+void fsd_end_images(struct fsd *f)
+{
+	disks_done(f);
+}
+
+static const char *const state_word[] = {
+	[VOL_FOLLOWER] = "follower", [VOL_OWNER] = "owner", [VOL_RELEASING] = "releasing",
+	[VOL_FENCED] = "fenced", [VOL_FAILED] = "failed",
+};
+
+static json_t *one_status(struct disk *d)
+{
+	char uuid[33];
+	struct vol_stat st = { 0 };
+	const char *state = d->state == DISK_LEFT ? "waiting" : d->doing, *why = d->why;
+	char path[300];
+
+	log_uuid_format(d->uuid, uuid);
+	(void)snprintf(path, sizeof path, "%s", d->path);
+	str_make_printable(path);
+	if (d->state == DISK_OPEN) {
+		vol_stat(d->v, &st);
+		state = state_word[st.state];
+		why = st.why;
+	}
+	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:i, s:s}", "path", path, "uuid", uuid, "state",
+			 state, "size", (json_int_t)st.size, "allocated", (json_int_t)st.allocated, "stored",
+			 (json_int_t)st.stored, "epoch", (json_int_t)st.epoch, "journal_used", (json_int_t)st.journal_used,
+			 "journal_limit", (json_int_t)st.journal_limit, "fsync", st.fsync_remote ? "remote" : "local",
+			 "writers", (int)d->writers, "why", why);
+}
+
+json_t *disks_status(struct fsd *f)
+{
+	json_t *v = json_array();
+
+	mtx_lock(&f->disks_lock);
+	list_for_each(l, &f->disks)
+		json_array_append_new(v, one_status(list_entry(l, struct disk, link)));
+	mtx_unlock(&f->disks_lock);
+	return v;
+}

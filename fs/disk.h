@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * disk.h - disk images on the mount: the table of open volumes, and the operations of files that are images.
+ *
+ * A node is an image or a plain file for life, by the name object that it was found by (inode.image, inode.uuid). All
+ * handles of all nodes of one image share one volume. Whatever may wait runs on the pool of the images, so that an image
+ * that waits (for the store, for another node's release, for room in its journal) keeps no plain file waiting.
+ *
+ * An entry of the table:
+ *   BUSY	opened, closed, drained after a crash, or deleted by one thread; others wait for the end of that
+ *   OPEN	refs > 0
+ *   LEFT	a journal of a dead process whose bytes could not be brought into the log: said in status, opened as ever
+ */
+#ifndef LSVD_DISK_H
+#define LSVD_DISK_H
+
+#include "inode.h"
+#include "fs/image/nameobj.h"
+#include "fs/image/volume.h"
+
+enum disk_state { DISK_BUSY, DISK_OPEN, DISK_LEFT };
+
+struct disk {
+	struct list link; /* fsd.disks */
+	struct fsd *f;
+	uint8_t uuid[16];
+	char *path;   /* below the mount root, for people */
+	char *prefix; /* of the log */
+	/* under fsd.disks_lock */
+	enum disk_state state;
+	const char *doing; /* BUSY: "opening", "closing", "draining", "deleting" */
+	unsigned refs, writers, leaving; /* leaving: refs that wait for the end of their close */
+	char why[256];
+	/* set while BUSY, then read-only */
+	struct volume *v;
+	bool copy;
+	/* marks in the state directory, under files */
+	struct mtx files; /* RANK_MOUNT */
+	bool marked, was_clean;
+	struct job job;
+};
+
+/* disk.c */
+int must_check disks_init(struct fsd *f);
+void disks_done(struct fsd *f);
+/* The state directory's name of an image's file; what NULL: the directory. */
+int must_check disk_file(struct fsd *f, const uint8_t uuid[16], const char *what, char **ret);
+/* A new BUSY entry; waits until nobody else is busy with the image. -EBUSY: it is open. */
+int must_check disk_enter(struct fsd *f, const uint8_t uuid[16], const char *path, const char *doing,
+			  struct disk **ret);
+/* The entry goes; why: it stays as LEFT. */
+void disk_leave(struct fsd *f, struct disk *d, const char *why);
+/*
+ * One more user of the node's image, opened if nobody has it. ESTALE: the name is another's by now. -EROFS: a copy.
+ * Counted at the node: i->disk is valid as long as somebody holds it.
+ */
+int must_check disk_hold(struct fsd *f, struct inode *i, bool writer, struct disk **ret, struct objerr *err);
+void disk_drop(struct fsd *f, struct inode *i, struct disk *d, bool writer);
+/* Size and allocated bytes as of now; waits for nothing. */
+void disk_size_locked(struct inode *i, uint64_t *ret_size, uint64_t *ret_allocated);
+void disk_env(struct fsd *f, struct vol_env *ret);
+/* Key of the name object: dir, shown name. */
+int must_check disk_key(struct fsd *f, const char *dir, const char *name, char **ret);
+/* Marks in the state directory: where the log is, and whether its journal has nothing that the bucket lacks. */
+int must_check disk_note_clean(struct fsd *f, const uint8_t uuid[16], bool clean);
+int must_check disk_note_where(struct fsd *f, const uint8_t uuid[16], const char *prefix, const char *path);
+
+/* Until no image is being opened, closed, drained or removed. */
+int must_check disks_wait(struct fsd *f);
+json_t *disks_status(struct fsd *f);
+
+/* diskname.c */
+bool disk_wanted(struct fsd *f, const char *dir, const char *name);
+/* A new, empty image. -EEXIST. The guard of dir is held. */
+int must_check disk_create(struct fsd *f, const char *dir, const char *name, const struct attr *a, struct entry *ret,
+			   struct objerr *err);
+/* Removes name and log; -EBUSY: in use here, or held elsewhere. Guard and operation are held. */
+int must_check disk_unlink(struct fsd *f, struct inode *i, const char *dir, const char *name, struct objerr *err);
+/* The name object goes to a free name. Guards and operation are held. ret: its version there. */
+int must_check disk_rename(struct fsd *f, struct inode *i, const char *sdir, const char *sname, const char *ddir,
+			   const char *dname, struct version *ret, struct objerr *err);
+/* What an earlier process left: journals to drain, deletions to finish. In the background. */
+void disks_leftovers(struct fsd *f);
+
+/* diskop.c */
+void disk_open_handle(struct call *c, struct handle *take_h, bool created);
+void disk_op_read(struct call *c);
+void disk_op_write(struct call *c);
+void disk_op_flush(struct call *c);
+void disk_op_fsync(struct call *c);
+void disk_op_release(struct call *c);
+void disk_op_fallocate(struct call *c);
+void disk_op_lseek(struct call *c);
+int must_check disk_truncate(struct fsd *f, struct inode *i, uint64_t size, struct objerr *err);
+/* Size, times and allocated bytes into the name's headers, after the last writer. */
+void disk_save_meta(struct fsd *f, struct inode *i);
+
+#endif

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * voldel.c - which objects of the log may go, by the rule of PROTOCOL.md, and who waits for it.
+ *
+ * By a point p, a checkpoint whose mark is out: the one that this owner put before its newest, or the one that it
+ * attached from; never what a listing says. An object goes when it lies below p and the map says that no checkpoint
+ * from p on can refer to it: its death (map.h). What p refers to beside its map stays: digests, snapshots, all claims.
+ *
+ * Pages of a tree die when a checkpoint names a newer one; those of a tree that is being written have no death. Numbers
+ * of which nothing is known (void ones, records, the pages of a dead node's unfinished tree) die with the claim.
+ */
+#include "config.h"
+#include "volume-private.h"
+#include "../../objstore/base/clock.h"
+#include <string.h>
+
+enum { DELETE_MAX = 1000, STRAYS_MAX = 1 << 16, IDLE_ROUNDS = 2 };
+
+void vol_point_free(struct vol_point *p)
+{
+	free(p->digests);
+	free(p->snaps);
+	memset(p, 0, sizeof(*p));
+}
+
+int vol_point_of(struct vol_point *p, uint64_t number, const struct log_checkpoint *c)
+{
+	struct vol_point n = {.number = number,
+			      .ndigests = c->ndigests,
+			      .nsnaps = c->nsnaps,
+			      .pages_end = c->objects.number,
+			      .digests = calloc(c->ndigests + 1, sizeof(*n.digests)),
+			      .snaps = calloc(c->nsnaps + 1, sizeof(*n.snaps))};
+
+	if (n.digests == NULL || n.snaps == NULL) {
+		vol_point_free(&n);
+		return -ENOMEM;
+	}
+	if (n.ndigests > 0)
+		memcpy(n.digests, c->digests, n.ndigests * sizeof(*n.digests));
+	if (n.nsnaps > 0)
+		memcpy(n.snaps, c->snaps, n.nsnaps * sizeof(*n.snaps));
+	vol_point_free(p);
+	*p = n;
+	return 0;
+}
+
+void vol_mark_answered_locked(struct volume *v)
+{
+	v->mark_wanted = 0;
+	vol_point_free(&v->before);
+	v->before = v->newest;
+	v->newest = v->coming;
+	memset(&v->coming, 0, sizeof(v->coming));
+	v->deletes_due = v->before.number != 0 || !RULE(T12_BEFORE);
+	if (v->deletes_due)
+		vol_start_tending_locked(v);
+}
+
+/* ---- what may go ---- */
+
+static bool holds(const uint64_t *v, size_t n, uint64_t number)
+{
+	for (size_t i = 0; i < n; i++)
+		if (v[i] == number)
+			return true;
+	return false;
+}
+
+/* A snapshot s needs what was there at s and died later. */
+static bool pinned(const struct vol_point *p, const struct page_object *o)
+{
+	for (size_t i = 0; i < p->nsnaps; i++)
+		if (o->number == p->snaps[i].number ||
+		    (o->number < p->snaps[i].number && p->snaps[i].number < o->death - 1))
+			return true;
+	return holds(p->digests, p->ndigests, o->number);
+}
+
+static bool may_go(const struct vol_point *p, const struct page_object *o)
+{
+	if (o->type == LOG_CREATE || (o->type == LOG_CLAIM && RULE(T14_CLAIMS)))
+		return false;
+	if (RULE(T15_BELOW) && o->number >= p->number)
+		return false;
+	if (o->type == LOG_MAP && o->death == 0 && !RULE(T19_PAGES) && o->number > p->pages_end)
+		return true;
+	if (o->type == LOG_CLAIM && !RULE(T14_CLAIMS))
+		return true;
+	return o->death != 0 && (o->death - 1 <= p->number || !RULE(T15_MAP)) && !pinned(p, o);
+}
+
+/* Up to max numbers from *io_from on. */
+static size_t candidates(struct volume *v, const struct vol_point *p, uint64_t *io_from, uint64_t *out, size_t max)
+{
+	struct page_object o[64];
+	size_t n = 0, k;
+
+	while (n + ARRAY_SIZE(o) <= max && (k = map_objects(v->map, *io_from, o, ARRAY_SIZE(o))) > 0) {
+		for (size_t i = 0; i < k; i++)
+			if (may_go(p, &o[i]))
+				out[n++] = o[i].number;
+		*io_from = o[k - 1].number + 1;
+	}
+	return n;
+}
+
+int vol_note_strays(struct volume *v)
+{
+	uint64_t first, end;
+	struct page_object *o;
+	size_t n = 0;
+	int r = 0;
+
+	mtx_lock(&v->batch);
+	first = MAX(v->ck.tree_covers, v->ck.first + 1);
+	end = v->first_own;
+	if (end <= first || end - first > STRAYS_MAX)
+		goto out;
+	o = calloc(end - first, sizeof(*o));
+	if (o == NULL) {
+		r = -ENOMEM;
+		goto out;
+	}
+	for (uint64_t i = first; i < end; i++)
+		if (!holds(v->ck.claims, v->ck.nclaims, i))
+			o[n++] = (struct page_object){.number = i, .type = LOG_RELEASE, .death = end + 1};
+	r = map_note_table(v->map, o, n);
+	free(o);
+out:
+	mtx_unlock(&v->batch);
+	return r;
+}
+
+/* ---- doing it ---- */
+
+static int delete_some(struct volume *v, const uint64_t *numbers, size_t n)
+{
+	size_t gone = 0;
+	int r;
+
+	if (n == 0)
+		return 0;
+	vol_wait_readers(v);
+	r = log_delete(v->log, numbers, n, &gone);
+	for (size_t i = 0; i < gone; i++) {
+		struct page_object o;
+
+		if (v->env.fetch != NULL && map_object(v->map, numbers[i], &o))
+			fetch_forget(v->env.fetch, v->uuid, numbers[i], o.sectors);
+		map_forget_object(v->map, numbers[i]);
+	}
+	return r;
+}
+
+/* Best effort: what is left is tried again with the next mark. */
+int vol_delete_dead(struct volume *v)
+{
+	uint64_t *numbers = calloc(DELETE_MAX, sizeof(*numbers)), from = 0;
+	struct vol_point p = {0};
+	size_t n = DELETE_MAX;
+	bool marks, stop = false;
+	int r = numbers == NULL ? -ENOMEM : 0;
+
+	mtx_lock(&v->batch);
+	marks = v->marks_due;
+	if (r == 0) {
+		struct vol_point *by = RULE(T12_BEFORE) ? &v->before : &v->newest;
+		struct log_checkpoint c = {.ndigests = by->ndigests,
+					   .digests = by->digests,
+					   .nsnaps = by->nsnaps,
+					   .snaps = by->snaps,
+					   .objects = {.number = by->pages_end}};
+
+		r = vol_point_of(&p, by->number, &c);
+	}
+	mtx_unlock(&v->batch);
+	while (r == 0 && n > 0 && !stop) {
+		n = candidates(v, &p, &from, numbers, DELETE_MAX);
+		mtx_lock(&v->batch);
+		stop = v->up_stop;
+		mtx_unlock(&v->batch);
+		if (!stop)
+			r = delete_some(v, numbers, n);
+	}
+	if (r == 0 && marks && !stop && log_delete_marks(v->log) == 0) {
+		mtx_lock(&v->batch);
+		v->marks_due = false;
+		mtx_unlock(&v->batch);
+	}
+	vol_point_free(&p);
+	free(numbers);
+	return r;
+}
+
+/* ---- idle ---- */
+
+/* Is there something that only waits for newer marks? Digests wait for a tree. */
+static bool worth_a_checkpoint_locked(struct volume *v)
+{
+	struct page_object o[64];
+	uint64_t from = 0;
+	size_t k;
+
+	while ((k = map_objects(v->map, from, o, ARRAY_SIZE(o))) > 0) {
+		for (size_t i = 0; i < k; i++)
+			if (o[i].death != 0 && o[i].sectors > 0 &&
+			    (o[i].type == LOG_DATA || o[i].type == LOG_CLEANER || o[i].type == LOG_MAP) &&
+			    !holds(v->ck.digests, v->ck.ndigests, o[i].number))
+				return true;
+		from = o[k - 1].number + 1;
+	}
+	return false;
+}
+
+int64_t vol_idle_due_locked(const struct volume *v)
+{
+	return v->active_at != 0 && v->idle_rounds < IDLE_ROUNDS && v->mark_wanted == 0 && v->tree != TREE_FROZEN
+		   ? v->active_at + VOL_IDLE_AGES * vol_age(v)
+		   : INT64_MAX;
+}
+
+void vol_idle_locked(struct volume *v)
+{
+	bool worth = worth_a_checkpoint_locked(v);
+
+	v->idle_rounds = worth ? v->idle_rounds + 1 : IDLE_ROUNDS;
+	v->checkpoint_soon = v->checkpoint_soon || worth;
+	v->active_at = clock_now_ns();
+}

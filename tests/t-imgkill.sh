@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# kill -9 of the daemon while images are written: what was acknowledged reaches the bucket by the next mount alone, which
+# nobody uses. Also a removal that was cut short, and a rename.
+. "$TESTS_DIR/lib.sh"
+ROUNDS=${ROUNDS:-4}
+store_start
+A=$T/a O=images=*.img,journal_size=64M
+mount_lsvdfs a "$O"
+truncate -s 32M "$A/disk.img"
+truncate -s 32M "$T/model"
+left_clean() { [ "$(status a fs.images)" = '[]' ]; }
+for i in $(seq "$ROUNDS"); do
+	# the model gets what was acknowledged, and the daemon dies with the file open
+	py - "$A/disk.img" "$T/model" "$i" "${daemon[a]}" <<'P'
+import os, random, signal, sys
+img, mod, i, pid = sys.argv[1:]
+r = random.Random(f"{os.environ['SEED']}.{i}")
+a, b = os.open(img, os.O_RDWR), os.open(mod, os.O_RDWR)
+for k in range(r.randrange(20, 200)):
+    n = 512 * r.randrange(1, 200)
+    off = r.randrange(0, (32 << 20) - n)
+    d = r.randbytes(n)
+    os.pwrite(a, d, off); os.pwrite(b, d, off)
+    if r.random() < .1: os.fdatasync(a)
+if int(i) % 2: os.fsync(a)
+os.kill(int(pid), signal.SIGKILL)
+P
+	wait "${daemon[a]}" 2>/dev/null || true
+	unset "daemon[a]"
+	umount -l "$A"
+	mount_lsvdfs a "$O"
+	wait_for 60 left_clean
+	grep -q 'disk.img: what the last mount had not sent of this image is in the bucket' "$T/a.log"
+	: >"$T/a.log"
+	# another machine sees all of it
+	mount_lsvdfs b
+	same "$T/b/disk.img" "$T/model"
+	umount_lsvdfs b
+	rm -rf "$T/b.state" "$T/b.cache"
+done
+# removing: with the local note of what is to be erased, and the key "dead", but before anything went
+u=$(uuid_of disk.img)
+umount_lsvdfs a
+mount_lsvdfs a "$O"
+rm "$A/disk.img"
+kill9_daemon a
+mount_lsvdfs a "$O"
+wait_for 60 left_clean
+eq "$(log_left "$u")" "claim dead " "what stays of a removed image"
+[ -z "$(find "$T/a.state" -name deleting)" ] || fail "the removal is still noted"
+must_fail 'no such' stat "$A/disk.img"
+finish
