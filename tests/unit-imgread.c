@@ -30,7 +30,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SIZE_MAX_BYTES = 1 << 20, SESSIONS = 6, OPS = 220, SEEDS = 2 };
+enum { SIZE_MAX_BYTES = 1 << 20, SESSIONS = 6, OPS = 220, SEEDS = 3 };
 
 static const uint8_t uuid[16] = "0123456789abcdef";
 static const char prefix[] = ".lsvd/img/30313233343536373839616263646566/";
@@ -291,6 +291,9 @@ static void run_session(const struct image *want)
 			      .journal_bytes = 4 * MiB,
 			      .segment_bytes = 256 * KiB,
 			      .batch_bytes = 16 * KiB,
+			      .map_bytes = (16 * KiB) << seed % 4, /* a tree, now and then, and what is dead goes */
+			      .map_fanout = seed % 4 == 3 ? 0 : 6 + (unsigned)seed % 20,
+			      .digest_every = seed % 4 == 3 ? 0 : 2 + (unsigned)seed % 8,
 			      .dirty_age_ns = 20 * NSEC_PER_MSEC,
 			      .takeover = VOL_TAKEOVER_ALWAYS};
 	uint32_t n = OPS / 2 + (uint32_t)rnd(OPS / 2), dies = rnd(3) == 0 ? UINT32_MAX : (uint32_t)rnd(n);
