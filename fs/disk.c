@@ -19,6 +19,7 @@ void disk_env(struct fsd *f, struct vol_env *ret)
 		.store = f->o.store,
 		.budget = f->o.budget,
 		.pool = f->vol_pool,
+		.fetch = f->reads,
 		.state_dir = f->o.image_dir,
 		.host = f->o.host,
 		.journal_bytes = f->o.journal_size,
@@ -27,6 +28,18 @@ void disk_env(struct fsd *f, struct vol_env *ret)
 		.takeover = (enum vol_takeover)f->o.takeover,
 		.read_only = f->o.read_only,
 	};
+}
+
+static int reads_new(struct fsd *f)
+{
+	struct vol_reads o = { .store = f->o.store, .budget = f->o.budget, .pool = f->vol_pool,
+			       .cache = f->o.block_path, .cache_bytes = f->o.cache_size };
+	struct objerr err = { 0 };
+	int r = vol_reads_new(&o, &f->reads, &err);
+
+	if (r == 0 && err.msg[0])
+		log_warn("%s", err.msg);
+	return r;
 }
 
 int disks_init(struct fsd *f)
@@ -39,7 +52,7 @@ int disks_init(struct fsd *f)
 	r = pool_new("lsvdfs-img", CALLS, &f->image_pool);
 	if (r == 0)
 		r = pool_new("lsvdfs-vol", VOLUMES, &f->vol_pool);
-	return r;
+	return r < 0 ? r : reads_new(f);
 }
 
 static void disk_free(struct disk *d)
@@ -62,6 +75,7 @@ void disks_done(struct fsd *f)
 		list_del(&d->link);
 		disk_free(d);
 	}
+	vol_reads_settle(f->reads);
 	pool_free(f->vol_pool);
 	cond_destroy(&f->disks_changed);
 	mtx_destroy(&f->disks_lock);
@@ -204,7 +218,7 @@ static struct disk *find_locked(struct fsd *f, const uint8_t uuid[16])
 }
 
 /* Waits until nobody is busy with the image. NULL: nobody has it open; what was left goes. */
-static struct disk *settled_locked(struct fsd *f, const uint8_t uuid[16])
+static struct disk *settled_locked(struct fsd *f, const uint8_t uuid[16]) REQUIRES(f->disks_lock)
 {
 	struct disk *d;
 
@@ -544,4 +558,16 @@ json_t *disks_status(struct fsd *f)
 		json_array_append_new(v, one_status(list_entry(l, struct disk, link)));
 	mtx_unlock(&f->disks_lock);
 	return v;
+}
+
+json_t *disks_reads_status(struct fsd *f)
+{
+	struct vol_reads_stat st;
+
+	vol_reads_stat(f->reads, &st);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "gets", (json_int_t)st.gets, "read_ahead",
+			 (json_int_t)st.ahead, "memory", (json_int_t)st.memory, "cache_limit", (json_int_t)st.cache_limit,
+			 "cache_used", (json_int_t)st.cache_used, "cache_hits", (json_int_t)st.cache_hits, "cache_misses",
+			 (json_int_t)st.cache_misses, "cache_damaged", (json_int_t)st.cache_damaged, "cache_errors",
+			 (json_int_t)st.cache_errors);
 }

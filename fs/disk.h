@@ -68,6 +68,7 @@ int must_check disk_note_where(struct fsd *f, const uint8_t uuid[16], const char
 /* Until no image is being opened, closed, drained or removed. */
 int must_check disks_wait(struct fsd *f);
 json_t *disks_status(struct fsd *f);
+json_t *disks_reads_status(struct fsd *f); /* what all images share: requests, block cache */
 
 /* diskname.c */
 bool disk_wanted(struct fsd *f, const char *dir, const char *name);

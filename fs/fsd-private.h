@@ -69,6 +69,7 @@ struct fsd {
 	struct cond disks_changed;
 	struct list disks;
 	unsigned disk_releases; /* RELEASEs that are being worked on */
+	struct fetch *reads; /* of all images */
 	struct pool *image_pool, *vol_pool; /* requests; work of the volumes, one thread an image that is written */
 };
 

@@ -37,6 +37,7 @@ int fsd_new(const struct fsd_opts *o, struct fsd **ret)
 	r = disks_init(f);
 	if (r < 0) {
 		disks_done(f);
+		vol_reads_free(f->reads);
 		inodes_done(f);
 		htab_done(&f->handles);
 		goto fail;
@@ -77,6 +78,7 @@ void fsd_free(struct fsd *f)
 		return;
 	chunks_wait(f);
 	budget_set_reclaim(f->o.budget, NULL, NULL);
+	vol_reads_free(f->reads);
 	htab_each(&f->handles, forget_handle, NULL);
 	htab_done(&f->handles);
 	inodes_done(f);
@@ -236,6 +238,7 @@ void fsd_status(struct fsd *f, json_t *obj)
 	json_object_set_new(obj, "waiting_metadata", json_integer(f->o.metaq ? (json_int_t)metaq_count(f->o.metaq) : 0));
 	json_object_set_new(obj, "conflicts", json_integer((json_int_t)atomic_load(&f->n_conflicts)));
 	json_object_set_new(obj, "images", disks_status(f));
+	json_object_set_new(obj, "image_reads", disks_reads_status(f));
 	json_object_set_new(obj, "stale_opens", json_integer((json_int_t)atomic_load(&f->n_stale_opens)));
 }
 

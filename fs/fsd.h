@@ -41,6 +41,8 @@ struct fsd_opts {
 	int takeover;		 /* enum vol_takeover */
 	int64_t claim_wait_ns;
 	uint64_t journal_size;	 /* bytes of one image */
+	const char *block_path;	 /* file of the block cache of all images, in the cache slot */
+	uint64_t cache_size;	 /* its bytes */
 };
 int must_check fsd_new(const struct fsd_opts *o, struct fsd **ret);
 /* To be given to metaq_open together with the address of a struct fsd * that is filled before the mount starts. */

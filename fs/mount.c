@@ -268,6 +268,8 @@ static int take_slots(struct mount *m, struct objerr *err)
 	if (!r)
 		r = slot_file(&m->cache, "attr.db", &m->db_path);
 	if (!r)
+		r = slot_file(&m->cache, "blocks", &m->block_path);
+	if (!r)
 		r = caps_file(m, &m->caps_path);
 	return r;
 }
@@ -553,7 +555,9 @@ static int build_fsd(struct mount *m)
 			      .fsync_remote = m->opt.fsync_remote,
 			      .takeover = m->opt.takeover,
 			      .claim_wait_ns = m->opt.claim_wait_ns,
-			      .journal_size = m->opt.journal_size};
+			      .journal_size = m->opt.journal_size,
+			      .block_path = m->block_path,
+			      .cache_size = m->opt.cache_size};
 
 	return fsd_new(&fo, &m->fsd);
 }
@@ -638,6 +642,7 @@ static void free_names(struct mount *m)
 	free(m->node_path);
 	free(m->node_id);
 	free(m->db_path);
+	free(m->block_path);
 	free(m->caps_path);
 	free(m->image_dir);
 	free(m->host);

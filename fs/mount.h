@@ -32,7 +32,7 @@ struct mount {
 	struct obj_url url;
 	char *identity;
 	struct slot state, cache;
-	char *spool_dir, *metaq_path, *node_path, *node_id, *db_path, *caps_path, *image_dir, *host;
+	char *spool_dir, *metaq_path, *node_path, *node_id, *db_path, *caps_path, *image_dir, *block_path, *host;
 	struct budget *budget;
 	struct objstore *store;
 	struct tree *tree;

@@ -87,6 +87,8 @@ static const struct opt_desc table[] = {
     {"claim_wait", "SECONDS", OPT_SECS, F(claim_wait_ns), "wait so long for the release of an image (30)"},
     {"journal_size", "SIZE", OPT_SIZE, F(journal_size), "ceiling of the journal of one image (1G)"},
 
+    {"cache_size", "SIZE", OPT_SIZE, F(cache_size), "of what images read, on this disk; 0: none (10G)"},
+
     {"memory", "SIZE", OPT_SIZE, F(memory), "ceiling over all buffers (512M)"},
     {"part_size", "SIZE", OPT_SIZE, F(part_size), "part of a multipart upload, largest single PUT (8M)"},
     {"log_level", "LEVEL", OPT_LEVEL, F(log_level), "error, warn, info or debug (info)"},
@@ -172,6 +174,7 @@ int options_init(struct options *o)
 	o->part_size = 8 * MiB;
 	o->claim_wait_ns = 30 * NSEC_PER_SEC;
 	o->journal_size = 1 * GiB;
+	o->cache_size = 10 * GiB;
 	o->log_level = LOG_L_INFO;
 	o->excl = strdup("*.lock:*.lck:*.pid");
 	return o->excl ? 0 : -ENOMEM;

@@ -10,6 +10,7 @@
  * not ask for; the window ahead doubles with each sequential read and is fetched in chunks of its own, memory permitting.
  * A chunk that a sequential reader has come to the end of is freed: the kernel's pages hold it now.
  */
+#include "disk.h"
 #include "inode.h"
 
 #define WINDOW_MIN (1 * MiB)
@@ -103,6 +104,8 @@ uint64_t chunks_reclaim(void *arg, uint64_t n)
 	mtx_unlock(&f->chunks);
 	list_for_each_safe(l, tmp, &dead)
 		chunk_free(list_entry(l, struct chunk, lru));
+	if (freed < n)
+		freed += vol_reads_reclaim(f->reads, n - freed);
 	return freed;
 }
 

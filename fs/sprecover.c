@@ -88,6 +88,7 @@ static void finish(struct rescue *re)
 	if (r == 0) {
 		re->how = f->last_found ? RC_ALREADY : RC_UPLOADED;
 		re->v = c.v;
+		sp_abort_upload(f); /* none, or one that a kill left half cleared away */
 		sp_unlink_files(f);
 	} else if (r == -ESTALE) {
 		park(re, "another version was stored meanwhile");

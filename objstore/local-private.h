@@ -119,6 +119,8 @@ int must_check local_rename_new(int from_dir, const char *from, int to_dir, cons
 /* Removes the files of a flat directory, `first` (may be NULL) before the others, and itself. Clean-up may ignore the
  * result: what stays is swept at the next start. */
 int local_remove_flat(int parent, const char *name, const char *first);
+/* Removes an upload whose removal was cut short: its head went first. Others are left alone. Always 0. */
+int local_sweep_upload(int mpu, const char *name);
 int must_check local_fsync(int fd);
 
 /* --- local.c -- */

@@ -435,8 +435,7 @@ static int sweep_tmp(int fd, const char *name)
 	return 0;
 }
 
-/* An upload whose removal was cut short: its head went first. */
-static int sweep_mpu(int fd, const char *name)
+int local_sweep_upload(int fd, const char *name)
 {
 	_cleanup_close_ int dir = openat(fd, name, DIR_FLAGS);
 	struct stat st;
@@ -469,7 +468,7 @@ static int make_room_locked(struct local *l)
 	if (r < 0)
 		return r;
 	(void)each_name(l->root, LOCAL_TMP, sweep_tmp);
-	(void)each_name(l->root, LOCAL_MPU, sweep_mpu);
+	(void)each_name(l->root, LOCAL_MPU, local_sweep_upload);
 	return 0;
 }
 

@@ -334,8 +334,11 @@ int local_mpu_abort(struct local *l, struct objreq *req)
 	struct local_upload u = {0};
 	int r = open_upload(l, req, true, &dir, &u);
 
-	if (r == -ENOENT)
+	if (r == -ENOENT) { /* its removal may have been cut short */
+		if (id_ok(req->upload_id) && open_mpu_dir(l, &mpu) == 0)
+			(void)local_sweep_upload(mpu, req->upload_id);
 		return 0;
+	}
 	if (r == 0)
 		r = open_mpu_dir(l, &mpu);
 	if (r == 0)

@@ -838,7 +838,8 @@ def check_all(image, state):
             live[number] = live.get(number, 0) + end - first
     for number in set(live) | {n for n in rows if n < c.covers}:
         kind, sectors, have, death = rows.get(number, (0, 0, 0, 0))
-        if have != live.get(number, 0) or (have and death and death - 1 <= c.covers) or have > sectors:
+        if have != live.get(number, 0) or have > sectors or 0 < death <= number or (
+                have and death and death - 1 <= c.covers):
             raise Damage(f'object table: {number} has {have} of {sectors} sectors live (death {death}), '
                          f'the tree {live.get(number, 0)}')
 

@@ -159,7 +159,7 @@ mount --bind fuse /dev/fuse
 as() { setpriv --reuid="$1" --regid="$1" --clear-groups env -u XDG_RUNTIME_DIR HOME="$T/bu" "${@:2}"; }
 install -m 755 "$LSVDFS" theirs # the build may lie where only its owner can enter
 as "$nobody" ./theirs mount "file://$T/bu" um -o "state_dir=$T/bu/st,cache_dir=$T/bu/ca"
-pid=$(as "$nobody" "$LSVDFS" status --json um | jq .pid)
+pid=$(as "$nobody" ./theirs status --json um | jq .pid)
 eq "$(as "$nobody" env XDG_RUNTIME_DIR="$T/xdg" ./theirs status --json um | jq .pid)" "$pid"
 eq "$(status um .pid)" "$pid"
 must_fail 'Permission denied' as "$stranger" ./theirs status um
@@ -174,7 +174,7 @@ wait_for 5 test -S "$sock"
 must_fail 'daemon of this mount is gone' "$LSVDFS" status um
 kill "$liar"
 mv "$sock.ours" "$sock"
-as "$nobody" "$LSVDFS" umount um
+as "$nobody" ./theirs umount um
 wait_for 5 bash -c "! kill -0 $pid"
 umount /dev/fuse
 

@@ -8,6 +8,7 @@ rnd 65536 f >"$T/64k"
 s3 put there "$T/64k" >/dev/null
 DIRS=$((N / 20)) # of 40 files
 s3 fill many/ $((DIRS * 40)) 8192 $DIRS
+sleep 3.2 # what is learnt within 2 s of its LastModified is asked for once more; a Date may be a second old
 mount_lsvdfs a attr_timeout=60
 # settled: everything that the mount had to ask is asked, what waits is sent
 quiet() { [ "$(status a metadata.waiting)" = 0 ] && [ "$(status a spool.dirty_bytes)" = 0 ]; }
@@ -32,7 +33,6 @@ wait_for 10 closed # RELEASE comes behind close(2); before it the kernel may sti
 cat "$T/a/there" | cmp - "$T/64k"
 eq "$(front_count 304)" 1 "the second read is answered by 304"
 costs "open and read it again" 1
-sleep 3.2 # what was learnt within 2 s of its LastModified is asked for once more; a Date may be a second old
 ls -l "$T/a" >/dev/null # the directory was listed just before, as the table of requests says
 front_reset
 chmod 600 "$T/a/there"

@@ -2,9 +2,10 @@
 /*
  * unit-imgattach.c - what it costs to attach to an image whose daemon was killed: serial round trips, requests, bytes.
  *
- * A node makes 1,000,000 extents and dies in the middle of it; another one attaches, reads a sector, and takes over. The
- * store answers each request after exactly one second of virtual time, so that time counts round trips. The numbers
- * must be within the promise and about the same for a small and for a huge image.
+ * A node makes 1,000,000 extents and dies in the middle of it; another one attaches, reads a sector, and takes over.
+ * The store answers each request after exactly one second of virtual time, so that time counts round trips. The
+ * numbers must be within the promise and about the same for a small and for a huge image. The map keeps within its
+ * memory.
  *
  *	unit-imgattach [EXTENTS]
  */
@@ -113,6 +114,7 @@ static struct far far[3];
 static uint64_t image_size;
 static bool finished;
 static struct vol_stat before;
+static size_t map_memory; /* the most that the writer's map had */
 
 static void env_of(int node, struct vol_env *env)
 {
@@ -125,6 +127,7 @@ static void env_of(int node, struct vol_env *env)
 				.host = "node",
 				.journal_bytes = 32 * MiB,
 				.segment_bytes = 1 * MiB,
+				.map_bytes = 32 * MiB,
 				.batch_bytes = 64 * KiB, /* of data: as many extents as 8 MiB of 4 KiB writes */
 				.takeover = VOL_TAKEOVER_ALWAYS};
 }
@@ -157,8 +160,13 @@ static void writer(void *arg)
 		memset(sector, (int)(i % 251), SECTOR);
 		r = i % 16 == 0 ? vol_write(v, place(i), &iov, 1, SECTOR) : vol_zero(v, place(i), SECTOR);
 		check(r == 0, "a write fails");
-		if (i % 1024 == 0)
+		if (i % 1024 == 0) {
+			struct map_stat ms;
+
 			clock_sleep_ns(NSEC_PER_MSEC);
+			map_stat(v->map, &ms);
+			map_memory = MAX(map_memory, ms.memory);
+		}
 	}
 	check(vol_flush(v) == 0, "the flush fails");
 	vol_stat(v, &before);
@@ -248,8 +256,9 @@ static int one(uint64_t size)
 	image_size = size;
 	if (!sim_run(scenario, NULL))
 		return 1;
-	(void)printf("%" PRIu64 " GiB, %" PRIu64 " extents, checkpoint at %" PRIu64 ", tail %" PRIu64 "\n", size >> 30,
-		     extents, before.checkpoint, before.tail);
+	(void)printf("%" PRIu64 " GiB, %" PRIu64 " extents, checkpoint at %" PRIu64 ", tail %" PRIu64 ", map %zu bytes\n",
+		     size >> 30, extents, before.checkpoint, before.tail, map_memory);
+	check(map_memory <= 32 * MiB, "the map had more memory than it may");
 	for (int i = 0; i < 3; i++)
 		(void)printf("\t%-20s %4.0f round trips %4" PRIu64 " requests %10" PRIu64 " bytes\n", what[i],
 			     cost[round_no][i].trips, cost[round_no][i].requests, cost[round_no][i].bytes);

@@ -291,10 +291,10 @@ static void run_session(const struct image *want)
 			      .journal_bytes = 4 * MiB,
 			      .segment_bytes = 256 * KiB,
 			      .batch_bytes = 16 * KiB,
-			      .map_bytes = (16 * KiB) << seed % 4, /* a tree, now and then, and what is dead goes */
-			      .map_fanout = seed % 4 == 3 ? 0 : 6 + (unsigned)seed % 20,
-			      .digest_every = seed % 4 == 3 ? 0 : 2 + (unsigned)seed % 8,
 			      .dirty_age_ns = 20 * NSEC_PER_MSEC,
+			      .map_bytes = (8 * KiB) << rnd(5), /* trees are written often */
+			      .map_fanout = rnd(2) ? 0 : 6 + (unsigned)rnd(20),
+			      .digest_every = 2 + (unsigned)rnd(31),
 			      .takeover = VOL_TAKEOVER_ALWAYS};
 	uint32_t n = OPS / 2 + (uint32_t)rnd(OPS / 2), dies = rnd(3) == 0 ? UINT32_MAX : (uint32_t)rnd(n);
 	struct volume *v = NULL;

@@ -566,6 +566,7 @@ static void test_list_reads_on(void **state)
 static void test_leftovers(void **state)
 {
 	struct objerr err = {0};
+	struct objreq req;
 	int fd;
 
 	assert_int_equal(put("x", "x", NULL), 0);
@@ -583,6 +584,14 @@ static void test_leftovers(void **state)
 	assert_int_equal(put("y", "y", NULL), 0);
 	assert_int_equal(files_in(".lsvd/tmp"), 1);
 	assert_true(exists(".lsvd/tmp/alive"));
+	assert_int_equal(files_in(".lsvd/mpu"), 0);
+	/* one that was cut short later goes with its abort, without waiting for a start */
+	assert_int_equal(mkdir(P(".lsvd/mpu/0123456789abcdef0123456789abcdef"), 0755), 0);
+	write_file(".lsvd/mpu/0123456789abcdef0123456789abcdef/00002", "part of a completed upload");
+	objreq_init(&req, OBJ_MPU_ABORT, "m");
+	req.upload_id = "0123456789abcdef0123456789abcdef";
+	assert_int_equal(obj_do(s, &req), 0);
+	objreq_done(&req);
 	assert_int_equal(files_in(".lsvd/mpu"), 0);
 	close(fd);
 }

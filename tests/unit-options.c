@@ -128,7 +128,7 @@ static void test_bad(void **state)
 	bad("roo", "unknown option 'roo'");
 	bad("r", "unknown option 'r'");
 	bad("remount,ro", "remount");
-	bad("cache_size=10G", "unknown option 'cache_size'");
+	bad("cachesize=10G", "unknown option 'cachesize'");
 	bad("endpoint", "needs a value");
 	bad("region=", "'region'");
 	bad("path_style=1", "takes no value");

@@ -51,7 +51,7 @@ uint64_t fetch_window(const struct fetch *f);
 /* Gives up about n bytes that nobody waits for; returns how many. For budget_set_reclaim(). */
 uint64_t fetch_reclaim(struct fetch *f, uint64_t n);
 struct blkcache *fetch_cache(const struct fetch *f);
-/* Waits until everything that is here is in the block cache. Tests. */
+/* Waits until nothing is under way, and everything that is here is in the block cache, if it can be. */
 void fetch_settle(struct fetch *f);
 
 struct fetch_stat {

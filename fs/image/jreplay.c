@@ -505,12 +505,12 @@ int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t seg
 	r = nonces_read(j);
 	if (r == 0)
 		r = j->disk.list(j->disk.ctx, dirfd, segment_add, j);
-	/* A nonce is noted before the first record is written. */
-	if (r == 0 && j->nseg > 0 && j->nknown == 0)
-		r = damaged(j, "the journal's file nonces is missing");
 	/* A segment whose maker died before its name was on the disk: what is committed to it shall not go with it. */
 	if (r == 0 && j->nseg > 0)
 		r = j->disk.dirsync(j->disk.ctx, dirfd);
+	/* A nonce is noted before the first record is written. */
+	if (r == 0 && j->nseg > 0 && j->nknown == 0)
+		r = damaged(j, "the journal's file nonces is missing");
 	if (r == 0)
 		r = replay(j, fn, arg);
 	if (r < 0) {

@@ -273,8 +273,8 @@ enum { LOOKS = 16 };
 
 /*
  * Whether to do it again after r. A follower pins nothing: what it does not find may have been deleted rightly, and it
- * attaches again, once (PROTOCOL.md 3), and does all of it by the newer map; if the owner has moved on by a mark meanwhile,
- * once more. -EAGAIN: there was no map.
+ * attaches again, once (PROTOCOL.md 3), and does all of it by the newer map; if the owner has moved on by a mark
+ * meanwhile, once more. -EAGAIN: there was no map.
  */
 static bool look_again(struct volume *v, struct look *l, int r)
 {

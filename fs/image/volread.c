@@ -25,6 +25,12 @@ int vol_reads_new(const struct vol_reads *o, struct fetch **ret, struct objerr *
 	return r;
 }
 
+void vol_reads_settle(struct fetch *f)
+{
+	if (f != NULL)
+		fetch_settle(f);
+}
+
 void vol_reads_free(struct fetch *f)
 {
 	struct blkcache *c = f != NULL ? fetch_cache(f) : NULL;
@@ -35,7 +41,7 @@ void vol_reads_free(struct fetch *f)
 
 uint64_t vol_reads_reclaim(struct fetch *f, uint64_t n)
 {
-	return fetch_reclaim(f, n);
+	return f != NULL ? fetch_reclaim(f, n) : 0;
 }
 
 void vol_reads_stat(struct fetch *f, struct vol_reads_stat *ret)

@@ -217,8 +217,8 @@ static void stat_pace(struct volume *v, const struct journal_stat *js, struct vo
 		(void)snprintf(since, sizeof(since), "nothing for %lld s", (long long)(ts.idle_ns / NSEC_PER_SEC));
 	if (js->waiting > 0)
 		(void)snprintf(ret->why, sizeof(ret->why),
-			       "the journal is full (%llu MiB): %u writes wait for the store, which took %s",
-			       (unsigned long long)(js->limit / MiB), js->waiting, since);
+			       "the journal is full (%llu KiB): %u writes wait for the store, which took %s",
+			       (unsigned long long)(js->used / KiB), js->waiting, since);
 	else if (ts.sleeping > 0)
 		(void)snprintf(ret->why, sizeof(ret->why),
 			       "writes are slowed to the store's pace (%llu KiB/s): the journal is %u %% full",

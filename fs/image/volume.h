@@ -63,7 +63,9 @@ struct vol_reads {
 	uint64_t cache_bytes;
 };
 int must_check vol_reads_new(const struct vol_reads *o, struct fetch **ret, struct objerr *err);
-void vol_reads_free(struct fetch *f); /* no volume uses it any more. NULL is fine */
+/* Both: no volume uses it any more; NULL is fine. settle: waits for what is under way, then the pool may go. */
+void vol_reads_settle(struct fetch *f);
+void vol_reads_free(struct fetch *f);
 /* Gives up about n bytes of memory that nobody waits for, returns how many: for budget_set_reclaim(). Never waits. */
 uint64_t vol_reads_reclaim(struct fetch *f, uint64_t n);
 struct vol_reads_stat {
