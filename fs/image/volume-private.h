@@ -124,6 +124,9 @@ struct volume {
 	unsigned idle_rounds;
 	bool tending;          /* the job runs */
 	struct job tend;
+#ifdef LSVD_RULE_SWITCHES
+	unsigned marks_out; /* T13_ONE off: sent, and nobody waits for the answer */
+#endif
 	uint64_t
 	    mark_wanted; /* number of a checkpoint whose mark was not answered: until then no other begins; 0: none */
 	uint64_t last_checkpoint;
