@@ -15,8 +15,7 @@
 #define LSVD_DISK_H
 
 #include "inode.h"
-#include "fs/image/nameobj.h"
-#include "fs/image/volume.h"
+#include "imgop.h"
 
 enum disk_state { DISK_BUSY, DISK_OPEN, DISK_LEFT };
 

@@ -59,8 +59,6 @@ int must_check fsd_drain(struct fsd *f, struct objerr *err);
 void fsd_stop(struct fsd *f);
 /* Brings what an earlier process left of disk images into the bucket, in the background. */
 void fsd_leftovers(struct fsd *f);
-/* A directory of one image's journal, and what is in it. */
-void fsd_remove_image_dir(const char *path);
 /* After the last request was read: ends those of images that still run, drains and releases the images. */
 void fsd_end_images(struct fsd *f);
 void fsd_free(struct fsd *f);
