@@ -338,6 +338,24 @@ static void put(struct fsd *f, struct disk *d)
 	}
 }
 
+struct disk *disk_borrow(struct fsd *f, const uint8_t uuid[16])
+{
+	struct disk *d;
+
+	mtx_lock(&f->disks_lock);
+	d = settled_locked(f, uuid);
+	if (d)
+		d->refs++;
+	mtx_unlock(&f->disks_lock);
+	return d;
+}
+
+void disk_return(struct fsd *f, struct disk *d)
+{
+	leaving(f, d, false);
+	put(f, d);
+}
+
 /* --- users ------------------------------------------------------------------------------------------------------- */
 
 static int hold(struct fsd *f, struct inode *i, const char *path, const char *key, bool writer, struct disk **ret,

@@ -232,9 +232,24 @@ static void remove_dead_name(struct fsd *f, struct disk *d)
 	nameobj_free(&o);
 }
 
+/* Of an import by a command that died: without a name it goes. */
+static void import_job(struct job *job)
+{
+	struct disk *d = container_of(job, struct disk, job);
+	struct objerr err = { 0 };
+	struct vol_env env;
+	int r;
+
+	disk_env(d->f, &env);
+	r = image_drop_import(&env, d->f->prefix, d->uuid, &err);
+	if (r < 0)
+		log_warn("%s: an import that did not end could not be removed: %s", d->path, err.msg[0] ? err.msg : strerror(-r));
+	disk_leave(d->f, d, r < 0 ? "what is left of an import that did not end" : NULL);
+}
+
 static void leftover(struct fsd *f, const uint8_t uuid[16])
 {
-	_cleanup_free_ char *prefix = NULL, *path = NULL, *clean = NULL, *deleting = NULL;
+	_cleanup_free_ char *prefix = NULL, *path = NULL, *clean = NULL, *deleting = NULL, *importing = NULL;
 	struct objerr err = { 0 };
 	struct disk *d;
 	int r = image_read_where(f->o.image_dir, uuid, &prefix, &path);
@@ -243,6 +258,8 @@ static void leftover(struct fsd *f, const uint8_t uuid[16])
 		r = disk_file(f, uuid, "clean", &clean);
 	if (r == 0)
 		r = disk_file(f, uuid, "deleting", &deleting);
+	if (r == 0)
+		r = disk_file(f, uuid, "importing", &importing);
 	if (r < 0)
 		return; /* it never came to writing */
 	r = access(deleting, F_OK) == 0 ? 1 : 0;
@@ -256,6 +273,11 @@ static void leftover(struct fsd *f, const uint8_t uuid[16])
 			return;
 		remove_dead_name(f, d);
 		d->job.fn = erase_job;
+	} else if (access(importing, F_OK) == 0) {
+		r = disk_enter(f, uuid, path, "deleting", &d);
+		if (r < 0)
+			return;
+		d->job.fn = import_job;
 	} else if (access(clean, F_OK) != 0) {
 		r = disk_enter(f, uuid, path, "draining", &d);
 		if (r < 0)

@@ -355,3 +355,122 @@ int image_erase_left(const struct vol_env *env, const uint8_t uuid[16], struct o
 		image_remove_dir(dir);
 	return r;
 }
+
+/* --- writers without a mount -------------------------------------------------------------------------------------- */
+
+int image_just_claim(struct volume *v, void *stat)
+{
+	int r = vol_own(v);
+
+	vol_stat(v, stat);
+	return r;
+}
+
+int image_write(const struct vol_env *env, const char *prefix, const char *path, const uint8_t uuid[16],
+		int (*fn)(struct volume *v, void *arg), void *arg, struct objerr *err)
+{
+	struct vol_stat st = { 0 };
+	struct volume *v;
+	bool was_clean = false;
+	int r = image_note_where(env->state_dir, uuid, prefix, path), e;
+
+	if (r == 0) {
+		r = image_note_clean(env->state_dir, uuid, false);
+		was_clean = r == 0;
+		r = r == -ENOENT ? 0 : r;
+	}
+	if (r < 0) {
+		objerr_set(err, "%s: %s", env->state_dir, strerror(-r));
+		return r;
+	}
+	r = vol_open(env, prefix, uuid, &v, err);
+	if (r < 0)
+		return r;
+	vol_begin_write(v);
+	r = fn(v, arg);
+	if (r < 0) {
+		vol_stat(v, &st);
+		if (!err->msg[0] && st.why[0])
+			objerr_set(err, "%s", st.why);
+	}
+	e = vol_end_write(v);
+	vol_stat(v, &st);
+	if (e < 0 && r == 0) {
+		objerr_set(err, "%s", st.why[0] ? st.why : "not everything reached the bucket; the journal has it");
+		r = e;
+	}
+	e = vol_close(v);
+	r = r == 0 ? e : r;
+	if (r == 0 || (r == -EBUSY && was_clean))
+		ignore(image_note_clean(env->state_dir, uuid, true)); /* else a mount looks at the journal */
+	return r;
+}
+
+/* --- being filled --------------------------------------------------------------------------------------------------- */
+
+int image_note_importing(const char *img, const uint8_t uuid[16], bool importing)
+{
+	_cleanup_free_ char *path = NULL, *dir = NULL;
+	int r = image_file(img, uuid, "importing", &path);
+
+	if (r == 0)
+		r = image_file(img, uuid, NULL, &dir);
+	if (r < 0)
+		return r;
+	if (importing && ((mkdir(img, 0700) < 0 && errno != EEXIST) || (mkdir(dir, 0700) < 0 && errno != EEXIST)))
+		return -errno;
+	if (importing) {
+		_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+		if (fd < 0 || fsync(fd) < 0)
+			return -errno;
+	} else if (unlink(path) < 0 && errno != ENOENT) {
+		return -errno;
+	}
+	return sync_dir(dir);
+}
+
+/* Is there a name of this image at path? 1, 0. */
+static int has_name(const struct vol_env *env, const char *top, const char *path, const uint8_t uuid[16],
+		    struct objerr *err)
+{
+	_cleanup_free_ char *key = NULL;
+	struct nameobj o;
+	int r = image_key(top, path, &key);
+
+	if (r == 0)
+		r = nameobj_get(env->store, key, &o, err);
+	if (r == -ENOENT || r == -ENODATA)
+		return 0;
+	if (r < 0)
+		return r;
+	r = memcmp(o.n.uuid, uuid, 16) == 0;
+	nameobj_free(&o);
+	return r;
+}
+
+int image_drop_import(const struct vol_env *env, const char *top, const uint8_t uuid[16], struct objerr *err)
+{
+	_cleanup_free_ char *prefix = NULL, *path = NULL, *dir = NULL;
+	int r = image_read_where(env->state_dir, uuid, &prefix, &path), dead;
+
+	if (r == 0)
+		r = image_file(env->state_dir, uuid, NULL, &dir);
+	if (r == 0)
+		r = has_name(env, top, path, uuid, err);
+	if (r == 1) {
+		r = image_note_importing(env->state_dir, uuid, false);
+		return r < 0 ? r : 0;
+	}
+	dead = r == 0 ? image_is_dead(env->store, prefix, err) : r;
+	if (dead < 0)
+		return dead;
+	r = dead ? 0 : image_end_log(env, prefix, path, uuid, err);
+	if (r == -ENOENT) { /* it did not even come to a log */
+		image_remove_dir(dir);
+		return 1;
+	}
+	if (r == 0)
+		r = image_erase_left(env, uuid, err);
+	return r < 0 ? r : 1;
+}

@@ -49,4 +49,20 @@ int must_check image_end_log(const struct vol_env *env, const char *prefix, cons
 /* Second half; goes on with what an earlier process began. -ENODATA: it did not come to that. */
 int must_check image_erase_left(const struct vol_env *env, const uint8_t uuid[16], struct objerr *err);
 
+/*
+ * One writer for as long as fn takes: the marks, open, fn (which claims by what it does), release, close, the marks.
+ * What a dead process of this state directory left in the journal goes along. -EBUSY: held, words by whom.
+ */
+int must_check image_write(const struct vol_env *env, const char *prefix, const char *path, const uint8_t uuid[16],
+			   int (*fn)(struct volume *v, void *arg), void *arg, struct objerr *err);
+/* For image_write(): claims; arg: struct vol_stat to be filled. With env.takeover ALWAYS whoever holds it loses it. */
+int image_just_claim(struct volume *v, void *stat);
+
+/*
+ * An image that is being filled has no name yet; the file `importing` says so, `where` what it will be. What a process
+ * that died left of it goes: 1; 0: it has its name, and is an image like others.
+ */
+int must_check image_note_importing(const char *dir, const uint8_t uuid[16], bool importing);
+int must_check image_drop_import(const struct vol_env *env, const char *top, const uint8_t uuid[16], struct objerr *err);
+
 #endif
