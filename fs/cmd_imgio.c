@@ -438,12 +438,15 @@ static int open_in(const char *file, struct in *in)
 
 static int name_it(struct site *s, const struct image_new *place, const struct in *in, struct objerr *err)
 {
+	_cleanup_free_ char *dir = NULL;
 	struct timespec now = clock_real_ts();
 	struct attr a = {.mode = S_IFREG | 0600, .uid = geteuid(), .gid = getegid(), .mtime = now, .ctime = now, .atime = now};
 	int r = image_make_name(s->store, s->url.prefix, s->path, place, in->total, in->allocated, &a, NULL, err);
 
 	if (!r)
-		r = image_note_importing(s->img_dir, place->uuid, false);
+		r = image_file(s->img_dir, place->uuid, NULL, &dir);
+	if (!r)
+		image_remove_dir(dir); /* the bucket has all of the journal, and nobody holds the image */
 	return r;
 }
 

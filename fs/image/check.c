@@ -566,13 +566,25 @@ static void forget(struct check *c)
 	c->v = NULL;
 }
 
+/* No map: what lies there can still be verified. */
+static int look_without_map(struct check *c, int r, struct objerr *err)
+{
+	memset(&c->view, 0, sizeof(c->view));
+	c->view.tail = UINT64_MAX;
+	if (r == 0)
+		r = list(c, err);
+	for (size_t i = 0; i < c->n; i++)
+		c->o[i].flags |= NEEDED;
+	return r == 0 && c->opts->data ? check_data(c, err) : r;
+}
+
 static int look_at_all(struct check *c, const struct vol_env *env, struct objerr *err)
 {
 	int r = vol_open(env, c->prefix, c->uuid, &c->v, err);
 
 	if (r < 0) {
 		c->v = NULL;
-		return found(c, r, err);
+		return look_without_map(c, found(c, r, err), err);
 	}
 	log_view(c->v->log, &c->view);
 	c->res.tail = c->view.tail;
