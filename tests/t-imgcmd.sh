@@ -172,7 +172,6 @@ umount_lsvdfs a
 
 # --- what gc does with logs that nobody has a name for ---
 u=$(uuid_of vm/new)
-obj_get vm/new.lsvd >"$T/name"
 obj_delete vm/new.lsvd
 gc() { "$LSVDFS" image gc "$SOURCE" -o "$OFF" --json "$@" | j "$filter"; }
 filter='.logs[] | select(.uuid == "'"$u"'") | "\(.removed) \(.why)"'
@@ -273,6 +272,5 @@ obj_delete "$LOG/mark/$(printf %016x $((0xffffffffffffffff - 0x13)))"
 whole --data
 
 for n in vm/sda vm/big; do image delete $n; done
-[ "$BACKEND" = file ] || { obj_put vm/new.lsvd "$T/name"; image delete vm/new; }
 eq "$("$LSVDFS" image list "$SOURCE" -o "$OFF")" ""
 finish
