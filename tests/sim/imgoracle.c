@@ -223,7 +223,12 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	bool log = tail != NULL && strlen(tail) == 17, again = false;
 
 	imgstats->late += late && obj_op_writes(req->op);
-	if (obj_op_writes(req->op))
+	if (req->op == OBJ_DELETE_MANY && req->nkeys > 0)
+		imgtrace("node %d deletes %zu, %s to %s", node, req->nkeys, strrchr(req->keys[0], '/') + 1,
+			 strrchr(req->keys[req->nkeys - 1], '/') + 1);
+	else if (req->op == OBJ_GET && status == -ENOENT)
+		imgtrace("node %d does not find %s", node, tail);
+	else if (obj_op_writes(req->op))
 		imgtrace("node %d: %s %s gives %d%s", node, obj_op_name[req->op], tail != NULL ? tail : "", status,
 			 late ? ", late" : "");
 	if (req->op == OBJ_PUT && log && strstr(req->key, "/mark/") != NULL)

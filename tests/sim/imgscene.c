@@ -34,6 +34,7 @@ static unsigned handover; /* of 10 guests wait for a release */
 static unsigned crowd;    /* of 10 rounds start one more daemon */
 static unsigned haunted;  /* of 10 deaths are followed by another start on that node, which soon dies as well */
 static bool contest;      /* a busy writer, and others who want the image */
+static bool fine;         /* many small extents, and trees of many objects that take a while */
 static bool sleepers;     /* a small image, much overwritten; nodes stop just before what counts */
 static int again;         /* the node that starts next; 0: any */
 
@@ -97,13 +98,18 @@ static void start(int i, bool reader, unsigned groups)
 			    .cache = n->cache,
 			    .groups = groups,
 			    .pace = sleepers ? 60 : 4 + (unsigned)sim_below(40),
-			    .longest = 1 + (unsigned)sim_below(24),
+			    .longest = fine ? 3 : 1 + (unsigned)sim_below(24),
 			    .env = &n->env};
 	if (groups > 200) {
 		g->busy = true;
 		/* Others find the end, and lose it again before they have claimed there. */
 		g->busy_ns = (1 + sim_below(4)) * (uint64_t)simnet.latency_ns;
 		g->longest = 24;
+	}
+	if (fine && !reader) {
+		g->groups *= 2;
+		g->busy = true;
+		g->busy_ns = (uint64_t)simnet.latency_ns;
 	}
 	n->guest = g;
 	n->crashes = sim_incarnation(i);
@@ -516,11 +522,13 @@ static void world(void)
 	}
 	sleepers = !contest && sim_chance(1, 2);
 	if (sleepers) {
-		vc.size = (8 + sim_below(56)) * SECTOR;
+		fine = sim_chance(1, 3);
+		vc.size = fine ? SECTORS_MAX * SECTOR : (8 + sim_below(56)) * SECTOR;
+		env.map_fanout = fine ? 4 : env.map_fanout;
 		env.digest_every = 2 + (unsigned)sim_below(3);
 		env.batch_bytes = 4 * KiB;
 		env.map_bytes = (2 * KiB) << sim_below(4);
-		env.tree_object_bytes = sim_chance(1, 2) ? 0 : 12 * KiB;
+		env.tree_object_bytes = sim_chance(1, 3) ? 0 : 5 * KiB; /* two pages each */
 		simnet_sends = on_send;
 	}
 	imgcheck(store_mem_new(&shared) == 0, "no store");
@@ -537,7 +545,7 @@ static void world(void)
 
 		imgcheck(simnet_store_new(shared, i, &node[i].store) == 0, "no net");
 		node[i].disk = simdisk_new();
-		node[i].cache = sim_chance(1, 2) ? memfd_create("cache", MFD_CLOEXEC) : -1;
+		node[i].cache = !fine && sim_chance(1, 2) ? memfd_create("cache", MFD_CLOEXEC) : -1;
 		simdisk_jdisk(node[i].disk, &node[i].jd);
 		node[i].env = env;
 		node[i].env.store = node[i].store;
