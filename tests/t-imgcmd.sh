@@ -52,6 +52,14 @@ expect 1 'no image of this name' image info vm/plain
 "$LSVDFS" image create "$SOURCE" vm/remote 1M -o "$OFF,fsync=remote"
 eq "$(info vm/remote '.fsync, .size' | tr '\n' ' ')" "remote 1048576 "
 eq "$(image list vm --json | j '.[].path' | tr '\n' ' ')" "vm/remote vm/sda "
+if [ "$BACKEND" = front ]; then # LISTs and one GET a name, whatever else lies there
+	for i in {1..20}; do obj_put "vm/file$i" "$T/plain"; done
+	front_reset
+	image list '' >"$T/list"
+	eq "$(front_count HEAD)" 0 "HEADs of a list: $(front_counts)"
+	eq "$(front_count GET)" 3 "GETs of a list (two images, a plain file that is called like one): $(front_counts)"
+	at_most "$(front_count LIST)" 3 "LISTs of a list: $(front_counts)"
+fi
 image list vm | has '10\.0 GiB +0 B  vm/sda$' || fail "list says: $(image list vm)"
 image resize vm/sda 20G
 expect 1 'would be lost' image resize vm/sda 1G
