@@ -6,6 +6,7 @@
  * in the spool, where the next mount of the same source finds it.
  */
 #include "config.h"
+#include "imgop.h"
 #include "mount.h"
 
 #include "capsfile.h"
@@ -317,7 +318,7 @@ static int rename_over_clean(const char *from, const char *to)
 	if (asprintf(&clean, "%s/clean", to) < 0)
 		return -ENOMEM;
 	if (access(clean, F_OK) == 0)
-		fsd_remove_image_dir(to);
+		image_remove_dir(to);
 	return rename(from, to);
 }
 

@@ -96,7 +96,7 @@ expect 1 'not a mount point' "$tmp/umount.fuse.lsvdfs" "$tmp/mnt" -t fuse.lsvdfs
 "$tmp/mount.lsvdfs" "$src" "$tmp/mnt" -s -f -n -v -o bogus,_netdev,x-systemd.automount || { echo 'FAIL fake mount'; failed=1; }
 
 # --- help goes to standard output, and is help
-for c in mount umount probe status parked recover; do
+for c in mount umount probe status parked recover image; do
 	"$lsvdfs" $c --help | grep -q "^Usage: lsvdfs $c " || { echo "FAIL $c --help"; failed=1; }
 done
 "$lsvdfs" --version | grep -Eq '^lsvdfs [0-9]+\.[0-9]+' || { echo 'FAIL --version'; failed=1; }

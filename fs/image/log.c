@@ -179,17 +179,22 @@ int log_look(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct o
 #endif
 	(void)snprintf(prefix, sizeof(prefix), "%smark/", l->prefix);
 	objreq_init(&req, OBJ_LIST, prefix);
-	req.max_keys = 2;
+	req.max_keys = 3;
 	r = log_do(l, &req);
 	if (r < 0 && err != NULL)
 		*err = req.err;
-	for (size_t i = 0; r == 0 && i < MIN(req.listing->n, (size_t)2); i++) {
-		if (log_number_parse(req.listing->v[i].key + strlen(prefix), &m[i]) < 0) {
+	for (size_t i = 0, n = 0; r == 0 && i < req.listing->n && n < 2; i++) {
+		const char *key = req.listing->v[i].key;
+
+		if (strcmp(key, prefix) == 0) /* a directory of file://, or somebody's marker of one */
+			continue;
+		if (log_number_parse(key + strlen(prefix), &m[n]) < 0) {
 			if (err != NULL)
-				objerr_set(err, "%s is no mark: remove it", req.listing->v[i].key);
+				objerr_set(err, "%s is no mark: remove it", key);
 			r = -EUCLEAN;
 		}
-		m[i] = UINT64_MAX - m[i];
+		m[n] = UINT64_MAX - m[n];
+		n++;
 	}
 	objreq_done(&req);
 	if (r == 0) {
@@ -354,7 +359,9 @@ int log_delete_marks(struct log *l)
 	 * The newest come first. A stray mark of a number that was never one only sorts among them: nobody attaches
 	 * by it twice.
 	 */
-	for (size_t i = 2; r == 0 && i < req.listing->n; i++) {
+	for (size_t i = 0, n = 0; r == 0 && i < req.listing->n; i++) {
+		if (strcmp(req.listing->v[i].key, prefix) == 0 || n++ < 2)
+			continue;
 		objreq_init(&del, OBJ_DELETE, req.listing->v[i].key);
 		del.prio = OBJ_PRIO_BG;
 		r = obj_do(l->store, &del);

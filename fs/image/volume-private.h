@@ -148,8 +148,6 @@ void vol_note(struct volume *v, const char *fmt, ...) printf_like(2, 3);
 int must_check vol_let_go(struct volume *v);
 
 /* ---- volattach.c ---- */
-/* Waits until a writable handle's I/O may go on: owner. -EBUSY, -EIO, -EROFS. */
-int must_check vol_own(struct volume *v);
 /* What a follower's read did not find: the map is made anew, once for all who saw it `remapped` times. -EIO. */
 int must_check vol_attach_again(struct volume *v, uint64_t remapped);
 extern const struct log_walker vol_walker;                                   /* arg NULL: copy and set it */

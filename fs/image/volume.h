@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h the only
- * header of this room that the rest of fs/ includes; no FUSE, no paths, no metadata here.
+ * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h and
+ * check.h the only header of this room that the rest of fs/ includes; no FUSE, no paths, no metadata here.
  *
  * The promise: whatever dies - daemon, host, disk, network - the image that comes back is the state after some prefix
  * of the acknowledged writes, and that prefix holds everything that a completed vol_flush() covered (fsync local:
@@ -137,6 +137,10 @@ int must_check vol_write(struct volume *v, uint64_t off, const struct iovec *iov
 int must_check vol_discard(struct volume *v, uint64_t off, uint64_t n); /* reads as zeros, a hole */
 int must_check vol_zero(struct volume *v, uint64_t off, uint64_t n);    /* reads as zeros, allocated */
 int must_check vol_flush(struct volume *v);
+/* The same, and everything is in the bucket afterwards, whatever fsync= says. Nothing to do in other states. */
+int must_check vol_upload(struct volume *v);
+/* Claims, as the first write does: 0 owner; -EBUSY, -EIO, -EROFS, words in vol_stat(). */
+int must_check vol_own(struct volume *v);
 int must_check vol_resize(struct volume *v, uint64_t size);
 /* SEEK_DATA, SEEK_HOLE: the next offset at or behind off, -ENXIO. */
 int must_check vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret);
@@ -155,6 +159,8 @@ struct vol_stat {
 	char why[256]; /* a reason, when fenced, failed, stalled */
 };
 void vol_stat(struct volume *v, struct vol_stat *ret);
+/* Before vol_stat() of one that wrote nothing: reads the list of all objects, without which old ones are not counted. */
+int must_check vol_know_objects(struct volume *v, struct objerr *err);
 /* The size without waiting for anything. */
 uint64_t vol_size(struct volume *v);
 
