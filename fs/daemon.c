@@ -218,6 +218,8 @@ static void *ready_thread(void *arg)
 
 	if (!r) {
 		log_info("%s: mounted on %s", m->opt.source, m->opt.dir);
+		if (m->no_io_flusher && geteuid() == 0)
+			log_info("no CAP_SYS_RESOURCE: whoever writes to the mount should be in another memory cgroup");
 		start_ready(&m->start);
 		start_notify("READY=1\nMAINPID=%d\nSTATUS=%.200s on %.200s", (int)getpid(), m->opt.source, m->opt.dir);
 		return NULL;

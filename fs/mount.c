@@ -653,7 +653,7 @@ static void free_names(struct mount *m)
 
 /* --- the life --------------------------------------------------------------------------------------------------- */
 
-static void prepare_process(void)
+static void prepare_process(struct mount *m)
 {
 	struct rlimit lim;
 
@@ -666,8 +666,7 @@ static void prepare_process(void)
 	 * Writeback must not wait for us while we wait for writeback: without this, dirty mappings or a loop device on
 	 * the mount can stop a daemon for good that is held in a memory cgroup (version 1) with them.
 	 */
-	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0 && !geteuid())
-		log_info("no CAP_SYS_RESOURCE: keep this daemon out of memory cgroups of those who use the mount");
+	m->no_io_flusher = prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0;
 	(void)prctl(PR_SET_NAME, "lsvdfs"); /* whatever helper name we were called by */
 	mount_block_signals();
 }
@@ -693,7 +692,7 @@ int mount_run(struct options *take_opt, bool foreground)
 		options_done(&m.opt);
 		return 1;
 	}
-	prepare_process();
+	prepare_process(&m);
 	r = -pthread_create(&sig, NULL, mount_signal_thread, &m);
 	if (!r)
 		r = build(&m, &err);

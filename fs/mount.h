@@ -29,6 +29,7 @@ struct mount {
 	/* set while starting, then read-only */
 	struct options opt;
 	bool foreground;
+	bool no_io_flusher; /* the kernel may make us wait for writeback that waits for us */
 	struct obj_url url;
 	char *identity;
 	struct slot state, cache;
