@@ -12,7 +12,7 @@
  * find nothing then; with one file of the log gone, cut short or changed in a bit it must find damage wherever the reader
  * stops at some.
  *
- *	unit-imgread [SEED [COUNT]]
+ *	unit-imgread [SEED [COUNT [WOUNDS A SESSION]]]	(none: a check that misses a kind of damage is known)
  */
 #include "config.h"
 #include "fs/image/check.h"
@@ -306,6 +306,8 @@ static size_t log_files(char (*name)[64])
 	return n;
 }
 
+static unsigned wounds; /* a session; the third argument */
+
 /* One file of the log gone, cut short, or with another bit; then as it was. */
 static void wound(void)
 {
@@ -507,7 +509,8 @@ static void compare(void)
 	check(S->checked.damage == 0, "the checker finds %u damaged: %s", S->checked.damage, S->why);
 	check(S->checked.size == got.size, "the checker says %" PRIu64 " bytes, the reader %" PRIu64, S->checked.size,
 	      got.size);
-	wound();
+	for (unsigned w = 0; w < wounds; w++)
+		wound();
 	run_reader(true);
 	k = find_prefix("bucket and journal");
 	check(k >= before + S->acked, "bucket and journal: %u operations, %u acknowledged", k, before + S->acked);
@@ -564,6 +567,7 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		count = SEEDS;
+	wounds = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 0;
 	S = mmap(NULL, sizeof(*S), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (S == MAP_FAILED)
 		return 1;
