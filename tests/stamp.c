@@ -4,11 +4,11 @@
  * prefix of what was written.
  *
  *	stamp run [-d] [-p] [-t THREADS] [-k PID] [-m] LOG DISK OPS	writes; at the last operation PID gets a SIGKILL
- *	stamp check (all | synced | any) LOG DISK			what is there becomes the base of the next run
+ *	stamp check [-w] (all | synced | any) LOG DISK		what is there becomes the base of the next run
  *	stamp new LOG SECTORS SEED					a log of a disk of zeros
  *	stamp told LOG OPS SYNCED					as `run -t 1` elsewhere would have left LOG
  *
- * -d O_DIRECT. -p no discards. -m says "synced SEQ" after each completed fsync (one thread).
+ * -w opens for writing, too. -d O_DIRECT. -p no discards. -m says "synced SEQ" after each completed fsync (one thread).
  *
  * Operation SEQ is made of the seed and its number alone: a write of 1 to 128 sectors, which all carry SEQ and their
  * place; a discard, a zeroing, an fsync. LOG is shared memory: of each operation when (a counter) it was submitted, and
@@ -232,10 +232,10 @@ static int run(int argc, char **argv)
 /* ---- checking ---- */
 
 /* SEQ of each sector, as it is there. */
-static void read_disk(const char *path, uint64_t *seen)
+static void read_disk(const char *path, int mode, uint64_t *seen)
 {
 	enum { PIECE = 1 << 20 };
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, mode | O_CLOEXEC);
 	uint64_t *buf = malloc(PIECE), want[WORDS];
 
 	if (fd < 0 || !buf)
@@ -316,7 +316,7 @@ static void explain(uint64_t nops, const uint64_t *seen, uint64_t *left)
 		}
 }
 
-static int check(const char *mode, const char *disk)
+static int check(const char *mode, const char *disk, bool writable)
 {
 	uint64_t nops = lg->next - lg->first, m, bad = 0, held = 0;
 	uint64_t *seen = calloc(lg->sectors, 8), *left = calloc(lg->sectors, 8);
@@ -324,7 +324,7 @@ static int check(const char *mode, const char *disk)
 
 	if (!seen || !left || !there)
 		die("memory");
-	read_disk(disk, seen);
+	read_disk(disk, writable ? O_RDWR : O_RDONLY, seen);
 	m = moment(mode, nops, seen);
 	explain(nops, seen, left);
 	for (uint64_t lba = 0; lba < lg->sectors; lba++)
@@ -377,9 +377,9 @@ int main(int argc, char **argv)
 
 	if (strcmp(what, "run") == 0)
 		return run(argc - 1, argv + 1);
-	if (strcmp(what, "check") == 0 && argc == 5) {
-		map_log(argv[3], 0);
-		return check(argv[2], argv[4]);
+	if (strcmp(what, "check") == 0 && (argc == 5 || (argc == 6 && strcmp(argv[2], "-w") == 0))) {
+		map_log(argv[argc - 2], 0);
+		return check(argv[argc - 3], argv[argc - 1], argc == 6);
 	}
 	if (strcmp(what, "new") == 0 && argc == 5) {
 		map_log(argv[2], strtoull(argv[3], NULL, 10));

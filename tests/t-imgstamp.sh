@@ -39,9 +39,7 @@ for i in $(seq "$ROUNDS"); do
 	mount_lsvdfs a images=*.img,journal_size=64M,takeover=always
 	# shellcheck disable=SC2086
 	"$stamp" run $direct -t "$threads" -k "${daemon[a]}" "$T/log.$mode" "$T/a/$mode.img" "$ops"
-	wait "${daemon[a]}" 2>/dev/null || true
-	unset "daemon[a]"
-	umount -l "$T/a"
+	daemon_died a
 	want=all
 	if [ -n "$lost" ]; then
 		[ "$mode" = local ] && want=any || want=synced
