@@ -17,19 +17,23 @@ mkdir "$T/fs"
 
 # late FROM TO SALT: opened on TO while FROM writes
 late() {
-	rm -f "$T/dirty" "$T/reads"
-	[ "$BACKEND" = file ] || front_ctl rule late act=hold op=PUT key='*.lsvd/img/*'
-	py - "$T/$1/late.img" "$T/late" "$T/dirty" "$T/reads" "$SEED.$3" <<-'P' &
+	rm -f "$T"/say.*
+	py - "$T/$1/late.img" "$T/late" "$T/say" "$SEED.$3" <<-'P' &
 	import os, random, sys, time
-	img, model, dirty, reads, seed = sys.argv[1:]
+	img, model, said, seed = sys.argv[1:]
+	def say(word): open(f'{said}.{word}', 'w').close()
+	def heard(word):
+	    while not os.path.exists(f'{said}.{word}'): time.sleep(.01)
 	r = random.Random(seed)
 	data = bytearray(r.randbytes(64 << 20))
 	f = os.open(img, os.O_RDWR)
-	at = 0
+	at = os.pwrite(f, data[:4096], 0)
+	say('owner')
+	heard('held')
 	while at < len(data): at += os.pwrite(f, data[at:at + (1 << 20)], at)
 	os.fdatasync(f)
-	open(dirty, 'w')
-	while not os.path.exists(reads): time.sleep(.01)
+	say('dirty')
+	heard('reads')
 	time.sleep(2)
 	# its last words: what the other one reads first
 	for off in (0, 32 << 20, (64 << 20) - 4096):
@@ -39,14 +43,17 @@ late() {
 	os.close(f)
 	P
 	local writer=$!
-	wait_for 60 test -e "$T/dirty"
+	wait_for 60 test -e "$T/say.owner"
+	[ "$BACKEND" = file ] || front_ctl rule late act=hold op=PUT key=.lsvd/img/
+	: >"$T/say.held"
+	wait_for 60 test -e "$T/say.dirty"
 	if [ "$BACKEND" = file ]; then
-		: >"$T/reads"
+		: >"$T/say.reads"
 	else
 		# while the store takes nothing, all of it is here only
 		at_least "$(status "$1" fs.images | py -c 'import ast,sys
 print(next(i["journal_used"] for i in ast.literal_eval(sys.stdin.read()) if i["path"] == "late.img"))')" $((60 << 20)) "bytes not in the bucket"
-		{ : >"$T/reads"; sleep 1; front_ctl clear late; } &
+		{ : >"$T/say.reads"; sleep 1; front_ctl clear; } &
 	fi
 	py - "$T/$2/late.img" "$T/late" <<-'P'
 	import os, sys
