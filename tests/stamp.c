@@ -48,7 +48,7 @@ struct log {
 	uint64_t sectors, seed, ops_max;
 	uint64_t first; /* number of ops[0] */
 	_Atomic uint64_t next, clock;
-	uint64_t told; /* synced up to here, as somebody said */
+	uint64_t told; /* the last fsync that completed, as somebody said; 0: what the operations say */
 	uint64_t base[]; /* who wrote each sector before; 0: zeros. The operations follow. */
 };
 
@@ -275,7 +275,7 @@ static uint64_t moment(const char *mode, uint64_t nops, const uint64_t *seen)
 	for (uint64_t i = 0; i < nops; i++) {
 		if (strcmp(mode, "all") == 0 && ops[i].ack)
 			m = ops[i].ack >= m ? ops[i].ack + 1 : m;
-		if (strcmp(mode, "any") != 0 && ops[i].kind == SYNC && ops[i].ack && ops[i].submit > m)
+		if (strcmp(mode, "any") != 0 && !lg->told && ops[i].kind == SYNC && ops[i].ack && ops[i].submit > m)
 			m = ops[i].submit;
 		if (lg->first + i == lg->told && ops[i].submit > m)
 			m = ops[i].submit;

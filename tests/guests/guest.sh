@@ -3,13 +3,13 @@
 # (tests/guests/kernel), a small initramfs of this machine's programs. Boots in some 5 s.
 #
 #	guest_need			skips where something is missing
-#	guest_kit [-c PATH] PROGRAM...	makes $T/initrd; -c: one more file or tree, at the same path
+#	guest_kit PROGRAM...		makes $T/initrd; names or paths; all are in /bin there
 #	guest_start NAME SCRIPT [DISK...]	a DISK is FILE,OPTION,... of -drive; /dev/vda and so on; returns at once
 #	guest_said NAME PATTERN		did the script say that?
 #	guest_wait NAME SECONDS		until it is off; status: that of the script
 #	guest_kill NAME			kill -9, as a power cut is
 # What the script says is in $T/NAME.out, what its kernel says in $T/NAME.console.log. Files in $T/NAME.root/ are in
-# the guest's /root. MEM (384M), GUEST_ACCEL (tcg).
+# the guest's /root. MEM (384M), GUEST_ACCEL (tcg); GUEST_NET: eth0, where 10.0.2.2 is the loopback of this machine.
 
 GUEST_KERNEL=${GUEST_KERNEL:-/var/cache/lsvdfs-tests/kernel}
 declare -A guest=()
@@ -22,39 +22,21 @@ guest_need() {
 }
 
 kit_libs() {
-	ldd "$1" 2>/dev/null | grep -o '/[^ ]*' | sort -u | while read -r l; do
+	{ ldd "$1" 2>/dev/null || true; } | { grep -o '/[^ ]*' || true; } | sort -u | while read -r l; do
 		[ -e "$kit$l" ] || { mkdir -p "$kit${l%/*}" && cp -L "$l" "$kit$l"; }
 	done
 }
-kit_put() { # PATH
-	local f
-	mkdir -p "$kit${1%/*}"
-	if [ -d "$1" ]; then
-		cp -a "$1" "$kit${1%/*}/"
-		find "$1" -type f -size +4k -perm -u=x | while read -r f; do kit_libs "$f" || true; done
-	else
-		rm -f "$kit$1"
-		cp -L "$1" "$kit$1"
-		kit_libs "$1" || true
-	fi
-}
 guest_kit() {
 	local p f ver m kit=$T/kit
-	set -- -- bash mke2fs e2fsck mkfs.xfs xfs_repair sha256sum dd stty "$@"
+	set -- bash mke2fs e2fsck mkfs.xfs xfs_repair sha256sum dd stty "$@"
 	mkdir -p "$kit"/{bin,sbin,usr/bin,usr/sbin,proc,sys,dev,tmp,mnt,root,run,etc,lib,lib64}
 	cp /bin/busybox "$kit/bin/busybox"
 	chroot "$kit" /bin/busybox --install -s /bin
-	while [ $# -gt 0 ]; do
-		p=$1
-		shift
-		case $p in
-		--) continue ;;
-		-c) kit_put "$1"; shift; continue ;;
-		esac
-		f=$(readlink -f "$(command -v "$p")")
-		kit_put "$f"
-		p=${p##*/}
-		[ "$f" = "/bin/$p" ] || ln -sfn "$f" "$kit/bin/$p"
+	for p; do
+		f=$kit/bin/${p##*/}
+		rm -f "$f"
+		cp -L "$(command -v "$p")" "$f"
+		kit_libs "$f"
 	done
 	ln -sfn mke2fs "$kit/bin/mkfs.ext4"
 	[ ! -e /etc/mke2fs.conf ] || cp /etc/mke2fs.conf "$kit/etc/"
@@ -62,7 +44,7 @@ guest_kit() {
 	echo 'root:x:0:' >"$kit/etc/group"
 	echo '127.0.0.1 localhost' >"$kit/etc/hosts"
 	ver=$(ls "$GUEST_KERNEL/lib/modules")
-	for m in virtio_pci virtio_blk virtio_rng ext4 xfs loop fuse crc32c_generic; do
+	for m in virtio_pci virtio_blk virtio_rng virtio_net ext4 xfs loop fuse crc32c_generic; do
 		modprobe -d "$GUEST_KERNEL" -S "$ver" --show-depends "$m" 2>/dev/null | awk '$1 == "insmod" { print $2 }'
 	done | awk '!seen[$0]++' >"$T/modules"
 	mkdir -p "$kit/lib/mod"
@@ -84,6 +66,7 @@ guest_start() {
 			-device "virtio-blk-pci,drive=d$n,serial=disk$n")
 		n=$((n + 1))
 	done
+	[ -z "${GUEST_NET:-}" ] || args+=(-netdev user,id=n -device virtio-net-pci,netdev=n,romfile=)
 	rm -rf "$add"
 	mkdir -p "$add/root" "$T/$name.root"
 	cp -a "$T/$name.root/." "$add/root/"
