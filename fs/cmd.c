@@ -39,6 +39,19 @@ const struct cmd_help cmd_helps[] = {
      "removed files that other nodes have or had open, and multipart uploads that are older than a day.\n"
      "  --abort-uploads   abort those uploads, whoever began them",
      false},
+    {"image", "ACTION TARGET [ARGUMENT] [--force] [--data] [-o OPTIONS] [--json]",
+     "Disk images. TARGET is a path on a mount, or SOURCE and a path below it.\n"
+     "  create TARGET SIZE      an empty image (-o fsync=remote: its fsync waits for the bucket)\n"
+     "  info TARGET             sizes, what of the log is live, who holds it\n"
+     "  list DIR|SOURCE [PATH]  the images below\n"
+     "  resize TARGET SIZE      larger; smaller with --force: what is behind is lost\n"
+     "  delete TARGET           as rm on a mount\n"
+     "  export TARGET FILE      a sparse raw file, a device, or - for standard output, of one state of the image\n"
+     "  import TARGET FILE      a new image from a raw file, a device, or - for standard input; zeros become holes\n"
+     "  check TARGET            is all of it there? Repairs nothing; status 1 when damaged. --data: every checksum\n"
+     "  gc DIR|SOURCE           removes what is left of dead images and broken imports; with --force logs without a name\n"
+     "  claim TARGET            takes the image from whoever holds it: that machine's unsent bytes are lost to it",
+     false},
 };
 const size_t cmd_nhelps = ARRAY_SIZE(cmd_helps);
 
@@ -96,7 +109,7 @@ static const char *args_of(const char *name)
 	return "...";
 }
 
-enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE, OPT_ABORT };
+enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE, OPT_ABORT, OPT_DATA };
 
 bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos, int *ret_npos, int *ret_status)
 {
@@ -104,6 +117,7 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 					      {"json", no_argument, NULL, OPT_JSON},
 					      {"force", no_argument, NULL, OPT_FORCE},
 					      {"abort-uploads", no_argument, NULL, OPT_ABORT},
+					      {"data", no_argument, NULL, OPT_DATA},
 					      {0}};
 	struct objerr err = {0};
 	struct str letters = {0};
@@ -133,7 +147,7 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 		} else if (c == OPT_JSON && a->json) {
 			ok = *a->json = true;
 		} else if (c != '?' && a->fn) {
-			ok = a->fn(c == OPT_FORCE ? 'F' : c == OPT_ABORT ? 'A' : c, optarg, a->ctx);
+			ok = a->fn(c == OPT_FORCE ? 'F' : c == OPT_ABORT ? 'A' : c == OPT_DATA ? 'D' : c, optarg, a->ctx);
 		}
 		if (!ok) {
 			cmd_usage("%s: unknown option %s (lsvdfs %s --help)", a->name, argv[optind - 1], a->name);

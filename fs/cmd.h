@@ -22,6 +22,7 @@ int cmd_probe(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_parked(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
+int cmd_image(int argc, char **argv);
 
 /* cmd.c */
 int cmd_fail(const char *fmt, ...) printf_like(1, 2);  /* prints, returns CMD_FAILED */

@@ -199,10 +199,12 @@ json_t *control_status(struct mount *m)
 				(int)m->state.number, "state_dir", m->opt.state_dir, "cache_dir", m->opt.cache_dir,
 				"state_slot", m->state.path, "cache_slot", m->cache.path);
 	json_t *local = status_local(m), *files = json_object();
+	_cleanup_free_ char *options = NULL;
 
 	if (files)
 		fsd_status(m->fsd, files);
-	if (!doc || !local || json_object_update(doc, local) || json_object_set_new(doc, "store", status_store(m)) ||
+	if (!doc || !local || options_store_list(&m->opt, &options) ||
+	    json_object_set_new(doc, "store_options", json_string(options)) || json_object_update(doc, local) || json_object_set_new(doc, "store", status_store(m)) ||
 	    json_object_set_new(doc, "fs", files)) {
 		json_decref(doc);
 		doc = NULL;
@@ -252,6 +254,18 @@ static json_t *do_retry(struct mount *m, const struct control_request *req)
 	return json_pack("{s:b, s:s}", "ok", 1, "etag", done.v.etag);
 }
 
+static json_t *do_image(struct mount *m, const struct control_request *req)
+{
+	struct objerr err = {0};
+	json_t *ans = json_pack("{s:b}", "ok", 1);
+	int r = ans ? fsd_image(m->fsd, req->verb, req->path, ans, &err) : -ENOMEM;
+
+	if (!r)
+		return ans;
+	json_decref(ans);
+	return refused(r, &err);
+}
+
 static json_t *answer(struct mount *m, const struct control_request *req, bool *ret_hold)
 {
 	switch (req->cmd) {
@@ -267,6 +281,8 @@ static json_t *answer(struct mount *m, const struct control_request *req, bool *
 	case CONTROL_HOLD:
 		*ret_hold = true;
 		break;
+	case CONTROL_IMAGE:
+		return do_image(m, req);
 	}
 	return json_pack("{s:b}", "ok", 1);
 }
@@ -304,7 +320,7 @@ static int read_request(struct control_request *q)
 {
 	static const char *const name[] = {
 	    [CONTROL_STATUS] = "status", [CONTROL_DRAIN] = "drain", [CONTROL_RETRY] = "retry",
-	    [CONTROL_LOG] = "log",	 [CONTROL_HOLD] = "hold"};
+	    [CONTROL_LOG] = "log",	 [CONTROL_HOLD] = "hold",   [CONTROL_IMAGE] = "image"};
 	const char *cmd = json_string_value(json_object_get(q->doc, "cmd")), *level;
 	size_t i = 0;
 
@@ -317,6 +333,11 @@ static int read_request(struct control_request *q)
 	q->cmd = (enum control_cmd)i;
 	if (q->cmd == CONTROL_RETRY)
 		return read_retry(q);
+	if (q->cmd == CONTROL_IMAGE) {
+		q->verb = json_string_value(json_object_get(q->doc, "do"));
+		q->path = json_string_value(json_object_get(q->doc, "path"));
+		return q->verb && q->path ? 0 : -EINVAL;
+	}
 	if (q->cmd != CONTROL_LOG)
 		return 0;
 	level = json_string_value(json_object_get(q->doc, "level"));

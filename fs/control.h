@@ -9,6 +9,7 @@
  *   drain                           upload all dirty data and waiting metadata, then answer
  *   retry  slot, id, force          parked bytes once more
  *   log    level                    error, warn, info, debug
+ *   image  do, path                 forget (names of its directory), upload, claim: an image, by its path below the root
  *   hold                            answers, then keeps the connection until the process ends
  */
 #ifndef LSVD_CONTROL_H
@@ -27,12 +28,13 @@ json_t *control_status(struct mount *m);
 
 /* What one line asks for. Strings point into doc, which the caller drops. */
 struct control_request {
-	enum control_cmd { CONTROL_STATUS, CONTROL_DRAIN, CONTROL_RETRY, CONTROL_LOG, CONTROL_HOLD } cmd;
+	enum control_cmd { CONTROL_STATUS, CONTROL_DRAIN, CONTROL_RETRY, CONTROL_LOG, CONTROL_HOLD, CONTROL_IMAGE } cmd;
 	enum log_level level; /* log */
 	unsigned slot;	      /* retry, with all that follows */
 	uint64_t id;
 	bool force;
-	const char *path; /* may be NULL */
+	const char *path; /* may be NULL; image: not */
+	const char *verb; /* image */
 	json_t *doc;
 };
 /* -EINVAL: no request; -EOPNOTSUPP: no command that we know. *ret is untouched then. */

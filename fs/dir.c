@@ -51,7 +51,7 @@ static void overlay_metaq(struct fsd *f, const char *dir, struct entry *e)
 	if (metaq_peek(f->o.metaq, dir, name, e->is_dir, &h) < 0)
 		return;
 	if (e->image)
-		(void)image_of_headers(&h, e->uuid, &e->image_size);
+		(void)image_of_headers(&h, e->uuid, &e->image_size, &e->image_alloc);
 	attr_from_headers(&h, e->is_dir, e->v.size, e->v.mtime_s, &f->o.def, &e->attr);
 	obj_headers_free(&e->headers);
 	e->headers = h;

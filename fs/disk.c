@@ -85,68 +85,17 @@ void disks_done(struct fsd *f)
 
 int disk_file(struct fsd *f, const uint8_t uuid[16], const char *what, char **ret)
 {
-	struct str s = { 0 };
-	char hex[33];
-
-	log_uuid_format(uuid, hex);
-	str_addf(&s, "%s/%s%s%s", f->o.image_dir, hex, what ? "/" : "", what ? what : "");
-	return str_take(&s, ret);
+	return image_file(f->o.image_dir, uuid, what, ret);
 }
 
-static int sync_dir(const char *path)
-{
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
-}
-
-/* -ENOENT: there was none to be removed. */
 int disk_note_clean(struct fsd *f, const uint8_t uuid[16], bool clean)
 {
-	_cleanup_free_ char *path = NULL, *dir = NULL;
-	int r = disk_file(f, uuid, "clean", &path);
-
-	if (r == 0)
-		r = disk_file(f, uuid, NULL, &dir);
-	if (r < 0)
-		return r;
-	if (clean) {
-		_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-
-		return fd < 0 ? -errno : 0; /* lost by a power cut it costs a look */
-	}
-	if (unlink(path) < 0)
-		return -errno;
-	return sync_dir(dir);
+	return image_note_clean(f->o.image_dir, uuid, clean);
 }
 
 int disk_note_where(struct fsd *f, const uint8_t uuid[16], const char *prefix, const char *path)
 {
-	_cleanup_free_ char *dir = NULL, *file = NULL, *tmp = NULL, *text = NULL;
-	int r = disk_file(f, uuid, NULL, &dir);
-
-	if (r == 0)
-		r = disk_file(f, uuid, "where", &file);
-	if (r == 0)
-		r = disk_file(f, uuid, "where.tmp", &tmp);
-	if (r < 0)
-		return r;
-	if (asprintf(&text, "%s\n%s\n", prefix, path) < 0)
-		return -ENOMEM;
-	if ((mkdir(f->o.image_dir, 0700) < 0 && errno != EEXIST) || (mkdir(dir, 0700) < 0 && errno != EEXIST))
-		return -errno;
-	{
-		_cleanup_close_ int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-		r = fd < 0 ? -errno : base_pwrite_all(fd, text, strlen(text), 0);
-		if (r == 0 && fsync(fd) < 0)
-			r = -errno;
-	}
-	if (r == 0 && rename(tmp, file) < 0)
-		r = -errno;
-	if (r == 0)
-		r = sync_dir(dir);
-	return r == 0 ? sync_dir(f->o.image_dir) : r;
+	return image_note_where(f->o.image_dir, uuid, prefix, path);
 }
 
 /* Before the first I/O of the first writable handle. */
@@ -387,6 +336,24 @@ static void put(struct fsd *f, struct disk *d)
 	} else {
 		disk_leave(f, d, NULL);
 	}
+}
+
+struct disk *disk_borrow(struct fsd *f, const uint8_t uuid[16])
+{
+	struct disk *d;
+
+	mtx_lock(&f->disks_lock);
+	d = settled_locked(f, uuid);
+	if (d)
+		d->refs++;
+	mtx_unlock(&f->disks_lock);
+	return d;
+}
+
+void disk_return(struct fsd *f, struct disk *d)
+{
+	leaving(f, d, false);
+	put(f, d);
 }
 
 /* --- users ------------------------------------------------------------------------------------------------------- */

@@ -15,8 +15,7 @@
 #define LSVD_DISK_H
 
 #include "inode.h"
-#include "fs/image/nameobj.h"
-#include "fs/image/volume.h"
+#include "imgop.h"
 
 enum disk_state { DISK_BUSY, DISK_OPEN, DISK_LEFT };
 
@@ -55,6 +54,9 @@ void disk_leave(struct fsd *f, struct disk *d, const char *why);
  * Counted at the node: i->disk is valid as long as somebody holds it.
  */
 int must_check disk_hold(struct fsd *f, struct inode *i, bool writer, struct disk **ret, struct objerr *err);
+/* The image, if it is open: one more user, who reads or writes nothing. NULL: it is not. Waits while somebody is busy. */
+struct disk *disk_borrow(struct fsd *f, const uint8_t uuid[16]);
+void disk_return(struct fsd *f, struct disk *d);
 void disk_drop(struct fsd *f, struct inode *i, struct disk *d, bool writer);
 /* Size and allocated bytes as of now; waits for nothing. */
 void disk_size_locked(struct inode *i, uint64_t *ret_size, uint64_t *ret_allocated);

@@ -10,8 +10,6 @@
 #include "disk.h"
 #include "rename.h"
 #include <dirent.h>
-#include <inttypes.h>
-#include <sys/stat.h>
 
 bool disk_wanted(struct fsd *f, const char *dir, const char *name)
 {
@@ -38,36 +36,12 @@ static int note(struct fsd *f, const char *dir, const char *name, const struct n
 	return tree_note_object(f->o.tree, dir, key_name, false, &v, &o->h, ino, true, o->date_s, o->asked_ns);
 }
 
-static int make_name(struct fsd *f, const char *dir, const char *name, const uint8_t uuid[16], const char *log,
-		     const struct attr *a, struct nameobj *ret, struct objerr *err)
-{
-	_cleanup_free_ char *key = NULL;
-	struct nameobj o = { 0 };
-	int r = disk_key(f, dir, name, &key);
-
-	if (r < 0)
-		return r;
-	memcpy(o.n.uuid, uuid, 16);
-	o.n.log = strdup(log);
-	if (!o.n.log || asprintf(&o.n.name, "%s%s", dir, name) < 0)
-		r = -ENOMEM;
-	if (r == 0)
-		r = tree_headers(a, name, false, &o.h);
-	if (r == 0)
-		r = nameobj_create(f->o.store, key, &o, err);
-	if (r < 0) {
-		nameobj_free(&o);
-		return r;
-	}
-	*ret = o;
-	return 0;
-}
-
 int disk_create(struct fsd *f, const char *dir, const char *name, const struct attr *a, struct entry *ret,
 		struct objerr *err)
 {
 	struct vol_create vc = { .fsync_remote = f->o.fsync_remote };
-	char hex[33], log[64], prefix[OBJ_KEY_MAX + 1];
+	_cleanup_free_ char *path = NULL;
+	struct image_new place;
 	struct version v;
 	struct vol_env env;
 	struct nameobj o;
@@ -76,22 +50,23 @@ int disk_create(struct fsd *f, const char *dir, const char *name, const struct a
 
 	if (strlen(name) + strlen(IMAGE_SUFFIX) > PATH_NAME_MAX)
 		return -ENAMETOOLONG;
-	base_random(vc.uuid, sizeof vc.uuid);
-	log_uuid_format(vc.uuid, hex);
-	(void)snprintf(log, sizeof log, PATH_RESERVED "/img/%s/", hex);
-	if ((size_t)snprintf(prefix, sizeof prefix, "%s%s", f->prefix, log) >= sizeof prefix)
-		return -ENAMETOOLONG;
-	disk_env(f, &env);
-	r = vol_create(&env, prefix, &vc, err);
+	if (asprintf(&path, "%s%s", dir, name) < 0)
+		return -ENOMEM;
+	r = image_new_place(f->prefix, &place);
 	if (r < 0)
 		return r;
-	r = make_name(f, dir, name, vc.uuid, log, a, &o, err);
+	memcpy(vc.uuid, place.uuid, sizeof vc.uuid);
+	disk_env(f, &env);
+	r = vol_create(&env, place.prefix, &vc, err);
+	if (r < 0)
+		return r;
+	r = image_make_name(f->o.store, f->prefix, path, &place, 0, 0, a, &o, err);
 	if (r < 0) {
 		struct objerr ignored = { 0 };
 
 		/* nobody ever heard of this log, unless the answer to the name was lost */
 		if (r == -EEXIST)
-			ignore(image_erase(f->o.store, prefix, UINT64_MAX, NULL, 0, &left, &ignored));
+			ignore(image_erase(f->o.store, place.prefix, UINT64_MAX, NULL, 0, &left, &ignored));
 		tree_forget(f->o.tree, dir);
 		return r;
 	}
@@ -152,120 +127,17 @@ int disk_rename(struct fsd *f, struct inode *i, const char *sdir, const char *sn
 
 /* --- removed ----------------------------------------------------------------------------------------------------- */
 
-struct remains {
-	char *prefix;
-	struct vol_remains r;
-};
-
-static void remains_done(struct remains *m)
-{
-	free(m->prefix);
-	free(m->r.claims);
-}
-
-/* Durable before the name goes. */
-static int write_remains(struct fsd *f, const struct disk *d, const struct remains *m)
-{
-	_cleanup_free_ char *path = NULL, *text = NULL, *dir = NULL;
-	_cleanup_close_ int fd = -1, dfd = -1;
-	struct str s = { 0 };
-	int r = disk_file(f, d->uuid, "deleting", &path);
-
-	if (r == 0)
-		r = disk_file(f, d->uuid, NULL, &dir);
-	str_addf(&s, "%s\n%" PRIu64 "\n", m->prefix, m->r.next);
-	for (size_t i = 0; i < m->r.nclaims; i++)
-		str_addf(&s, "%" PRIu64 "\n", m->r.claims[i]);
-	str_add(&s, "end\n");
-	if (str_take(&s, &text) < 0 || r < 0)
-		return -ENOMEM;
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
-	r = base_pwrite_all(fd, text, strlen(text), 0);
-	if (r == 0 && fsync(fd) < 0)
-		r = -errno;
-	dfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (r == 0 && (dfd < 0 || fsync(dfd) < 0))
-		r = -errno;
-	return r;
-}
-
-/* -ENODATA: not whole: the name was not touched then. */
-static int read_remains(FILE *fp, struct remains *ret)
-{
-	char line[OBJ_KEY_MAX + 8];
-	struct remains m = { 0 };
-	int r = -ENODATA;
-
-	if (fgets(line, sizeof line, fp)) {
-		line[strcspn(line, "\n")] = 0;
-		m.prefix = strdup(line);
-	}
-	if (m.prefix && fgets(line, sizeof line, fp)) {
-		line[strcspn(line, "\n")] = 0;
-		r = str_parse_u64(line, &m.r.next) < 0 ? -ENODATA : 0;
-	}
-	while (r == 0) {
-		uint64_t *v;
-
-		r = fgets(line, sizeof line, fp) ? 0 : -ENODATA;
-		if (r < 0 || strcmp(line, "end\n") == 0)
-			break;
-		line[strcspn(line, "\n")] = 0;
-		v = reallocarray(m.r.claims, m.r.nclaims + 1, sizeof *v);
-		if (v)
-			m.r.claims = v;
-		r = !v ? -ENOMEM : str_parse_u64(line, &v[m.r.nclaims]) < 0 ? -ENODATA : 0;
-		m.r.nclaims += r == 0;
-	}
-	if (r < 0) {
-		remains_done(&m);
-		return r;
-	}
-	*ret = m;
-	return 0;
-}
-
-void fsd_remove_image_dir(const char *path)
-{
-	DIR *d = opendir(path);
-	struct dirent *de;
-
-	while (d && (de = readdir(d)))
-		if (strcmp(de->d_name, "deleting") != 0)
-			(void)unlinkat(dirfd(d), de->d_name, 0);
-	if (d) {
-		(void)unlinkat(dirfd(d), "deleting", 0); /* the last: until then it is all gone through again */
-		closedir(d);
-	}
-	(void)rmdir(path);
-}
-
 static void erase_job(struct job *job)
 {
 	struct disk *d = container_of(job, struct disk, job);
-	_cleanup_free_ char *file = NULL, *dir = NULL;
 	struct fsd *f = d->f;
 	struct objerr err = { 0 };
-	struct remains m = { 0 };
-	size_t left;
-	FILE *fp;
-	int r = disk_file(f, d->uuid, "deleting", &file);
+	struct vol_env env;
+	int r;
 
-	if (r == 0)
-		r = disk_file(f, d->uuid, NULL, &dir);
-	fp = r == 0 ? fopen(file, "re") : NULL;
-	if (r == 0)
-		r = fp ? read_remains(fp, &m) : -errno;
-	if (fp)
-		fclose(fp);
+	disk_env(f, &env);
+	r = image_erase_left(&env, d->uuid, &err);
 	if (r == 0) {
-		r = image_erase(f->o.store, m.prefix, m.r.next, m.r.claims, m.r.nclaims, &left, &err);
-		remains_done(&m);
-	}
-	if (r == 0) {
-		fsd_remove_image_dir(dir);
 		disk_leave(f, d, NULL);
 		return;
 	}
@@ -274,75 +146,10 @@ static void erase_job(struct job *job)
 	disk_leave(f, d, "removed, but its log is not");
 }
 
-/* Claims for the last time. The volume is closed afterwards. */
-static int doom(struct fsd *f, struct disk *d, const char *prefix, struct remains *ret, struct objerr *err)
-{
-	struct vol_env env;
-	struct volume *v;
-	int r;
-
-	disk_env(f, &env);
-	env.claim_wait_ns = 0;
-	env.takeover = VOL_TAKEOVER_RELEASED; /* rm is no way to take an image from another node */
-	ret->prefix = strdup(prefix);
-	if (!ret->prefix)
-		return -ENOMEM;
-	r = disk_note_where(f, d->uuid, prefix, d->path);
-	if (r == 0)
-		r = vol_open(&env, prefix, d->uuid, &v, err);
-	if (r < 0)
-		return r;
-	r = vol_recover(v, err); /* so that nothing of ours is under way behind the last claim */
-	if (r == 0 || r == -ESTALE) {
-		struct vol_stat st;
-
-		r = vol_doom(v, &ret->r);
-		vol_stat(v, &st);
-		if (r < 0 && !err->msg[0])
-			objerr_set(err, "%s", st.why);
-	}
-	ignore(vol_close(v));
-	return r;
-}
-
-/* Where its log is, who may say so, and that nobody writes to it any more. 0 with *ret_log false: only the name goes. */
-static int prepare(struct fsd *f, struct disk *d, const char *key, bool *ret_log, struct objerr *err)
-{
-	struct nameplace p = { 0 };
-	struct remains m = { 0 };
-	struct nameobj o;
-	int r = nameobj_get(f->o.store, key, &o, err);
-
-	*ret_log = false;
-	if (r == -ENOENT || r == -ENODATA)
-		return -ESTALE;
-	if (r < 0)
-		return r;
-	r = memcmp(o.n.uuid, d->uuid, 16) == 0 ? 0 : -ESTALE;
-	if (r == 0) {
-		r = nameobj_place(f->o.store, f->prefix, key, &o.n, &p, err);
-		if (r == -ENOENT) { /* a name without a log */
-			nameobj_free(&o);
-			return 0;
-		}
-	}
-	if (r == 0 && !p.copy && !p.dead) {
-		r = doom(f, d, p.prefix, &m, err);
-		if (r == 0)
-			r = write_remains(f, d, &m);
-		if (r == 0)
-			r = image_bury(f->o.store, p.prefix, err);
-		*ret_log = r == 0;
-	}
-	remains_done(&m);
-	nameplace_free(&p);
-	nameobj_free(&o);
-	return r;
-}
-
 int disk_unlink(struct fsd *f, struct inode *i, const char *dir, const char *name, struct objerr *err)
 {
 	_cleanup_free_ char *key = NULL, *path = NULL, *key_name = NULL;
+	struct vol_env env;
 	struct disk *d;
 	bool log;
 	int r = disk_key(f, dir, name, &key);
@@ -356,7 +163,8 @@ int disk_unlink(struct fsd *f, struct inode *i, const char *dir, const char *nam
 			objerr_set(err, "the image is in use here");
 		return r;
 	}
-	r = prepare(f, d, key, &log, err);
+	disk_env(f, &env);
+	r = image_end(&env, f->prefix, key, path, i->uuid, &log, err);
 	if (r == 0) {
 		ignore(metaq_take(f->o.metaq, dir, key_name, false, NULL));
 		r = tree_unlink(f->o.tree, dir, key_name, err);
@@ -380,28 +188,6 @@ int disk_unlink(struct fsd *f, struct inode *i, const char *dir, const char *nam
 }
 
 /* --- left by a process that died ----------------------------------------------------------------------------------- */
-
-static int read_where(struct fsd *f, const uint8_t uuid[16], char **ret_prefix, char **ret_path)
-{
-	_cleanup_free_ char *file = NULL;
-	char prefix[OBJ_KEY_MAX + 8], path[OBJ_KEY_MAX + 8];
-	FILE *fp;
-	int r = disk_file(f, uuid, "where", &file);
-
-	if (r < 0)
-		return r;
-	fp = fopen(file, "re");
-	if (!fp)
-		return -errno;
-	r = fgets(prefix, sizeof prefix, fp) && fgets(path, sizeof path, fp) ? 0 : -ENODATA;
-	fclose(fp);
-	if (r < 0)
-		return r;
-	prefix[strcspn(prefix, "\n")] = path[strcspn(path, "\n")] = 0;
-	*ret_prefix = strdup(prefix);
-	*ret_path = strdup(path);
-	return *ret_prefix && *ret_path ? 0 : -ENOMEM;
-}
 
 static void drain_job(struct job *job)
 {
@@ -446,17 +232,34 @@ static void remove_dead_name(struct fsd *f, struct disk *d)
 	nameobj_free(&o);
 }
 
+/* Of an import by a command that died: without a name it goes. */
+static void import_job(struct job *job)
+{
+	struct disk *d = container_of(job, struct disk, job);
+	struct objerr err = { 0 };
+	struct vol_env env;
+	int r;
+
+	disk_env(d->f, &env);
+	r = image_drop_import(&env, d->f->prefix, d->uuid, &err);
+	if (r < 0)
+		log_warn("%s: an import that did not end could not be removed: %s", d->path, err.msg[0] ? err.msg : strerror(-r));
+	disk_leave(d->f, d, r < 0 ? "what is left of an import that did not end" : NULL);
+}
+
 static void leftover(struct fsd *f, const uint8_t uuid[16])
 {
-	_cleanup_free_ char *prefix = NULL, *path = NULL, *clean = NULL, *deleting = NULL;
+	_cleanup_free_ char *prefix = NULL, *path = NULL, *clean = NULL, *deleting = NULL, *importing = NULL;
 	struct objerr err = { 0 };
 	struct disk *d;
-	int r = read_where(f, uuid, &prefix, &path);
+	int r = image_read_where(f->o.image_dir, uuid, &prefix, &path);
 
 	if (r == 0)
 		r = disk_file(f, uuid, "clean", &clean);
 	if (r == 0)
 		r = disk_file(f, uuid, "deleting", &deleting);
+	if (r == 0)
+		r = disk_file(f, uuid, "importing", &importing);
 	if (r < 0)
 		return; /* it never came to writing */
 	r = access(deleting, F_OK) == 0 ? 1 : 0;
@@ -470,6 +273,11 @@ static void leftover(struct fsd *f, const uint8_t uuid[16])
 			return;
 		remove_dead_name(f, d);
 		d->job.fn = erase_job;
+	} else if (access(importing, F_OK) == 0) {
+		r = disk_enter(f, uuid, path, "deleting", &d);
+		if (r < 0)
+			return;
+		d->job.fn = import_job;
 	} else if (access(clean, F_OK) != 0) {
 		r = disk_enter(f, uuid, path, "draining", &d);
 		if (r < 0)

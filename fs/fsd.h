@@ -59,8 +59,6 @@ int must_check fsd_drain(struct fsd *f, struct objerr *err);
 void fsd_stop(struct fsd *f);
 /* Brings what an earlier process left of disk images into the bucket, in the background. */
 void fsd_leftovers(struct fsd *f);
-/* A directory of one image's journal, and what is in it. */
-void fsd_remove_image_dir(const char *path);
 /* After the last request was read: ends those of images that still run, drains and releases the images. */
 void fsd_end_images(struct fsd *f);
 void fsd_free(struct fsd *f);
@@ -69,6 +67,8 @@ void fsd_free(struct fsd *f);
 int must_check rename_intent_parse(const char *p, size_t n, char **ret_from, char **ret_to, char **ret_node);
 int must_check rename_resume(struct objstore *store, const char *prefix, const char *from, const char *to,
 			     int64_t begun_s, struct objerr *err);
+/* What the control socket asks of an image (control.h); path below the root. Adds to ans. -EINVAL: unknown verb. */
+int must_check fsd_image(struct fsd *f, const char *verb, const char *path, json_t *ans, struct objerr *err);
 /* Adds "nodes", "handles", "dirty_files", ... to obj. */
 void fsd_status(struct fsd *f, json_t *obj);
 

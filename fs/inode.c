@@ -258,13 +258,10 @@ bool inode_set_since_locked(const struct inode *i, const struct version *v, int6
 
 void inode_take_image_locked(struct inode *i, const struct entry *e)
 {
-	const char *v = e->have_headers ? obj_headers_get(&e->headers, IMGNAME_ALLOCATED) : NULL;
-
 	if (!i->image || !e->image || i->disk || i->image_changed)
 		return;
 	i->image_size = e->image_size;
-	if (v && str_parse_u64(v, &i->image_alloc) < 0)
-		i->image_alloc = 0;
+	i->image_alloc = e->image_alloc;
 }
 
 bool inode_is_entry(const struct inode *i, const struct entry *e)

@@ -133,6 +133,7 @@ static const struct {
 } commands[] = {
     {"mount", cmd_mount},   {"umount", cmd_umount}, {"unmount", cmd_umount},  {"probe", cmd_probe},
     {"status", cmd_status}, {"parked", cmd_parked}, {"recover", cmd_recover},
+    {"image", cmd_image},
 };
 
 static const struct {

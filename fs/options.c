@@ -135,6 +135,34 @@ static const struct opt_desc table[] = {
 /* fstab noise with a free tail or a value. */
 static const char *const noise_prefix[] = {"x-", "X-", "comment=", "user=", "helper=", "uhelper="};
 
+static void add_escaped(struct str *s, const char *v)
+{
+	for (; *v; v++)
+		str_addf(s, "%s%c", *v == ',' || *v == '\\' ? "\\" : "", *v);
+}
+
+/* The first entries of the table, up to retry=. */
+int options_store_list(const struct options *o, char **ret)
+{
+	struct str s = {0};
+
+	for (size_t i = 0; strcmp(table[i].name, "retry"); i++) {
+		const struct opt_desc *d = &table[i];
+		const void *p = (const char *)o + d->off;
+
+		if (d->type == OPT_TRUE && *(const bool *)p) {
+			str_addf(&s, "%s%s", s.len ? "," : "", d->name);
+		} else if (d->type == OPT_UINT && *(const unsigned *)p) {
+			str_addf(&s, "%s%s=%u", s.len ? "," : "", d->name, *(const unsigned *)p);
+		} else if ((d->type == OPT_STR || d->type == OPT_PATH) && *(char *const *)p) {
+			str_addf(&s, "%s%s=", s.len ? "," : "", d->name);
+			add_escaped(&s, *(char *const *)p);
+		}
+	}
+	str_add(&s, ""); /* never NULL */
+	return str_take(&s, ret);
+}
+
 size_t options_count(void)
 {
 	size_t n = 0;

@@ -66,6 +66,9 @@ int must_check options_finish(struct options *o, struct objerr *err);
 /* Borrowed views of o. */
 void options_open_opts(const struct options *o, struct budget *budget, struct obj_open_opts *ret);
 
+/* Those that say where the store is and how to talk to it, as a list for options_parse(). No secrets. -ENOMEM. */
+int must_check options_store_list(const struct options *o, char **ret);
+
 /* The table, for --help and the test of the manual page. Names of flags have no '=', others end in "=ARG". */
 size_t options_count(void);
 const char *options_name(size_t i); /* "endpoint" */

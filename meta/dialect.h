@@ -10,6 +10,7 @@
 
 #define META_PREFIX "x-amz-meta-"
 #define META_WAS META_PREFIX "lsvd-was" /* etag, size and mtime before a change of metadata that changed the etag */
+#define META_IMAGE_ALLOCATED META_PREFIX "lsvd-allocated" /* bytes; optional */
 #define META_IMAGE META_PREFIX "lsvd-image" /* the object is the name of a disk image: fs/image/FORMAT.md 2 */
 #define META_PUT META_PREFIX "lsvd-put" /* nonce of the PUT, added by the store */
 

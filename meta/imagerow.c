@@ -16,7 +16,8 @@ static int hex_digit(char c)
 	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-bool image_of_headers(const struct obj_headers *h, uint8_t ret_uuid[16], uint64_t *ret_size)
+bool image_of_headers(const struct obj_headers *h, uint8_t ret_uuid[16], uint64_t *ret_size,
+		      uint64_t *ret_alloc)
 {
 	const char *v = h ? obj_headers_get(h, META_IMAGE) : NULL;
 	uint8_t uuid[16];
@@ -34,6 +35,9 @@ bool image_of_headers(const struct obj_headers *h, uint8_t ret_uuid[16], uint64_
 	}
 	memcpy(ret_uuid, uuid, 16);
 	*ret_size = size;
+	v = obj_headers_get(h, META_IMAGE_ALLOCATED);
+	if (!v || str_parse_u64(v, ret_alloc) < 0)
+		*ret_alloc = 0;
 	return true;
 }
 
@@ -59,7 +63,7 @@ enum image_row row_image(const struct row *row)
 {
 	struct obj_headers h = {};
 	uint8_t uuid[16];
-	uint64_t size;
+	uint64_t size, alloc;
 	bool yes;
 
 	if (!image_name_ok(row->name))
@@ -68,7 +72,7 @@ enum image_row row_image(const struct row *row)
 		return IMAGE_MAYBE;
 	if (obj_headers_decode(row->headers, row->headers_len, &h) < 0)
 		return IMAGE_MAYBE;
-	yes = image_of_headers(&h, uuid, &size);
+	yes = image_of_headers(&h, uuid, &size, &alloc);
 	obj_headers_free(&h);
 	return yes ? IMAGE_YES : IMAGE_NO;
 }

@@ -115,7 +115,7 @@ int row_entry(struct tree *t, const struct row *row, const char *shown, int64_t 
 	e.is_dir = n && row->name[n - 1] == '/';
 	if (row->headers && obj_headers_decode(row->headers, row->headers_len, &e.headers) == 0)
 		e.have_headers = trust_headers;
-	e.image = image_name_ok(row->name) && image_of_headers(&e.headers, e.uuid, &e.image_size);
+	e.image = image_name_ok(row->name) && image_of_headers(&e.headers, e.uuid, &e.image_size, &e.image_alloc);
 	attr_from_headers(row->headers ? &e.headers : NULL, e.is_dir, e.v.size, lm, &t->def, &e.attr);
 	if (!e.have_headers)
 		obj_headers_free(&e.headers);

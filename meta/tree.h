@@ -37,10 +37,12 @@ struct entry {
 	bool image;		 /* a disk image: v and headers are of its name object, the key name + ".lsvd" */
 	uint8_t uuid[16];	 /* image */
 	uint64_t image_size;	 /* image: bytes, as the name object says */
+	uint64_t image_alloc;	 /* ... and how many are allocated; 0: it does not say */
 };
 #define IMAGE_SUFFIX ".lsvd" /* of the key of an image's name object */
-/* Do these headers make an object the name of an image? (The key must end in IMAGE_SUFFIX as well.) */
-bool image_of_headers(const struct obj_headers *h, uint8_t ret_uuid[16], uint64_t *ret_size);
+/* Do these headers make an object the name of an image? (The key must end in IMAGE_SUFFIX as well.) Sizes in bytes. */
+bool image_of_headers(const struct obj_headers *h, uint8_t ret_uuid[16], uint64_t *ret_size,
+		      uint64_t *ret_alloc);
 /*
  * Has `now` (with headers h) the bytes of `base`? By etag and size, or because h says that a change of metadata made `now`
  * out of `base` (x-amz-meta-lsvd-was, see FORMAT.md).

@@ -8,16 +8,20 @@
  *	in the bucket alone		the state after some prefix of the operations, that holds what was flushed with
  *					fsync=remote or closed; after a clean close all of them
  *	in bucket and journal		everything that was acknowledged
- * and the next session, on the same node or on another, must read byte for byte what the reader found.
+ * and the next session, on the same node or on another, must read byte for byte what the reader found. check.h must
+ * find nothing then; with one file of the log gone, cut short or changed in a bit it must find damage wherever the reader
+ * stops at some.
  *
  *	unit-imgread [SEED [COUNT]]
  */
 #include "config.h"
+#include "fs/image/check.h"
 #include "fs/image/logobj.h"
 #include "fs/image/volume.h"
 #include "objstore/base/pool.h"
 #include "objstore/base/str.h"
 #include "objstore/base/table.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -30,7 +34,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SIZE_MAX_BYTES = 1 << 20, SESSIONS = 6, OPS = 220, SEEDS = 2 };
+enum { SIZE_MAX_BYTES = 1 << 20, SESSIONS = 6, OPS = 220, SEEDS = 3 };
 
 static const uint8_t uuid[16] = "0123456789abcdef";
 static const char prefix[] = ".lsvd/img/30313233343536373839616263646566/";
@@ -52,6 +56,7 @@ static struct shared {
 	struct op op[OPS];
 	uint32_t issued, acked, in_bucket; /* of this session */
 	bool clean;
+	struct check_result checked;
 	char why[512];
 } *S;
 
@@ -207,7 +212,7 @@ static void read_image(const char *path)
 }
 
 /* The image as the reader sees it, into `got`. */
-static void run_reader(bool journal)
+static bool reader_works(bool journal)
 {
 	const char *src = getenv("srcdir");
 	char reader[8192], bucket[8192], out[8192], journal_dir[8192];
@@ -224,12 +229,18 @@ static void run_reader(bool journal)
 			     journal ? "--journal" : (char *)NULL, journal_dir, (char *)NULL);
 		_exit(127);
 	}
-	check(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0, "the reader fails (%s)",
-	      journal ? "with journal" : "bucket");
-	read_image(out);
+	check(pid > 0 && waitpid(pid, &status, 0) == pid, "no child");
+	return status == 0;
 }
 
-/* ---- a session ---- */
+static void run_reader(bool journal)
+{
+	char out[8192];
+
+	check(reader_works(journal), "the reader fails (%s)", journal ? "with journal" : "bucket");
+	path_of(out, "image");
+	read_image(out);
+}
 
 static void open_store(struct objstore **ret)
 {
@@ -239,6 +250,99 @@ static void open_store(struct objstore **ret)
 	path_of(bucket, "bucket");
 	check(store_file_new(bucket, ret, &err) == 0, "no store: %s", err.msg);
 }
+
+/* ---- the checker ---- */
+
+static void on_line(void *arg, enum check_kind kind, const char *line)
+{
+	(void)arg;
+	if (kind == CHECK_DAMAGE && S->why[0] == '\0')
+		(void)snprintf(S->why, sizeof(S->why), "%s", line);
+}
+
+/* In a child: its threads are not ours. Into S->checked. */
+static void run_checker(void)
+{
+	struct check_opts o = {.data = true, .say = on_line};
+	struct vol_env env = {.host = "check"};
+	struct objerr err = {0};
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		open_store(&env.store);
+		if (pool_new("check", 2, &env.pool) < 0 || image_check(&env, prefix, uuid, &o, &S->checked, &err) < 0) {
+			(void)snprintf(S->why, sizeof(S->why), "no check: %s", err.msg);
+			_exit(1);
+		}
+		pool_free(env.pool);
+		obj_close(env.store);
+		_exit(0);
+	}
+	check(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0, "the checker fails: %s", S->why);
+}
+
+enum { FILES_MAX = 4096, FILE_MAX = 4 << 20 };
+
+/* Objects and marks of the log. */
+static size_t log_files(char (*name)[64])
+{
+	static const char *const dirs[] = {"", "mark/"};
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+		struct dirent *de;
+		char path[8192];
+		DIR *d;
+
+		path_of(path, "bucket/%s%s", prefix, dirs[i]);
+		d = opendir(path);
+		while (d != NULL && n < FILES_MAX && (de = readdir(d)) != NULL)
+			if (strlen(de->d_name) == 16)
+				(void)snprintf(name[n++], 64, "%s%.16s", dirs[i], de->d_name);
+		if (d != NULL)
+			closedir(d);
+	}
+	return n;
+}
+
+/* One file of the log gone, cut short, or with another bit; then as it was. */
+static void wound(void)
+{
+	static char name[FILES_MAX][64];
+	static uint8_t was[FILE_MAX];
+	size_t n = log_files(name), k = rnd(n);
+	uint64_t how = rnd(3), at;
+	char path[8192];
+	struct stat st;
+	bool reads;
+	int fd;
+
+	path_of(path, "bucket/%s%s", prefix, name[k]);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	check(fd >= 0 && fstat(fd, &st) == 0 && st.st_size <= FILE_MAX && read(fd, was, FILE_MAX) == st.st_size, "%s", path);
+	at = st.st_size > 0 ? rnd((uint64_t)st.st_size) : 0;
+	if (how == 0 || st.st_size == 0) {
+		check(unlink(path) == 0, "unlink");
+	} else if (how == 1) {
+		check(ftruncate(fd, (off_t)at) == 0, "truncate");
+	} else {
+		uint8_t b = was[at] ^ (uint8_t)(1 << rnd(8));
+
+		check(pwrite(fd, &b, 1, (off_t)at) == 1, "write");
+	}
+	(void)close(fd);
+	reads = reader_works(false);
+	S->why[0] = '\0';
+	run_checker();
+	check(reads || S->checked.damage > 0, "%s wounded (%s at %" PRIu64 "): the reader stops, the checker finds nothing",
+	      name[k], how == 0 ? "gone" : how == 1 ? "cut" : "a bit", at);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	check(fd >= 0 && write(fd, was, (size_t)st.st_size) == st.st_size, "%s", path);
+	(void)close(fd);
+}
+
+/* ---- a session ---- */
 
 static void make_op(struct op *o, uint64_t size)
 {
@@ -399,6 +503,11 @@ static void compare(void)
 	check(k >= promised && (!S->clean || k == nhistory), "bucket: %u operations of %u, %u were promised", k, nhistory,
 	      promised);
 	bucket_only = got;
+	run_checker();
+	check(S->checked.damage == 0, "the checker finds %u damaged: %s", S->checked.damage, S->why);
+	check(S->checked.size == got.size, "the checker says %" PRIu64 " bytes, the reader %" PRIu64, S->checked.size,
+	      got.size);
+	wound();
 	run_reader(true);
 	k = find_prefix("bucket and journal");
 	check(k >= before + S->acked, "bucket and journal: %u operations, %u acknowledged", k, before + S->acked);

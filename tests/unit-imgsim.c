@@ -40,7 +40,12 @@ static bool each_step(const char *program, uint64_t seed, uint64_t stride)
 
 static bool points(const char *program, uint64_t seed, uint64_t n)
 {
-	for (; imgscene_crash_points() < n; seed++) {
+	for (uint64_t said = 0; imgscene_crash_points() < n; seed++) {
+		if (imgscene_crash_points() >= said + 5000) {
+			said = imgscene_crash_points();
+			(void)printf("seed %" PRIu64 ": %" PRIu64 " crash points\n", seed, said);
+			(void)fflush(stdout);
+		}
 		if (!sim_try(seed, imgscene)) {
 			(void)printf("not ok: seed %" PRIu64 " (run %s %" PRIu64 ")\n", seed, program, seed);
 			return false;

@@ -145,6 +145,27 @@ int log_do(struct log *l, struct objreq *req)
 	}
 }
 
+#ifdef LSVD_RULE_SWITCHES
+/* T9_MARKS off: the newest checkpoint's number in one object that each owner overwrites. */
+static int look_at_pointer(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct objerr *err)
+{
+	char key[OBJ_KEY_MAX + 1], text[17] = "";
+	struct objreq req;
+	int r;
+
+	(void)snprintf(key, sizeof(key), "%smark/pointer", l->prefix);
+	objreq_init(&req, OBJ_GET, key);
+	req.len = req.cap = 16;
+	req.buf = text;
+	r = log_do(l, &req);
+	if (r < 0 && err != NULL)
+		*err = req.err;
+	objreq_done(&req);
+	*ret_newest = *ret_before = 0;
+	return r == 0 ? log_number_parse(text, ret_newest) : r == -ENOENT ? 0 : r;
+}
+#endif
+
 int log_look(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct objerr *err)
 {
 	char prefix[OBJ_KEY_MAX + 1];
@@ -152,19 +173,28 @@ int log_look(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct o
 	struct objreq req;
 	int r;
 
+#ifdef LSVD_RULE_SWITCHES
+	if (!RULE(T9_MARKS))
+		return look_at_pointer(l, ret_newest, ret_before, err);
+#endif
 	(void)snprintf(prefix, sizeof(prefix), "%smark/", l->prefix);
 	objreq_init(&req, OBJ_LIST, prefix);
-	req.max_keys = 2;
+	req.max_keys = 3;
 	r = log_do(l, &req);
 	if (r < 0 && err != NULL)
 		*err = req.err;
-	for (size_t i = 0; r == 0 && i < MIN(req.listing->n, (size_t)2); i++) {
-		if (log_number_parse(req.listing->v[i].key + strlen(prefix), &m[i]) < 0) {
+	for (size_t i = 0, n = 0; r == 0 && i < req.listing->n && n < 2; i++) {
+		const char *key = req.listing->v[i].key;
+
+		if (strcmp(key, prefix) == 0) /* a directory of file://, or somebody's marker of one */
+			continue;
+		if (log_number_parse(key + strlen(prefix), &m[n]) < 0) {
 			if (err != NULL)
-				objerr_set(err, "%s is no mark: remove it", req.listing->v[i].key);
+				objerr_set(err, "%s is no mark: remove it", key);
 			r = -EUCLEAN;
 		}
-		m[i] = UINT64_MAX - m[i];
+		m[n] = UINT64_MAX - m[n];
+		n++;
 	}
 	objreq_done(&req);
 	if (r == 0) {
@@ -329,7 +359,9 @@ int log_delete_marks(struct log *l)
 	 * The newest come first. A stray mark of a number that was never one only sorts among them: nobody attaches
 	 * by it twice.
 	 */
-	for (size_t i = 2; r == 0 && i < req.listing->n; i++) {
+	for (size_t i = 0, n = 0; r == 0 && i < req.listing->n; i++) {
+		if (strcmp(req.listing->v[i].key, prefix) == 0 || n++ < 2)
+			continue;
 		objreq_init(&del, OBJ_DELETE, req.listing->v[i].key);
 		del.prio = OBJ_PRIO_BG;
 		r = obj_do(l->store, &del);

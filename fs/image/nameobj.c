@@ -122,7 +122,9 @@ static int headers_to_send(struct nameobj *o)
 	return 0;
 }
 
-static int put(struct objstore *s, const char *key, struct nameobj *o, bool only_new, struct objerr *err)
+/* etag: of the version that it replaces; NULL: of any. */
+static int put(struct objstore *s, const char *key, struct nameobj *o, bool only_new, const char *etag,
+	       struct objerr *err)
 {
 	_cleanup_free_ char *text = NULL;
 	struct objreq req;
@@ -139,6 +141,8 @@ static int put(struct objstore *s, const char *key, struct nameobj *o, bool only
 	req.iovcnt = 1;
 	req.headers = &o->h;
 	req.if_none_match_any = only_new && (obj_caps(s) & OBJ_CAP_PUT_NEW);
+	if (etag != NULL && (obj_caps(s) & OBJ_CAP_PUT_MATCH))
+		req.if_match = etag;
 	if (req.if_none_match_any)
 		base_random_hex(req.nonce, OBJ_NONCE_LEN / 2);
 	o->asked_ns = clock_now_ns();
@@ -157,7 +161,15 @@ static int put(struct objstore *s, const char *key, struct nameobj *o, bool only
 
 int nameobj_create(struct objstore *s, const char *key, struct nameobj *o, struct objerr *err)
 {
-	return put(s, key, o, true, err);
+	return put(s, key, o, true, NULL, err);
+}
+
+int nameobj_update(struct objstore *s, const char *key, struct nameobj *o, struct objerr *err)
+{
+	char etag[OBJ_ETAG_MAX];
+
+	memcpy(etag, o->etag, sizeof(etag));
+	return put(s, key, o, false, etag, err);
 }
 
 /* ---- where the log is ---- */
@@ -387,7 +399,7 @@ int nameobj_move(struct objstore *s, const char *from, const char *to, const str
 		if (r == 0)
 			r = rename_text(&made.n, from, to);
 		if (r == 0)
-			r = put(s, to, &made, true, err);
+			r = put(s, to, &made, true, NULL, err);
 	} else if (r == -ENODATA || r == -EUCLEAN) {
 		r = -EEXIST;
 	}
@@ -411,7 +423,7 @@ int nameobj_copy(struct objstore *s, const char *from, const char *etag, const c
 		return r == -EUCLEAN ? -ENODATA : r; /* damaged: it moves as the bytes that it is */
 	r = rename_text(&o.n, from, to);
 	if (r == 0)
-		r = put(s, to, &o, false, err);
+		r = put(s, to, &o, false, NULL, err);
 	if (r < 0) {
 		nameobj_free(&o);
 		return r;

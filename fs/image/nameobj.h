@@ -25,6 +25,9 @@ int must_check nameobj_get(struct objstore *s, const char *key, struct nameobj *
 /* Puts o->n with o->h (the image header is set here) under a key that must be absent. -EEXIST. Fills in etag, dates. */
 int must_check nameobj_create(struct objstore *s, const char *key, struct nameobj *o, struct objerr *err);
 
+/* Puts what o says over the version that was read into it. -ESTALE: it changed. Fills in etag, dates. */
+int must_check nameobj_update(struct objstore *s, const char *key, struct nameobj *o, struct objerr *err);
+
 /* Where the log of a name lies, and whether the name is the image's own. */
 struct nameplace {
 	char *base;   /* prefix of the directory that holds its .lsvd, to be freed */

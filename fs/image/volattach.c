@@ -383,7 +383,7 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 			   journal_committed(v->journal), view.tail);
 		return -EUCLEAN;
 	}
-	if (ours && journal_before(v->journal) > view.jseq) {
+	if (RULE(E_BACK) && ours && journal_before(v->journal) > view.jseq) {
 		objerr_set(err, "the journal begins behind record %" PRIu64 ", the log ends with %" PRIu64,
 			   journal_before(v->journal), view.jseq);
 		return -EUCLEAN;

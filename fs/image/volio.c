@@ -558,6 +558,17 @@ int vol_flush(struct volume *v)
 	return view.fsync_remote ? vol_drain(v) : 0;
 }
 
+int vol_upload(struct volume *v)
+{
+	bool owner;
+	int r = vol_flush(v);
+
+	mtx_lock(&v->lock);
+	owner = v->state == VOL_OWNER;
+	mtx_unlock(&v->lock);
+	return r == 0 && owner ? vol_drain(v) : r;
+}
+
 /* Up to `end`; -ENXIO: none there. */
 static int seek_mapped(struct volume *v, bool hole, uint64_t lba, uint64_t end, uint64_t *ret)
 {

@@ -118,6 +118,11 @@ static int flush(struct builder *b)
 	return put_map_object(b, u);
 }
 
+static size_t tree_object(const struct volume *v)
+{
+	return v->env.tree_object_bytes != 0 ? v->env.tree_object_bytes : TREE_OBJECT;
+}
+
 /* A page starts at a sector and lies in one group of its object. */
 static int on_page(void *arg, const void *p, size_t len, struct log_pageref *ref)
 {
@@ -127,7 +132,7 @@ static int on_page(void *arg, const void *p, size_t len, struct log_pageref *ref
 
 	if (at / LOG_GROUP != (at + padded - 1) / LOG_GROUP)
 		at = (at / LOG_GROUP + 1) * LOG_GROUP;
-	if (at + padded > TREE_OBJECT) {
+	if (at + padded > tree_object(b->v)) {
 		r = flush(b);
 		at = padded > LOG_GROUP - HEADER ? LOG_GROUP : HEADER;
 	}
@@ -253,6 +258,18 @@ static int read_table(struct volume *v, const struct log_pageref *ref, unsigned 
 	return r;
 }
 
+int vol_know_objects(struct volume *v, struct objerr *err)
+{
+	struct log_pageref ref;
+	bool known;
+
+	mtx_lock(&v->batch);
+	ref = v->ck.objects;
+	known = v->table_known;
+	mtx_unlock(&v->batch);
+	return ref.number == 0 || known ? 0 : read_table(v, &ref, 0, err);
+}
+
 /*
  * Before the first tree or delete of an owner. A table that cannot be read costs no data: what it listed is not deleted
  * any more, that is all.
@@ -260,16 +277,12 @@ static int read_table(struct volume *v, const struct log_pageref *ref, unsigned 
 static int know_table(struct volume *v)
 {
 	struct objerr err = {0};
-	struct log_pageref ref;
 	bool known;
-	int r = 0;
+	int r = vol_know_objects(v, &err);
 
 	mtx_lock(&v->batch);
-	ref = v->ck.objects;
 	known = v->table_known;
 	mtx_unlock(&v->batch);
-	if (ref.number != 0 && !known)
-		r = read_table(v, &ref, 0, &err);
 	if (r == 0 && !known)
 		r = vol_note_strays(v);
 	if (r == -EUCLEAN || r == -ENOENT) {

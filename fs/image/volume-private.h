@@ -74,6 +74,7 @@ struct volume {
 	unsigned shared;  /* writes under way */
 	bool exclusive;   /* one that must be alone: parts of sectors, growth, resize */
 	bool claiming;  /* somebody walks the log: claims, or attaches a follower again */
+	uint64_t allocated; /* sectors, as vol_stat() last saw the whole map */
 	uint64_t first_own;   /* number */
 	struct journal *journal; /* there once owner; stays until the volume goes */
 	char why[256];
@@ -124,6 +125,9 @@ struct volume {
 	unsigned idle_rounds;
 	bool tending;          /* the job runs */
 	struct job tend;
+#ifdef LSVD_RULE_SWITCHES
+	unsigned marks_out; /* T13_ONE off: sent, and nobody waits for the answer */
+#endif
 	uint64_t
 	    mark_wanted; /* number of a checkpoint whose mark was not answered: until then no other begins; 0: none */
 	uint64_t last_checkpoint;
@@ -144,8 +148,6 @@ void vol_note(struct volume *v, const char *fmt, ...) printf_like(2, 3);
 int must_check vol_let_go(struct volume *v);
 
 /* ---- volattach.c ---- */
-/* Waits until a writable handle's I/O may go on: owner. -EBUSY, -EIO, -EROFS. */
-int must_check vol_own(struct volume *v);
 /* What a follower's read did not find: the map is made anew, once for all who saw it `remapped` times. -EIO. */
 int must_check vol_attach_again(struct volume *v, uint64_t remapped);
 extern const struct log_walker vol_walker;                                   /* arg NULL: copy and set it */

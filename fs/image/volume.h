@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h the only
- * header of this room that the rest of fs/ includes; no FUSE, no paths, no metadata here.
+ * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h and
+ * check.h the only header of this room that the rest of fs/ includes; no FUSE, no paths, no metadata here.
  *
  * The promise: whatever dies - daemon, host, disk, network - the image that comes back is the state after some prefix
  * of the acknowledged writes, and that prefix holds everything that a completed vol_flush() covered (fsync local:
@@ -42,6 +42,7 @@ struct vol_env {
 	uint64_t segment_bytes; /* 0: 64 MiB */
 	uint64_t map_bytes;     /* memory for the map of one image; 0: 64 MiB */
 	unsigned digest_every;  /* objects between checkpoints, for tests; 0: VOL_DIGEST_EVERY */
+	unsigned tree_object_bytes; /* of a map object, for tests; 0: 8 MiB */
 	unsigned map_fanout;    /* entries of a page of its tree, for tests; 0: as many as fit */
 	uint64_t batch_bytes;   /* 0: what the create record says */
 	int64_t dirty_age_ns;   /* 0: 5 s */
@@ -136,6 +137,10 @@ int must_check vol_write(struct volume *v, uint64_t off, const struct iovec *iov
 int must_check vol_discard(struct volume *v, uint64_t off, uint64_t n); /* reads as zeros, a hole */
 int must_check vol_zero(struct volume *v, uint64_t off, uint64_t n);    /* reads as zeros, allocated */
 int must_check vol_flush(struct volume *v);
+/* The same, and everything is in the bucket afterwards, whatever fsync= says. Nothing to do in other states. */
+int must_check vol_upload(struct volume *v);
+/* Claims, as the first write does: 0 owner; -EBUSY, -EIO, -EROFS, words in vol_stat(). */
+int must_check vol_own(struct volume *v);
 int must_check vol_resize(struct volume *v, uint64_t size);
 /* SEEK_DATA, SEEK_HOLE: the next offset at or behind off, -ENXIO. */
 int must_check vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret);
@@ -154,6 +159,8 @@ struct vol_stat {
 	char why[256]; /* a reason, when fenced, failed, stalled */
 };
 void vol_stat(struct volume *v, struct vol_stat *ret);
+/* Before vol_stat() of one that wrote nothing: reads the list of all objects, without which old ones are not counted. */
+int must_check vol_know_objects(struct volume *v, struct objerr *err);
 /* The size without waiting for anything. */
 uint64_t vol_size(struct volume *v);
 

@@ -45,6 +45,9 @@ struct session {
 	uint32_t local;                  /* what its node's disk promises now */
 	bool local_all;                  /* and all that was acknowledged behind it */
 	bool closing;
+	const struct volume *v; /* while it is open, and after its death */
+	uint64_t *seq;          /* journal sequence after so many operations; 0: within a group */
+	uint32_t nseq;
 	uint32_t group;
 	struct state now; /* after the line */
 };

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* diskctl.c - what the control socket asks of an image: by its path, without a node or a handle. */
+#include "config.h"
+#include "disk.h"
+
+static int uuid_of(struct fsd *f, const char *path, struct nameobj *ret, struct nameplace *ret_place, struct objerr *err)
+{
+	_cleanup_free_ char *key = NULL;
+	struct nameobj o;
+	int r = image_key(f->prefix, path, &key);
+
+	if (r == 0)
+		r = nameobj_get(f->o.store, key, &o, err);
+	if (r < 0)
+		return r == -ENODATA ? -ENOENT : r;
+	if (ret_place)
+		r = nameobj_place(f->o.store, f->prefix, key, &o.n, ret_place, err);
+	if (r < 0)
+		nameobj_free(&o);
+	else
+		*ret = o;
+	return r;
+}
+
+/* Everything written so far is in the bucket. */
+static int upload(struct fsd *f, const char *path, struct objerr *err)
+{
+	struct vol_stat st;
+	struct nameobj o;
+	struct disk *d;
+	int r = uuid_of(f, path, &o, NULL, err);
+
+	if (r < 0)
+		return r;
+	d = disk_borrow(f, o.n.uuid);
+	nameobj_free(&o);
+	if (!d)
+		return 0;
+	r = vol_upload(d->v);
+	vol_stat(d->v, &st);
+	if (r < 0)
+		objerr_set(err, "%s", st.why[0] ? st.why : strerror(-r));
+	disk_return(f, d);
+	return r;
+}
+
+/* One that is open here is held already, or somebody waits for it: that is not for us to disturb. */
+static int claim_open(struct disk *d, json_t *ans, struct objerr *err)
+{
+	struct vol_stat st;
+
+	vol_stat(d->v, &st);
+	if (st.state != VOL_OWNER) {
+		objerr_set(err, "it is open on this mount: close it first");
+		return -EBUSY;
+	}
+	json_object_set_new(ans, "epoch", json_integer((json_int_t)st.epoch));
+	return 0;
+}
+
+static int claim(struct fsd *f, const char *path, json_t *ans, struct objerr *err)
+{
+	struct nameplace p = { 0 };
+	struct vol_stat st = { 0 };
+	struct vol_env env;
+	struct nameobj o;
+	struct disk *d;
+	int r = uuid_of(f, path, &o, &p, err);
+
+	if (r < 0)
+		return r;
+	d = disk_borrow(f, o.n.uuid);
+	if (d) {
+		r = claim_open(d, ans, err);
+		disk_return(f, d);
+	} else {
+		r = disk_enter(f, o.n.uuid, path, "claiming", &d);
+		if (r == 0) {
+			disk_env(f, &env);
+			env.takeover = VOL_TAKEOVER_ALWAYS;
+			env.claim_wait_ns = 0;
+			r = image_write(&env, p.prefix, path, o.n.uuid, image_just_claim, &st, err);
+			disk_leave(f, d, NULL);
+		}
+		json_object_set_new(ans, "epoch", json_integer((json_int_t)st.epoch));
+	}
+	nameplace_free(&p);
+	nameobj_free(&o);
+	return r;
+}
+
+int fsd_image(struct fsd *f, const char *verb, const char *path, json_t *ans, struct objerr *err)
+{
+	_cleanup_free_ char *dir = strdup(path);
+	char *slash = dir ? strrchr(dir, '/') : NULL;
+
+	if (!dir)
+		return -ENOMEM;
+	if (strcmp(verb, "forget") == 0) {
+		dir[slash ? slash + 1 - dir : 0] = '\0';
+		tree_forget(f->o.tree, dir);
+		return 0;
+	}
+	if (strcmp(verb, "upload") == 0)
+		return upload(f, path, err);
+	if (strcmp(verb, "claim") == 0)
+		return f->o.read_only ? -EROFS : claim(f, path, ans, err);
+	return -EINVAL;
+}
