@@ -283,6 +283,10 @@ umount_lsvdfs() {
 }
 kill9_daemon() {
 	kill -9 "${daemon[$1]}"
+	daemon_died "$1"
+}
+# it was killed: away with its mount
+daemon_died() {
 	wait "${daemon[$1]}" 2>/dev/null || true
 	unset "daemon[$1]"
 	umount -l "$T/$1" 2>/dev/null || fusermount3 -uz "$T/$1" 2>/dev/null || true

@@ -38,6 +38,24 @@ P
 	umount_lsvdfs b
 	rm -rf "$T/b.state" "$T/b.cache"
 done
+# opened for writing and closed, again and again: that leaves notes in the journal which no log has
+for _ in 1 2 3 4 5; do
+	py -c 'import os,sys; f = os.open(sys.argv[1], os.O_RDWR); os.pread(f, 1, 0); os.close(f)' "$A/disk.img"
+	wait_for 20 left_clean
+done
+rnd 8192 notes >"$T/notes"
+dd if="$T/notes" of="$T/model" bs=4096 seek=3 conv=notrunc status=none
+py - "$A/disk.img" "$T/notes" "${daemon[a]}" <<'P'
+import os, signal, sys
+f = os.open(sys.argv[1], os.O_RDWR)
+os.pwrite(f, open(sys.argv[2], 'rb').read(), 3 * 4096)
+os.fsync(f)
+os.kill(int(sys.argv[3]), signal.SIGKILL)
+P
+daemon_died a
+mount_lsvdfs a "$O"
+wait_for 60 left_clean
+same "$A/disk.img" "$T/model"
 # removing: with the local note of what is to be erased, and the key "dead", but before anything went
 u=$(uuid_of disk.img)
 umount_lsvdfs a

@@ -15,6 +15,7 @@ struct jseg {
 	uint64_t generation;  /* 0: never used */
 	uint64_t first, last; /* sequences; last < first: none */
 	uint64_t needed;      /* the last one that is not a note of what was committed */
+	uint64_t before;      /* the same of all that came before `first` */
 	uint64_t used;        /* bytes, header included */
 };
 
@@ -31,7 +32,8 @@ struct journal {
 	uint64_t generation;         /* of the last */
 	uint64_t next, done, synced; /* next sequence to give; up to where the bytes are in the files; on the disk */
 	uint64_t trimmed, committed;
-	uint64_t first; /* that replay found */
+	uint64_t first, before; /* that replay found; the last record before that which was not a note */
+	uint64_t needed;        /* the last one given that is not a note */
 	struct log_nonce nonce, known[JNONCES];
 	size_t nknown;
 	uint64_t appends, datasyncs;

@@ -28,6 +28,7 @@ void jsegment_header(const struct journal *j, const struct jseg *s, uint8_t out[
 	cur_put_bytes(&c, j->uuid, 16);
 	cur_put(&c, s->generation, 8);
 	cur_put(&c, s->first, 8);
+	cur_put(&c, s->before, 8);
 	c.at = 124;
 	cur_put(&c, crc32c(0, out, 124), 4);
 }
@@ -146,6 +147,7 @@ int journal_rotate_locked(struct journal *j)
 		return r;
 	s.generation = ++j->generation;
 	s.first = j->next;
+	s.before = j->needed;
 	s.last = j->next - 1;
 	s.needed = 0;
 	s.used = JHEADER;
@@ -202,7 +204,7 @@ static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, in
 	current(j)->used += n;
 	current(j)->last = *ret_seq;
 	if (!note)
-		current(j)->needed = *ret_seq;
+		current(j)->needed = j->needed = *ret_seq;
 	return 0;
 }
 
@@ -374,6 +376,11 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 uint64_t journal_first(struct journal *j)
 {
 	return j->first;
+}
+
+uint64_t journal_before(struct journal *j)
+{
+	return j->before;
 }
 
 uint64_t journal_committed(struct journal *j)

@@ -95,6 +95,11 @@ int must_check journal_trim(struct journal *j, uint64_t number, uint64_t seq, bo
 int must_check journal_begin(struct journal *j, uint64_t seq);
 /* After opening: the sequence of the first record that was replayed; 0: there was none. */
 uint64_t journal_first(struct journal *j);
+/*
+ * The last record before that one which was not a J_COMMITTED: what is gone from the journal, and must be in the log.
+ * Notes use up sequences, too, and no log ever has those.
+ */
+uint64_t journal_before(struct journal *j);
 /* Largest committed number that a replayed or appended J_COMMITTED named; 0: none. */
 uint64_t journal_committed(struct journal *j);
 

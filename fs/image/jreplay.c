@@ -254,13 +254,15 @@ static int segment_header(struct journal *j, const char *name, struct jseg *s, u
 	cur_get_bytes(&c, uuid, 16);
 	s->generation = cur_get(&c, 8);
 	s->first = cur_get(&c, 8);
+	s->before = cur_get(&c, 8);
 	c.at = 124;
 	crc = cur_get(&c, 4);
 	/* A header is one sector: never half an old one and half a new one. */
 	if (is_zero(h, sizeof(h)))
 		return 1;
 	if (crc != crc32c(0, h, 124) || memcmp(h, "LSVDJNL\n", 8) != 0 || s->generation == 0 ||
-	    s->generation >= JGENERATION_MAX || s->first >> 62 != 0 || size < 2 * JHEADER || size % JHEADER != 0)
+	    s->generation >= JGENERATION_MAX || s->first >> 62 != 0 || (s->first != 0 && s->before >= s->first) ||
+	    size < 2 * JHEADER || size % JHEADER != 0)
 		return damaged(j, "the header of the journal's file %s is damaged", name);
 	if (memcmp(uuid, j->uuid, 16) != 0 || version != 1)
 		return damaged(j, "the journal is another image's or another version's");
@@ -367,7 +369,7 @@ static int segment_replay(struct journal *j, struct jseg *s, uint64_t *io_next,
 		r = fn(arg, &rec);
 		s->last = rec.seq;
 		if (rec.type != J_COMMITTED)
-			s->needed = rec.seq;
+			s->needed = j->needed = rec.seq;
 		(*io_next)++;
 		off += JHEADER + data;
 	}
@@ -444,8 +446,10 @@ static int replay(struct journal *j, int (*fn)(void *arg, const struct jrecord *
 		}
 		if (i > 0 && s->generation == j->seg[i - 1].generation)
 			return damaged(j, "two files of the journal have generation %" PRIu64, s->generation);
-		if (next == 0)
+		if (next == 0) {
 			j->first = next = s->first;
+			j->before = j->needed = s->before;
+		}
 		if (s->first != next)
 			break;
 		last = i;
@@ -480,6 +484,7 @@ int journal_begin(struct journal *j, uint64_t seq)
 	for (size_t i = j->nfree; i < j->nseg && r == 0; i++)
 		r = forget(j, &j->seg[i]);
 	j->nfree = j->nseg;
+	j->needed = seq;
 	j->next = seq + 1;
 	j->done = j->synced = seq;
 	return r;

@@ -383,9 +383,9 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 			   journal_committed(v->journal), view.tail);
 		return -EUCLEAN;
 	}
-	if (RULE(E_BACK) && ours && journal_first(v->journal) > view.jseq + 1) {
-		objerr_set(err, "the journal begins with record %" PRIu64 ", the log ends with %" PRIu64,
-			   journal_first(v->journal), view.jseq);
+	if (RULE(E_BACK) && ours && journal_before(v->journal) > view.jseq) {
+		objerr_set(err, "the journal begins behind record %" PRIu64 ", the log ends with %" PRIu64,
+			   journal_before(v->journal), view.jseq);
 		return -EUCLEAN;
 	}
 	*ret_jseq = ours ? view.jseq : 0;
