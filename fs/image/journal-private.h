@@ -14,7 +14,6 @@ struct jseg {
 	uint32_t id;          /* in its name */
 	uint64_t generation;  /* 0: never used */
 	uint64_t first, last; /* sequences; last < first: none */
-	uint64_t needed;      /* the last one that is not a note of what was committed */
 	uint64_t used;        /* bytes, header included */
 };
 

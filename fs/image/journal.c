@@ -147,7 +147,6 @@ int journal_rotate_locked(struct journal *j)
 	s.generation = ++j->generation;
 	s.first = j->next;
 	s.last = j->next - 1;
-	s.needed = 0;
 	s.used = JHEADER;
 	j->seg[j->nseg++] = s;
 	jsegment_header(j, &s, header);
@@ -201,8 +200,6 @@ static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, in
 	*ret_gen = current(j)->generation;
 	current(j)->used += n;
 	current(j)->last = *ret_seq;
-	if (!note)
-		current(j)->needed = *ret_seq;
 	return 0;
 }
 
@@ -355,8 +352,11 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 
 	mtx_lock(&j->lock);
 	j->trimmed = MAX(j->trimmed, MIN(seq, j->done));
-	/* Not the one that is being written, and not one that somebody is still writing into. */
-	while (j->nfree + 1 < j->nseg && j->seg[j->nfree].needed <= j->trimmed && j->seg[j->nfree].last <= j->done) {
+	/*
+	 * Not the one that is being written, and not one that somebody is still writing into. Nor one that ends with a
+	 * note behind what the log has: the journal would begin with a sequence that the log does not reach.
+	 */
+	while (j->nfree + 1 < j->nseg && j->seg[j->nfree].last <= j->trimmed) {
 		j->nfree++;
 		freed = true;
 	}

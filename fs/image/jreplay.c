@@ -353,8 +353,6 @@ static int segment_replay(struct journal *j, struct jseg *s, uint64_t *io_next,
 			j->committed = MAX(j->committed, rec.off);
 		r = fn(arg, &rec);
 		s->last = rec.seq;
-		if (rec.type != J_COMMITTED)
-			s->needed = rec.seq;
 		(*io_next)++;
 		off += JHEADER + data;
 	}
@@ -410,7 +408,7 @@ static int forget(struct journal *j, struct jseg *s)
 		r = j->disk.datasync(j->disk.ctx, s->fd);
 	s->generation = 0;
 	s->first = 1;
-	s->last = s->needed = 0;
+	s->last = 0;
 	return r;
 }
 

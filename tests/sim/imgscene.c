@@ -62,8 +62,10 @@ void imgscene_print(void)
 		     imgscene_crash_points(), s->at_store, s->at_disk, s->killed, s->power, s->wiped, s->copied);
 	(void)printf(
 	    "owners %" PRIu64 ": taken over %" PRIu64 ", handed over %" PRIu64 ", releases %" PRIu64 ", fenced %" PRIu64
-	    ", busy %" PRIu64 ", burst claims %" PRIu64 ", marks %" PRIu64 ", deletes %" PRIu64 "\n",
-	    s->sessions, s->takeovers, s->handovers, s->releases, s->fenced, s->busy, s->bursts, s->marks, s->deletes);
+	    ", busy %" PRIu64 ", burst claims %" PRIu64 ", marks %" PRIu64 ", deletes %" PRIu64 ", cleaner objects %" PRIu64
+	    "\n",
+	    s->sessions, s->takeovers, s->handovers, s->releases, s->fenced, s->busy, s->bursts, s->marks, s->deletes,
+	    s->moves);
 	(void)printf("frozen %" PRIu64 ", late requests %" PRIu64 ", answers 412 %" PRIu64 ", store down %" PRIu64
 		     ", denied %" PRIu64 ", journal full %" PRIu64 ", failed syncs %" PRIu64 ", gone back %" PRIu64
 		     "\n",

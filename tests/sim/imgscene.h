@@ -54,7 +54,7 @@ struct imgscene_stats {
 	uint64_t sessions, groups, flushes, reads, follower_reads, peer_reads;
 	uint64_t at_store, at_disk, killed, power, wiped,
 	    copied; /* crashes: at which step, or at any moment; what followed */
-	uint64_t frozen, takeovers, releases, handovers, fenced, busy, bursts, marks, deletes;
+	uint64_t frozen, takeovers, releases, handovers, fenced, busy, bursts, marks, deletes, moves;
 	uint64_t survived; /* first deaths that were none: the scenario had ended before that step */
 	uint64_t late, lost_412, down, denied, full, failed_syncs, gone_back;
 };
