@@ -12,8 +12,8 @@
  *
  * How much: under load the log is held at CLEAN_BUSY per cent live; when the guest is calmer at more, when it is quiet
  * at most that pays. How fast: so many objects under way, more the further it is behind, never more than half of the
- * window. Where even that is not enough, there is one upload for each round of the cleaner: the journal fills, which
- * slows writers smoothly (throttle.h). A round that gains nothing ends it until the guest writes again, so that an idle image sends nothing.
+ * window. Where even that is not enough, writers get half of the window as well, then one place in it: the journal
+ * fills, which slows them smoothly (throttle.h); nobody waits for the cleaner. A round that gains nothing ends it until the guest writes again, so that an idle image sends nothing.
  */
 #include "config.h"
 #include "volume-private.h"
@@ -26,7 +26,7 @@
 enum {
 	CLEAN_BUSY = 70, CLEAN_CALM = 75, CLEAN_QUIET = 92, CLEAN_GC = 90, /* per cent live */
 	SLACK = 4,                                 /* objects that may be dead however little is live */
-	BEHIND = 48,                               /* so many more than at CLEAN_BUSY: writers wait for the cleaner */
+	BEHIND = 48,                               /* so many more than at CLEAN_BUSY: writers are held back */
 	VICTIMS = 256, READ_PIECES = 256, SHARE_MAX = LOG_W_MAX / 2, AGAIN = 64 /* numbers */
 };
 #define FULL 0.97 /* nothing to gain */
@@ -71,11 +71,11 @@ static bool due_locked(struct volume *v, bool running, unsigned *ret_percent)
 {
 	uint64_t live, stored, goal = goal_locked(v, running), slack = v->batch_bytes / SECTOR;
 
-	v->clean_behind = false;
+	v->clean_behind = 0;
 	if (v->env.no_cleaner || v->clean_idle || v->up_stop || !v->table_known || clock_now_ns() < v->clean_after)
 		return false;
 	map_usage(v->map, &live, &stored);
-	v->clean_behind = stored > live * 100 / CLEAN_BUSY + BEHIND * slack;
+	v->clean_behind = (unsigned)MIN((stored - MIN(live * 100 / CLEAN_BUSY, stored)) / (BEHIND * slack), (uint64_t)2);
 	if (goal <= CLEAN_CALM)
 		slack *= SLACK;
 	*ret_percent = stored > 0 ? (unsigned)(live * 100 / stored) : 100;
@@ -104,7 +104,15 @@ void vol_want_clean_locked(struct volume *v)
 
 bool vol_clean_holds_locked(const struct volume *v)
 {
-	return v->cleaning && v->clean_behind && !v->clean_credit && v->draining == 0;
+	struct log_view view;
+	unsigned n = 0;
+
+	if (!v->cleaning || v->clean_behind == 0 || v->draining > 0)
+		return false;
+	log_view(v->log, &view);
+	for (const struct vol_put *u = v->puts; u != NULL; u = u->next)
+		n += !u->moved;
+	return n >= (v->clean_behind == 1 ? MAX(view.window / 2, 1u) : 1);
 }
 
 bool vol_idle_clean_locked(struct volume *v)
@@ -404,6 +412,7 @@ static int seal(struct round *r, struct vol_sealing *s, struct vol_put *u, struc
 		res = vol_add_effect(v, &e);
 	}
 	if (res == 0) {
+		u->moved = true;
 		vol_put_begin_locked(v, u, &s->o);
 		v->written += m->data_sectors * SECTOR;
 		v->moved += m->data_sectors * SECTOR;
@@ -430,7 +439,6 @@ static int move(struct round *r)
 	if (res == 0) {
 		compact(r, &m);
 		iov.iov_len = m.data_sectors * SECTOR;
-		u->moved = true;
 		u->charged = iov.iov_len;
 		if (v->env.budget != NULL)
 			budget_take(v->env.budget, u->charged);
@@ -505,8 +513,6 @@ static void clean(struct job *job)
 		if (e == 0)
 			e = one_round(r);
 		mtx_lock(&v->batch);
-		v->clean_credit = true;
-		cond_broadcast(&v->work);
 		if (e == -EUCLEAN || e == -ENOENT) /* without that one */
 			e = v->nskip < VOL_SKIP ? 0 : -ENODATA;
 	}

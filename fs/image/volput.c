@@ -114,7 +114,6 @@ static int seal_locked(struct volume *v, struct vol_sealing *s, struct vol_put *
 	v->written += ret->data_sectors * SECTOR;
 	v->active_at = v->guest_at = clock_now_ns();
 	v->clean_look = true;
-	v->clean_credit = false;
 	v->clean_idle = false;
 	v->idle_rounds = 0;
 	if (r == 0)

@@ -131,7 +131,7 @@ struct volume {
 	bool cleaning;                       /* the job runs */
 	bool clean_look;                     /* something came, look whether there is anything to do */
 	bool clean_idle;                     /* there was nothing to gain: not before something comes */
-	bool clean_behind, clean_credit;     /* uploads wait for it; one of them need not */
+	unsigned clean_behind;               /* uploads give way to it: 1 a little, 2 more */
 	unsigned draining;                   /* somebody waits for all of them */
 	unsigned clean_goal;                 /* vol_gc(): per cent that shall be live; 0: as usual */
 	int64_t guest_at, clean_after;       /* the guest's last data; not before, it failed */
@@ -229,7 +229,7 @@ void vol_start_tending_locked(struct volume *v);
 
 /* ---- volclean.c ---- */
 void vol_want_clean_locked(struct volume *v); /* starts the cleaner if there is enough for it */
-bool vol_clean_holds_locked(const struct volume *v); /* uploads wait for it */
+bool vol_clean_holds_locked(const struct volume *v); /* uploads have had their share */
 bool vol_idle_clean_locked(struct volume *v); /* nobody writes: it starts if there is anything to gain */
 
 /* ---- voldel.c ---- */
