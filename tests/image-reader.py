@@ -370,7 +370,7 @@ class Image:
 
 # --- pages
 
-def page(image, ref, rng, m):
+def page(image, ref, rng, m, depth=1):
     """Puts the runs below a page into m; rng: the range that its parent gives it."""
     number, sector, size, crc, level = ref
     what = f'page at sector {sector} of object {number}'
@@ -386,22 +386,22 @@ def page(image, ref, rng, m):
     if level in (0, 255):
         at = (leaf if level == 0 else table)(blob, entries, first, end, what, m)
     elif 1 <= level <= 4 or level == 254:
-        at = index(image, blob, entries, first, end, level, what, m)
+        at = index(image, blob, entries, first, end, level, what, m, depth)
     else:
         raise Damage(f'{what}: level {level}')
     if at != size:
         raise Damage(f'{what}: {size - at} bytes too many')
 
 
-def index(image, blob, entries, first, end, level, what, m):
+def index(image, blob, entries, first, end, level, what, m, depth):
     firsts = [take('<Q', blob, 24 + 32 * i, what)[0] for i in range(entries)] + [end]
     if entries == 0 or firsts[0] != first or any(a >= b for a, b in zip(firsts, firsts[1:])):
         raise Damage(f'{what}: children do not adjoin')
     for i in range(entries):
         ref = take('<QIIIB3x', blob, 32 + 32 * i, what)
-        if ref[4] != (255 if level == 254 else level - 1):
+        if ref[4] != (255 if level == 254 else level - 1) and (ref[4] != 254 or level != 254 or depth == 4):
             raise Damage(f'{what}: a child of level {ref[4]} below level {level}')
-        page(image, ref, (firsts[i], firsts[i + 1]), m)
+        page(image, ref, (firsts[i], firsts[i + 1]), m, depth + 1)
     return 24 + 32 * entries
 
 
@@ -836,9 +836,10 @@ def check_all(image, state):
     for first, end, kind, number, _ in tree.runs:
         if kind == K_DATA:
             live[number] = live.get(number, 0) + end - first
-    for number in set(live) | set(rows):
+    for number in set(live) | {n for n in rows if n < c.covers}:
         kind, sectors, have, death = rows.get(number, (0, 0, 0, 0))
-        if have != live.get(number, 0) or (have and have > sectors) or (0 < death <= number):
+        if have != live.get(number, 0) or have > sectors or 0 < death <= number or (
+                have and death and death - 1 <= c.covers):
             raise Damage(f'object table: {number} has {have} of {sectors} sectors live (death {death}), '
                          f'the tree {live.get(number, 0)}')
 

@@ -234,14 +234,47 @@ static bool is_zero(const uint8_t *p, size_t n)
 	return true;
 }
 
-/* A segment's header; generation 0: none yet. A header is one sector: never half an old one and half a new one. */
+/* What a segment's header says. 1: it has none, as a file whose maker died; -EUCLEAN. */
+static int segment_header(struct journal *j, const char *name, struct jseg *s, uint64_t *ret_size)
+{
+	uint8_t h[JHEADER] = {0}, uuid[16], last;
+	struct cursor c = {.p = h, .len = sizeof(h), .at = 8};
+	uint64_t version, size, crc;
+	int r = j->disk.pread(j->disk.ctx, s->fd, h, sizeof(h), 0);
+
+	if (r == -ENODATA) {
+		r = j->disk.pread(j->disk.ctx, s->fd, &last, 1, 0);
+		h[0] = r == 0 ? last : 0;
+		r = r == -ENODATA ? 0 : r;
+	}
+	if (r < 0)
+		return r;
+	version = cur_get(&c, 4);
+	size = cur_get(&c, 4);
+	cur_get_bytes(&c, uuid, 16);
+	s->generation = cur_get(&c, 8);
+	s->first = cur_get(&c, 8);
+	c.at = 124;
+	crc = cur_get(&c, 4);
+	/* A header is one sector: never half an old one and half a new one. */
+	if (is_zero(h, sizeof(h)))
+		return 1;
+	if (crc != crc32c(0, h, 124) || memcmp(h, "LSVDJNL\n", 8) != 0 || s->generation == 0 ||
+	    s->generation >= JGENERATION_MAX || s->first >> 62 != 0 || size < 2 * JHEADER || size % JHEADER != 0)
+		return damaged(j, "the header of the journal's file %s is damaged", name);
+	if (memcmp(uuid, j->uuid, 16) != 0 || version != 1)
+		return damaged(j, "the journal is another image's or another version's");
+	if (j->disk.pread(j->disk.ctx, s->fd, &last, 1, size - 1) == -ENODATA)
+		return damaged(j, "the journal's file %s is cut short", name);
+	*ret_size = size;
+	return 0;
+}
+
 static int segment_add(void *arg, const char *name)
 {
 	struct journal *j = arg;
 	struct jseg s = {.fd = -1}, *v;
-	uint8_t h[JHEADER], uuid[16];
-	struct cursor c = {.p = h, .len = sizeof(h), .at = 8};
-	uint64_t version, size, crc;
+	uint64_t size = 0;
 	char *end;
 	int r;
 
@@ -257,40 +290,20 @@ static int segment_add(void *arg, const char *name)
 	s.fd = j->disk.open(j->disk.ctx, j->dirfd, name, false);
 	if (s.fd < 0)
 		return s.fd;
-	r = j->disk.pread(j->disk.ctx, s.fd, h, sizeof(h), 0);
-	if (r < 0 && r != -ENODATA) {
+	r = segment_header(j, name, &s, &size);
+	/* Segments keep the size with which the journal was made: positions count with it. */
+	if (r == 0 && j->nseg > 0 && size != j->segment)
+		r = damaged(j, "the journal's file %s has another size than the others", name);
+	if (r != 0)
 		j->disk.close(j->disk.ctx, s.fd);
+	if (r == 1) /* it may not even be as long as the others */
+		return j->disk.unlink(j->disk.ctx, j->dirfd, name);
+	if (r < 0)
 		return r;
-	}
-	version = cur_get(&c, 4);
-	size = cur_get(&c, 4);
-	cur_get_bytes(&c, uuid, 16);
-	s.generation = cur_get(&c, 8);
-	s.first = cur_get(&c, 8);
-	c.at = 124;
-	crc = cur_get(&c, 4);
-	if (r == -ENODATA || is_zero(h, sizeof(h))) {
-		s.generation = 0; /* a crash while it was made */
-	} else {
-		r = 0;
-		if (crc != crc32c(0, h, 124) || memcmp(h, "LSVDJNL\n", 8) != 0 || s.generation == 0 ||
-		    s.generation >= JGENERATION_MAX || s.first >> 62 != 0 || size < 2 * JHEADER || size % JHEADER != 0)
-			r = damaged(j, "the header of the journal's file %s is damaged", name);
-		else if (memcmp(uuid, j->uuid, 16) != 0 || version != 1)
-			r = damaged(j, "the journal is another image's or another version's");
-		/* Segments keep the size with which the journal was made: positions count with it. */
-		for (size_t i = 0; i < j->nseg && r == 0; i++)
-			if (j->seg[i].generation != 0 && size != j->segment)
-				r = damaged(j, "the journal's file %s has another size than the others", name);
-		if (r < 0) {
-			j->disk.close(j->disk.ctx, s.fd);
-			return r;
-		}
-		j->segment = size;
-		j->generation = MAX(j->generation, s.generation);
-		if (s.first == 0)
-			s.generation = 0; /* forgotten */
-	}
+	j->segment = size;
+	j->generation = MAX(j->generation, s.generation);
+	if (s.first == 0)
+		s.generation = 0; /* forgotten */
 	s.used = s.generation != 0 ? size : 0;
 	s.last = s.first - 1;
 	j->seg[j->nseg++] = s;

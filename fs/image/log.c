@@ -145,6 +145,27 @@ int log_do(struct log *l, struct objreq *req)
 	}
 }
 
+#ifdef LSVD_RULE_SWITCHES
+/* T9_MARKS off: the newest checkpoint's number in one object that each owner overwrites. */
+static int look_at_pointer(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct objerr *err)
+{
+	char key[OBJ_KEY_MAX + 1], text[17] = "";
+	struct objreq req;
+	int r;
+
+	(void)snprintf(key, sizeof(key), "%smark/pointer", l->prefix);
+	objreq_init(&req, OBJ_GET, key);
+	req.len = req.cap = 16;
+	req.buf = text;
+	r = log_do(l, &req);
+	if (r < 0 && err != NULL)
+		*err = req.err;
+	objreq_done(&req);
+	*ret_newest = *ret_before = 0;
+	return r == 0 ? log_number_parse(text, ret_newest) : r == -ENOENT ? 0 : r;
+}
+#endif
+
 int log_look(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct objerr *err)
 {
 	char prefix[OBJ_KEY_MAX + 1];
@@ -152,6 +173,10 @@ int log_look(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct o
 	struct objreq req;
 	int r;
 
+#ifdef LSVD_RULE_SWITCHES
+	if (!RULE(T9_MARKS))
+		return look_at_pointer(l, ret_newest, ret_before, err);
+#endif
 	(void)snprintf(prefix, sizeof(prefix), "%smark/", l->prefix);
 	objreq_init(&req, OBJ_LIST, prefix);
 	req.max_keys = 2;

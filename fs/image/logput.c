@@ -359,6 +359,17 @@ int log_mark(struct log *l, uint64_t number)
 		struct objreq req;
 
 		objreq_init(&req, OBJ_PUT, key);
+#ifdef LSVD_RULE_SWITCHES
+		char text[17];
+		struct iovec iov = {text, 16};
+
+		(void)snprintf(text, sizeof(text), "%016" PRIx64, number);
+		if (!RULE(T9_MARKS)) {
+			(void)snprintf(key, sizeof(key), "%smark/pointer", l->prefix);
+			req.iov = &iov;
+			req.iovcnt = 1;
+		}
+#endif
 		r = log_do(l, &req);
 		objreq_done(&req);
 		mtx_lock(&l->lock);

@@ -677,7 +677,7 @@ int log_follow(struct log *l, const struct log_walker *w, bool follower, struct 
 {
 	struct objerr sink = {0};
 	struct walk k = {.l = l, .w = w, .err = err != NULL ? err : &sink};
-	uint64_t now, before;
+	bool moved = false;
 	int r;
 
 	mtx_lock(&l->lock);
@@ -688,10 +688,10 @@ int log_follow(struct log *l, const struct log_walker *w, bool follower, struct 
 	r = walk(&k);
 	if (r < 0)
 		return worth_another_look(r) ? -EAGAIN : r;
-	r = log_look(l, &now, &before, k.err);
+	r = RULE(T5_LOOK) ? log_look_again(l, k.v.mark, follower, &moved, k.err) : 0;
 	if (r < 0)
 		return r;
-	if (now != k.v.mark && !(follower && before == k.v.mark))
+	if (moved)
 		return -EAGAIN;
 	mtx_lock(&l->lock);
 	l->view = k.v;

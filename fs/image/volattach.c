@@ -383,7 +383,7 @@ static int open_journal(struct volume *v, uint64_t *ret_jseq, struct objerr *err
 			   journal_committed(v->journal), view.tail);
 		return -EUCLEAN;
 	}
-	if (ours && journal_first(v->journal) > view.jseq + 1) {
+	if (RULE(E_BACK) && ours && journal_first(v->journal) > view.jseq + 1) {
 		objerr_set(err, "the journal begins with record %" PRIu64 ", the log ends with %" PRIu64,
 			   journal_first(v->journal), view.jseq);
 		return -EUCLEAN;

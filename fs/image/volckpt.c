@@ -28,7 +28,7 @@ bool vol_checkpoint_due_locked(const struct volume *v)
 {
 	size_t every = v->env.digest_every != 0 ? v->env.digest_every : VOL_DIGEST_EVERY;
 
-	return (v->mark_wanted == 0 || !RULE(T13_ONE)) &&
+	return v->mark_wanted == 0 &&
 	       (v->neffects >= every || v->checkpoint_soon || v->tree == TREE_WANTED);
 }
 

@@ -11,6 +11,9 @@
  */
 #include "config.h"
 #include "volume-private.h"
+#ifdef LSVD_RULE_SWITCHES
+#include "log-private.h"
+#endif
 #include "../../objstore/base/clock.h"
 #include <string.h>
 
@@ -179,6 +182,14 @@ int vol_delete_dead(struct volume *v)
 		r = vol_point_of(&p, by->number, &c);
 	}
 	mtx_unlock(&v->batch);
+#ifdef LSVD_RULE_SWITCHES
+	if (r == 0 && !RULE(P_OWN)) {
+		uint64_t newest, before;
+
+		r = log_look(v->log, &newest, &before, NULL);
+		p.number = r == 0 ? before : p.number;
+	}
+#endif
 	while (r == 0 && n > 0 && !stop) {
 		n = candidates(v, &p, &from, numbers, DELETE_MAX);
 		mtx_lock(&v->batch);

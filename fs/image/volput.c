@@ -297,13 +297,71 @@ static bool wait_locked(struct volume *v, struct todo *t) REQUIRES(v->batch)
 	return false;
 }
 
+#ifdef LSVD_RULE_SWITCHES
+/* T13_ONE off: the next checkpoint begins while this mark is on its way. */
+struct mark_out {
+	struct job job;
+	struct volume *v;
+	uint64_t number;
+	struct vol_point point;
+};
+
+static void mark_answered(struct job *job)
+{
+	struct mark_out *m = container_of(job, struct mark_out, job);
+	struct volume *v = m->v;
+	int r = log_mark(v->log, m->number);
+
+	mtx_lock(&v->batch);
+	if (r == 0 && m->number > v->newest.number) {
+		struct vol_point coming = v->coming;
+		uint64_t wanted = v->mark_wanted;
+
+		v->coming = m->point;
+		vol_mark_answered_locked(v);
+		v->coming = coming;
+		v->mark_wanted = wanted;
+	} else {
+		vol_point_free(&m->point);
+	}
+	v->marks_out--;
+	cond_broadcast(&v->work);
+	mtx_unlock(&v->batch);
+	free(m);
+}
+
+static int mark_aside(struct volume *v, uint64_t number)
+{
+	struct mark_out *m = calloc(1, sizeof(*m));
+
+	if (m == NULL)
+		return -ENOMEM;
+	m->job.fn = mark_answered;
+	m->v = v;
+	m->number = number;
+	mtx_lock(&v->batch);
+	m->point = v->coming;
+	memset(&v->coming, 0, sizeof(v->coming));
+	v->mark_wanted = 0;
+	v->marks_out++;
+	mtx_unlock(&v->batch);
+	pool_submit(v->env.pool, &m->job);
+	return 0;
+}
+#endif
+
 static int step(struct volume *v, const struct todo *t)
 {
 	int r = 0;
 
 	if (t->trim_jseq != 0)
 		r = journal_trim(v->journal, t->trim_number, t->trim_jseq, false);
-	if (r == 0 && t->mark != 0) {
+#ifdef LSVD_RULE_SWITCHES
+	if (r == 0 && t->mark != 0 && !RULE(T13_ONE))
+		r = mark_aside(v, t->mark);
+	else
+#endif
+	    if (r == 0 && t->mark != 0) {
 		r = log_mark(v->log, t->mark);
 		if (r == 0) {
 			mtx_lock(&v->batch);
@@ -357,6 +415,10 @@ void vol_stop_uploader(struct volume *v)
 	cond_broadcast(&v->work);
 	while (v->up || v->tending || v->cleaning || v->puts != NULL)
 		cond_wait(&v->work, &v->batch);
+#ifdef LSVD_RULE_SWITCHES
+	while (v->marks_out > 0)
+		cond_wait(&v->work, &v->batch);
+#endif
 	mtx_unlock(&v->batch);
 }
 

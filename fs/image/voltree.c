@@ -118,6 +118,11 @@ static int flush(struct builder *b)
 	return put_map_object(b, u);
 }
 
+static size_t tree_object(const struct volume *v)
+{
+	return v->env.tree_object_bytes != 0 ? v->env.tree_object_bytes : TREE_OBJECT;
+}
+
 /* A page starts at a sector and lies in one group of its object. */
 static int on_page(void *arg, const void *p, size_t len, struct log_pageref *ref)
 {
@@ -127,7 +132,7 @@ static int on_page(void *arg, const void *p, size_t len, struct log_pageref *ref
 
 	if (at / LOG_GROUP != (at + padded - 1) / LOG_GROUP)
 		at = (at / LOG_GROUP + 1) * LOG_GROUP;
-	if (at + padded > TREE_OBJECT) {
+	if (at + padded > tree_object(b->v)) {
 		r = flush(b);
 		at = padded > LOG_GROUP - HEADER ? LOG_GROUP : HEADER;
 	}

@@ -142,6 +142,9 @@ struct volume {
 		uint64_t number, at;
 	} looked[VOL_LOOKED]; /* by the cleaner, when the newest number was so */
 	struct job clean;
+#ifdef LSVD_RULE_SWITCHES
+	unsigned marks_out; /* T13_ONE off: sent, and nobody waits for the answer */
+#endif
 	uint64_t
 	    mark_wanted; /* number of a checkpoint whose mark was not answered: until then no other begins; 0: none */
 	uint64_t last_checkpoint;

@@ -320,6 +320,7 @@ static int take(struct guest *g)
 		return r;
 	vol_stat(g->v, &st);
 	g->s = oracle_report(g->node, claim_of(g), st.epoch, got, g->released, *g->copied);
+	g->s->v = g->v;
 	return 0;
 }
 
@@ -331,9 +332,11 @@ static int let_go(struct guest *g, bool close)
 	s->closing = true;
 	if (close) {
 		peer_end(g);
+		s->v = NULL;
 		r = vol_close(g->v);
 		g->v = NULL;
 	} else {
+		s->v = NULL;
 		r = vol_end_write(g->v);
 		vol_begin_write(g->v);
 	}
@@ -395,6 +398,8 @@ static void write_guest(struct guest *g)
 		r = tenure(g, i + 1 == tenures);
 	if (g->v != NULL) {
 		peer_end(g);
+		if (g->s != NULL)
+			g->s->v = NULL;
 		r = vol_close(g->v);
 		g->v = NULL;
 		imgtrace("node %d: the end, close gives %d", g->node, r);
@@ -409,7 +414,16 @@ static void read_guest(struct guest *g)
 	if (got == NULL)
 		abort();
 	for (unsigned i = 0; i < g->groups; i++) {
-		int r = sim_chance(1, 3) ? vol_refresh(g->v) : 0;
+		const struct session *from;
+		uint32_t floor;
+		int r = 0;
+
+		if (sim_chance(1, 3)) {
+			from = oracle_floor(&floor);
+			r = vol_refresh(g->v);
+			g->floor_of = r == 0 ? from : g->floor_of;
+			g->floor = r == 0 ? floor : g->floor;
+		}
 
 		if (r == 0)
 			r = read_all(g, false, got);

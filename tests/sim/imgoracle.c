@@ -174,6 +174,33 @@ struct op *session_add(struct session *s)
 	return &s->op[s->n++];
 }
 
+/* Where the journal stands after what is acknowledged. */
+static void note_seq(struct session *s)
+{
+	struct journal_stat js;
+
+	if (s->v == NULL || s->v->journal == NULL)
+		return;
+	journal_stat(s->v->journal, &js);
+	s->seq = realloc(s->seq, (s->acked + 1) * sizeof(*s->seq));
+	if (s->seq == NULL)
+		abort();
+	for (; s->nseq < s->acked; s->nseq++)
+		s->seq[s->nseq] = 0;
+	s->seq[s->nseq++] = js.appended;
+}
+
+/* What its engine knows to be in the bucket: that is below every later claim. */
+static uint32_t committed(const struct session *s)
+{
+	uint32_t n = s->remote;
+
+	for (uint32_t i = 0; s->v != NULL && i < s->nseq; i++)
+		if (s->seq[i] != 0 && s->seq[i] <= s->v->trim_jseq)
+			n = MAX(n, i);
+	return n;
+}
+
 void session_group_done(struct session *s)
 {
 	for (; s->acked < s->n && s->op[s->acked].acked; s->acked++)
@@ -181,17 +208,10 @@ void session_group_done(struct session *s)
 	imgcheck(s->acked == s->n, "a group is over and not acknowledged");
 	s->local = s->acked;
 	s->group++;
+	note_seq(s);
 }
 
 /* ---- claims ---- */
-
-static bool is_void(uint64_t number)
-{
-	for (size_t i = 0; i < nclaims; i++)
-		if (claims[i].number < number && number < claims[i].next)
-			return true;
-	return false;
-}
 
 void oracle_spy(int node, const struct objreq *req, int status, bool late)
 {
@@ -203,7 +223,12 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	bool log = tail != NULL && strlen(tail) == 17, again = false;
 
 	imgstats->late += late && obj_op_writes(req->op);
-	if (obj_op_writes(req->op))
+	if (req->op == OBJ_DELETE_MANY && req->nkeys > 0)
+		imgtrace("node %d deletes %zu, %s to %s", node, req->nkeys, strrchr(req->keys[0], '/') + 1,
+			 strrchr(req->keys[req->nkeys - 1], '/') + 1);
+	else if (req->op == OBJ_GET && status == -ENOENT)
+		imgtrace("node %d does not find %s", node, tail);
+	else if (obj_op_writes(req->op))
 		imgtrace("node %d: %s %s gives %d%s", node, obj_op_name[req->op], tail != NULL ? tail : "", status,
 			 late ? ", late" : "");
 	if (req->op == OBJ_PUT && log && strstr(req->key, "/mark/") != NULL)
@@ -224,10 +249,9 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	imgcheck(nclaims < CLAIMS, "too many claims");
 	imgtrace("claim %" PRIu64 " epoch %" PRIu64 " of node %d, next %" PRIu64 "%s", o.number, o.epoch, node,
 		 o.claim_next, late ? ", late" : "");
-	/* One of a burst that a lower one made void may be deleted, and a late request brings it back. */
+	/* One in a void, or at a number that was deleted, means nothing: it may go, and a late request bring it back. */
 	for (size_t i = 0; i < nclaims; i++)
 		again = again || claims[i].number == o.number;
-	imgcheck(!again || is_void(o.number), "claim %" PRIu64 " was made twice", o.number);
 	if (again) {
 		logobj_free(&o);
 		return;
@@ -382,7 +406,7 @@ struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const st
 {
 	struct session *s = calloc(1, sizeof(*s)), *p = oracle_session(claim);
 	bool same = p != &root && same_journal(p, claim) && p->node == node && !copied;
-	uint32_t least = p->remote;
+	uint32_t least = committed(p);
 	struct cut c;
 
 	imgcheck(s != NULL, "no memory");
@@ -443,7 +467,7 @@ const struct session *oracle_floor(uint32_t *ret)
 {
 	const struct session *s = oracle_newest();
 
-	*ret = s->remote;
+	*ret = committed(s);
 	return s;
 }
 

@@ -34,10 +34,13 @@ static unsigned handover; /* of 10 guests wait for a release */
 static unsigned crowd;    /* of 10 rounds start one more daemon */
 static unsigned haunted;  /* of 10 deaths are followed by another start on that node, which soon dies as well */
 static bool contest;      /* a busy writer, and others who want the image */
+static bool fine;         /* many small extents, and trees of many objects that take a while */
+static bool sleepers;     /* a small image, much overwritten; nodes stop just before what counts */
 static int again;         /* the node that starts next; 0: any */
 
 struct imgscene_stats *imgstats;
 uint64_t imgscene_first_death;
+enum imgscene_cleaner imgscene_cleaner;
 
 void imgscene_setup(void)
 {
@@ -97,14 +100,19 @@ static void start(int i, bool reader, unsigned groups)
 			    .sync_failed = &n->sync_failed,
 			    .cache = n->cache,
 			    .groups = groups,
-			    .pace = 4 + (unsigned)sim_below(40),
-			    .longest = 1 + (unsigned)sim_below(24),
+			    .pace = sleepers ? 60 : 4 + (unsigned)sim_below(40),
+			    .longest = fine ? 3 : 1 + (unsigned)sim_below(24),
 			    .env = &n->env};
 	if (groups > 200) {
 		g->busy = true;
 		/* Others find the end, and lose it again before they have claimed there. */
 		g->busy_ns = (1 + sim_below(4)) * (uint64_t)simnet.latency_ns;
 		g->longest = 24;
+	}
+	if (fine && !reader) {
+		g->groups *= 2;
+		g->busy = true;
+		g->busy_ns = (uint64_t)simnet.latency_ns;
 	}
 	n->guest = g;
 	n->crashes = sim_incarnation(i);
@@ -311,9 +319,10 @@ static void round_of_blows(void)
 
 	again = 0;
 	if (i != 0 && (once_more || writers() == 0 || sim_chance(contest ? 6 : crowd, 10)))
-		start(i, writers() > 0 && !once_more && sim_chance(1, 4),
-		      contest && writers() == 0 ? 250 + (unsigned)sim_below(150)
-						: 4 + (unsigned)sim_below(sim_chance(1, 3) ? 120 : 40));
+		start(i, writers() > 0 && !once_more && sim_chance(sleepers ? 2 : 1, 4),
+		      sleepers && writers() == 0  ? 60 + (unsigned)sim_below(140)
+		      : contest && writers() == 0 ? 250 + (unsigned)sim_below(150)
+						  : 4 + (unsigned)sim_below(sim_chance(1, 3) ? 120 : 40));
 	if (once_more) {
 		node[i].cursed = sim_chance(1, 2);
 		if (!node[i].cursed && sim_chance(2, 3))
@@ -322,9 +331,9 @@ static void round_of_blows(void)
 		return;
 	}
 	i = pick(true);
-	if (i != 0 && sim_chance(contest ? 1 : 2, 3))
+	if (i != 0 && sim_chance(contest || sleepers ? 1 : 2, 3))
 		strike(i);
-	idle_time(contest ? 3 : 5);
+	idle_time(contest ? 3 : sleepers ? 4 : 5);
 }
 
 static void who_waits(void)
@@ -433,6 +442,43 @@ static void on_claim(int i)
 		sim_after(0, 1 + (int64_t)sim_below(3 * (uint64_t)simnet.latency_ns), fatal, &node[i]);
 }
 
+static void wakes(void *arg)
+{
+	struct node *n = arg;
+	int i = (int)(n - node);
+
+	if (n->frozen) {
+		imgtrace("-- node %d wakes", i);
+		sim_freeze(i, false);
+		n->frozen = false;
+	}
+}
+
+/* Before a mark, a claim, a deletion, a look: when it wakes the others have gone on. */
+static void on_send(int i, const struct objreq *req)
+{
+	bool mark = req->op == OBJ_PUT && strstr(req->key, "/mark/") != NULL;
+	bool gone = req->op == OBJ_DELETE || req->op == OBJ_DELETE_MANY;
+	bool walks, claim;
+
+	if (!sleepers || node[i].frozen || !running(i))
+		return;
+	walks = node[i].guest->s == NULL;
+	claim = req->op == OBJ_PUT && !mark && walks;
+	if (!(claim   ? sim_chance(1, 3)
+	      : mark  ? sim_chance(1, 12)
+	      : gone  ? sim_chance(1, 20)
+	      : walks ? sim_chance(1, 40)
+		      : req->op == OBJ_LIST && sim_chance(1, 25)))
+		return;
+	imgtrace("-- node %d falls asleep before %s %s", i, obj_op_name[req->op],
+		 req->key != NULL ? strrchr(req->key, '/') : "");
+	sim_freeze(i, true);
+	node[i].frozen = true;
+	imgstats->frozen++;
+	sim_after(0, 1 + (int64_t)sim_below((walks || mark ? 20 : 6) * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
+}
+
 static void faults(void)
 {
 	simnet_reset();
@@ -443,7 +489,7 @@ static void faults(void)
 	simnet.limbo_ns = (int64_t)(1 + sim_below(40)) * simnet.latency_ns;
 	if (contest)
 		simnet.latency_ns *= 2;
-	if (sim_chance(contest ? 3 : 1, 4))
+	if (sim_chance(contest ? 3 : sleepers ? 2 : 1, 4))
 		return;
 	simnet.lost_reply = (unsigned)sim_below(60);
 	simnet.lost = (unsigned)sim_below(60);
@@ -471,11 +517,23 @@ static void world(void)
 			      .batch_bytes = batch[sim_below(3)],
 			      .dirty_age_ns = (int64_t)(1 + sim_below(20)) * 100 * NSEC_PER_MSEC};
 
+	env.no_cleaner = imgscene_cleaner == CLEANER_OFF || (imgscene_cleaner == CLEANER_SOME && sim_seed() % 2 == 1);
 	contest = sim_chance(1, 5);
 	if (contest) { /* nothing that makes it wait */
 		vc.fsync_remote = false;
 		env.digest_every = 0;
 		env.batch_bytes = 4 * KiB;
+	}
+	sleepers = !contest && sim_chance(1, 2);
+	if (sleepers) {
+		fine = sim_chance(1, 3);
+		vc.size = fine ? SECTORS_MAX * SECTOR : (8 + sim_below(56)) * SECTOR;
+		env.map_fanout = fine ? 4 : env.map_fanout;
+		env.digest_every = 2 + (unsigned)sim_below(3);
+		env.batch_bytes = 4 * KiB;
+		env.map_bytes = (2 * KiB) << sim_below(4);
+		env.tree_object_bytes = sim_chance(1, 3) ? 0 : 5 * KiB; /* two pages each */
+		simnet_sends = on_send;
 	}
 	imgcheck(store_mem_new(&shared) == 0, "no store");
 	remote = vc.fsync_remote;
@@ -491,7 +549,7 @@ static void world(void)
 
 		imgcheck(simnet_store_new(shared, i, &node[i].store) == 0, "no net");
 		node[i].disk = simdisk_new();
-		node[i].cache = sim_chance(1, 2) ? memfd_create("cache", MFD_CLOEXEC) : -1;
+		node[i].cache = !fine && sim_chance(1, 2) ? memfd_create("cache", MFD_CLOEXEC) : -1;
 		simdisk_jdisk(node[i].disk, &node[i].jd);
 		node[i].env = env;
 		node[i].env.store = node[i].store;
@@ -500,9 +558,14 @@ static void world(void)
 	}
 	faults();
 	sim_preempt((unsigned)sim_below(100));
+	if (sleepers)
+		crowd = 5;
 	imgtrace("window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s", vc.window,
-		 remote ? "remote" : "local", env.batch_bytes, handover, crowd, contest ? ", contest" : "", simnet.late,
-		 simnet.late_ns / NSEC_PER_SEC);
+		 remote ? "remote" : "local", env.batch_bytes, handover, crowd,
+		 contest    ? ", contest"
+		 : sleepers ? ", sleepers"
+			    : "",
+		 simnet.late, simnet.late_ns / NSEC_PER_SEC);
 }
 
 void imgscene(void *arg)

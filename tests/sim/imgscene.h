@@ -45,6 +45,9 @@ struct session {
 	uint32_t local;                  /* what its node's disk promises now */
 	bool local_all;                  /* and all that was acknowledged behind it */
 	bool closing;
+	const struct volume *v; /* while it is open, and after its death */
+	uint64_t *seq;          /* journal sequence after so many operations; 0: within a group */
+	uint32_t nseq;
 	uint32_t group;
 	struct state now; /* after the line */
 };
@@ -67,6 +70,8 @@ void imgscene_print(void);
 void imgscene(void *arg);
 /* The step at which the first daemon dies: then the rest of the scenario; 0: as the seed says. */
 extern uint64_t imgscene_first_death;
+/* Whether the daemons clean: by the seed, the even ones; always; never. */
+extern enum imgscene_cleaner { CLEANER_SOME, CLEANER_ON, CLEANER_OFF } imgscene_cleaner;
 
 /* ---- imgoracle.c ---- */
 void imgcheck(bool ok, const char *fmt, ...) printf_like(2, 3); /* a violation ends the process */

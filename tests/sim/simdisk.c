@@ -76,7 +76,8 @@ static int d_open(void *ctx, int dirfd, const char *name, bool create)
 static int d_pwrite(void *ctx, int fd, const void *p, size_t n, uint64_t off)
 {
 	struct simfile *f = &((struct simdisk *)ctx)->f[fd];
-	size_t cut = (size_t)((off + sim_below(n + UNIT)) / UNIT * UNIT), half = cut <= off ? 0 : MIN(cut - (size_t)off, n);
+	size_t cut = (size_t)((off + sim_below(n + UNIT)) / UNIT * UNIT),
+	       half = cut <= off ? 0 : MIN(cut - (size_t)off, n);
 
 	/* A kill may fall between two pages of one write; within a sector never. */
 	grow(&f->seen, &f->len, off + n);

@@ -13,6 +13,7 @@
 
 struct simnet_faults simnet;
 enum simnet_state simnet_state;
+void (*simnet_sends)(int node, const struct objreq *req);
 void (*simnet_spy)(int node, const struct objreq *req, int status, bool late);
 
 struct simnet_store {
@@ -309,6 +310,8 @@ static void net_submit(struct objstore *s, struct objreq *req)
 	unsigned crashes = sim_incarnation(net->node);
 
 	counts[req->op]++;
+	if (simnet_sends != NULL)
+		simnet_sends(net->node, req);
 	sim_step(obj_op_name[req->op]);
 	if (sim_incarnation(net->node) != crashes)
 		return; /* it died in an event, which goes on to its end: the dead send nothing */

@@ -27,6 +27,9 @@ extern enum simnet_state simnet_state;
 /* Sees what the store did, at that moment: node, request, the store's own answer. late: nobody waits for it any more. */
 extern void (*simnet_spy)(int node, const struct objreq *req, int status, bool late);
 
+/* Is told before a request leaves its node: it may freeze the node, then the request leaves when that thaws. */
+extern void (*simnet_sends)(int node, const struct objreq *req);
+
 /*
  * The way of one node to the shared store (borrowed, all of it, for ever). A node's requests end when it crashes;
  * their effects need not.
