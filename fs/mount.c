@@ -661,8 +661,12 @@ static void prepare_process(void)
 		lim.rlim_cur = lim.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &lim);
 	}
-	/* writeback must not wait for us while we wait for writeback; needs CAP_SYS_RESOURCE */
-	(void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	/*
+	 * Writeback must not wait for us while we wait for writeback: without this, dirty mappings or a loop device on
+	 * the mount can stop a daemon for good that is held in a memory cgroup (version 1) with them.
+	 */
+	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0 && !geteuid())
+		log_info("no CAP_SYS_RESOURCE: keep this daemon out of memory cgroups of those who use the mount");
 	(void)prctl(PR_SET_NAME, "lsvdfs"); /* whatever helper name we were called by */
 	mount_block_signals();
 }

@@ -39,7 +39,7 @@ expect 2 'too many arguments' "$lsvdfs" mount "$src" "$tmp/mnt" more
 expect 2 'unknown option -x' "$lsvdfs" mount -x "$src" "$tmp/mnt"
 expect 2 'needs an argument' "$lsvdfs" mount "$src" "$tmp/mnt" -o
 expect 2 "unknown option 'bogus'" "$lsvdfs" mount "$src" "$tmp/mnt" -o ro,bogus
-expect 2 "unknown option 'cache_size'" "$lsvdfs" mount "$src" "$tmp/mnt" -o cache_size=10G
+expect 2 "unknown option 'cache_sizes'" "$lsvdfs" mount "$src" "$tmp/mnt" -o cache_sizes=10G
 expect 2 "'umask'.*'9'" "$lsvdfs" mount "$src" "$tmp/mnt" -o umask=9
 expect 2 "'endpoint'" "$lsvdfs" mount s3://b "$tmp/mnt" -o endpoint=localhost
 expect 2 'is no source' "$lsvdfs" mount /some/dir "$tmp/mnt"
