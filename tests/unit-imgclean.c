@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-imgclean.c - what the cleaner costs and what it leaves, in the simulated world: an image is written over and over
- * at full speed.
+ * unit-imgclean.c - what the cleaner costs and what it leaves, in the simulated world: an image is written over and
+ * over.
  *
  *	bytes	to the bucket for each byte of the guest, everything included: 4 KiB anywhere <= 2.0; nine of ten into a
  *		tenth of the image <= 1.55; one end to the other <= 1.1
@@ -155,7 +155,7 @@ static void look(struct volume *v)
 		     v->clean_idle, v->table_known);
 }
 
-/* So many times the image; ten objects a second, which would be 80 MiB of 8 MiB each. Returns the most that lay in the bucket. */
+/* So many times the image; ten objects a second, were they of 8 MiB 80 MiB. Returns the most that lay in the bucket. */
 static uint64_t load(struct volume *v, uint64_t workload, unsigned times)
 {
 	size_t n = workload == SEQUENTIAL ? RUN / BLOCK : 1;

@@ -47,7 +47,8 @@ static bool settled_locked(struct map *m, uint64_t lba, uint64_t len)
 	return true;
 }
 
-int map_watch(struct map *m, uint64_t number, const struct log_extent *x, uint64_t *io_off, struct log_pageref *ret_need)
+int map_watch(struct map *m, uint64_t number, const struct log_extent *x, uint64_t *io_off,
+	      struct log_pageref *ret_need)
 {
 	int r = 0;
 

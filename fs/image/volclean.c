@@ -13,7 +13,8 @@
  * How much: under load the log is held at CLEAN_BUSY per cent live; when the guest is calmer at more, when it is quiet
  * at most that pays. How fast: so many objects under way, more the further it is behind, never more than half of the
  * window. Where even that is not enough, writers get half of the window as well, then one place in it: the journal
- * fills, which slows them smoothly (throttle.h); nobody waits for the cleaner. A round that gains nothing ends it until the guest writes again, so that an idle image sends nothing.
+ * fills, which slows them smoothly (throttle.h); nobody waits for the cleaner. A round that gains nothing ends it until
+ * the guest writes again, so that an idle image sends nothing.
  */
 #include "config.h"
 #include "volume-private.h"
@@ -172,7 +173,7 @@ static void consider(struct round *r, const struct page_object *o, double score)
 	r->victim[i] = (struct victim){*o, score};
 }
 
-/* What a snapshot needs does not go, whatever is moved. With nobody writing nothing dies by itself: age says nothing. */
+/* What a snapshot needs does not go, whatever is moved. Where nobody writes nothing dies by itself: age says nothing. */
 static void choose(struct round *r)
 {
 	struct volume *v = r->v;
