@@ -387,7 +387,7 @@ static int seal(struct round *r, struct vol_sealing *s, struct vol_put *u, struc
 	int res = 0;
 
 	mtx_lock(&v->batch);
-	while (vol_overlay_full_locked(v) && !v->up_stop)
+	while (vol_overlay_crowded_locked(v) && !v->up_stop)
 		cond_wait(&v->work, &v->batch);
 	if (v->up_stop || map_movable(v->map, r->piece, r->npieces) == 0) {
 		res = v->up_stop ? -ESHUTDOWN : -ENODATA;

@@ -31,6 +31,13 @@ bool vol_overlay_full_locked(struct volume *v)
 	return v->tree == TREE_FROZEN && map_overlay(v->map) > share(v, VOL_OVERLAY_MAX_SHARE);
 }
 
+/* The cleaner leaves room for the guest. */
+bool vol_overlay_crowded_locked(struct volume *v)
+{
+	return v->tree == TREE_FROZEN &&
+	       map_overlay(v->map) > (share(v, VOL_OVERLAY_MAX_SHARE) + share(v, VOL_OVERLAY_SHARE)) / 2;
+}
+
 void vol_want_tree_locked(struct volume *v)
 {
 	if (v->tree == TREE_NONE && clock_now_ns() >= v->tree_after &&

@@ -26,7 +26,7 @@ enum { VOL_SKIP = 16, VOL_LOOKED = 1024, VOL_DIGEST_EVERY = 32, VOL_CLOSED_MAX =
 
 /*
  * When a new tree is written, and what of env.map_bytes (64 MiB) the map may have:
- *	1/2	pages of the tree
+ *	1/2	pages of the tree, and in a part of it the object table and what is pending
  *	1/4	the overlay, until it is frozen: at 64 to 128 bytes an extent 131,000 to 262,000 of them, which is 0.5 to
  *		1 GiB of random 4 KiB writes. Digests repeat an extent in 16 bytes: an attach reads 4 MiB of them
  *	1/4	what comes while the frozen part is written: then uploads wait for the tree
@@ -34,11 +34,12 @@ enum { VOL_SKIP = 16, VOL_LOOKED = 1024, VOL_DIGEST_EVERY = 32, VOL_CLOSED_MAX =
  * so 16 digests. A slow one makes many small objects: each VOL_TREE_DIGESTS digests, which an attach reads at once.
  */
 #define VOL_MAP_BYTES (64 * MiB)
+#define VOL_PAGES(map_bytes) ((map_bytes) / 2 - (map_bytes) / 32)
 #define VOL_TREE_EVERY (4 * GiB)
 #define VOL_TREE_RETRY_NS (5 * NSEC_PER_SEC)
 #define VOL_PINNED_PART 16 /* of what is live: so much that only a digest keeps is worth a tree to an idle image */
 #define VOL_IDLE_AGES 6 /* dirty ages without a write: then what is dead may cost a checkpoint or two */
-enum { VOL_TREE_DIGESTS = 48, VOL_PAGES_SHARE = 2, VOL_OVERLAY_SHARE = 4, VOL_OVERLAY_MAX_SHARE = 2 };
+enum { VOL_TREE_DIGESTS = 48, VOL_OVERLAY_SHARE = 4, VOL_OVERLAY_MAX_SHARE = 2 };
 
 /* An object that has its number and is not durable yet: readers find its bytes here. */
 struct vol_put {
@@ -227,6 +228,7 @@ int must_check vol_put_checkpoint(struct volume *v); /* one without data; a plac
 
 /* ---- voltree.c ---- */
 bool vol_overlay_full_locked(struct volume *v); /* no more may come before the tree is written */
+bool vol_overlay_crowded_locked(struct volume *v);
 void vol_want_tree_locked(struct volume *v);    /* if it is time */
 void vol_start_tending_locked(struct volume *v);
 
