@@ -400,18 +400,28 @@ static void print_entry(const json_t *e)
 
 /* --- one image --------------------------------------------------------------------------------------------------- */
 
+struct cleaning {
+	struct vol_gc gc;
+	struct vol_stat st;
+};
+
 /* For image_write(): what a process that died left in the journal goes into the log by the claim. */
 static int clean(struct volume *v, void *arg)
 {
-	return image_just_claim(v, arg);
+	struct cleaning *c = arg;
+	int r = image_just_claim(v, &c->st);
+
+	if (!r)
+		r = vol_gc(v, 0, &c->gc);
+	return r;
 }
 
 static int collect_image(struct site *s)
 {
-	struct vol_stat st = {0};
+	struct cleaning c = {0};
 	struct objerr err = {0};
 	struct image i;
-	char a[24], b[24];
+	char a[24], b[24], d[24];
 	int r = site_find(s, &i);
 
 	if (r)
@@ -421,16 +431,19 @@ static int collect_image(struct site *s)
 	if (!r)
 		r = site_may_write(s);
 	if (!r) {
-		r = image_write(&s->env, i.p.prefix, s->path, i.o.n.uuid, clean, &st, &err);
+		r = image_write(&s->env, i.p.prefix, s->path, i.o.n.uuid, clean, &c, &err);
 		r = r ? site_fail(s, r, &err) : CMD_OK;
 	}
 	image_done(&i);
 	if (r)
 		return r;
 	if (s->json)
-		return cmd_print_json(json_pack("{s:s, s:I, s:I}", "path", s->path, "live", (json_int_t)st.live, "stored",
-						(json_int_t)st.stored));
-	printf("%s: %s live of %s stored\n", s->said, cmd_size(st.live, a), cmd_size(st.stored, b));
+		return cmd_print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "path", s->path, "live",
+						(json_int_t)c.gc.live, "stored_before", (json_int_t)c.gc.stored_before,
+						"stored", (json_int_t)c.gc.stored, "moved", (json_int_t)c.gc.moved, "made",
+						(json_int_t)c.gc.made, "deleted", (json_int_t)c.gc.deleted));
+	printf("%s: %s live of %s stored, before: %s\n", s->said, cmd_size(c.gc.live, a), cmd_size(c.gc.stored, b),
+	       cmd_size(c.gc.stored_before, d));
 	return fflush(stdout) ? cmd_fail("cannot write the answer") : CMD_OK;
 }
 

@@ -823,6 +823,8 @@ def check_all(image, state):
             used[number] = used.get(number, 0) + end - first
     for number in used:
         image.get(number).verify()
+    if image.unmoved:
+        raise Damage(f'{image.unmoved} sectors of cleaner objects came from where the map did not point')
     if state.checkpoint is None:
         return
     c = Checkpoint(image.log.get(state.checkpoint))

@@ -71,7 +71,7 @@ static struct image base, model, next, got, bucket_only;
 static uint64_t seed, state;
 static char dir[4096];
 static bool remote;
-static unsigned session, node;
+static unsigned session, node, cleaners; /* seen: objects that a cleaner made */
 
 static uint64_t rnd(uint64_t n)
 {
@@ -517,6 +517,32 @@ static void compare(void)
 	nhistory = k;
 }
 
+/* Cleaner objects in the bucket. */
+static unsigned count_cleaners(void)
+{
+	char path[8192], name[8192 + 256];
+	struct dirent *e;
+	unsigned n = 0;
+	DIR *d;
+
+	path_of(path, "bucket/%s", prefix);
+	d = opendir(path);
+	check(d != NULL, "no log in %s", path);
+	while ((e = readdir(d)) != NULL) {
+		uint8_t head[12] = {0};
+		int fd;
+
+		(void)snprintf(name, sizeof(name), "%s%s", path, e->d_name);
+		fd = open(name, O_RDONLY | O_CLOEXEC);
+		n += strlen(e->d_name) == 16 && fd >= 0 && read(fd, head, sizeof(head)) == (ssize_t)sizeof(head) &&
+		     head[10] == LOG_CLEANER;
+		if (fd >= 0)
+			(void)close(fd);
+	}
+	(void)closedir(d);
+	return n;
+}
+
 static void one_session(const struct image *start)
 {
 	uint64_t at = state;
@@ -532,6 +558,7 @@ static void one_session(const struct image *start)
 	      "status %#x: %s", (unsigned)status, S->why);
 	state = hash_u64(at);
 	compare();
+	cleaners += count_cleaners();
 	if (rnd(3) == 0) { /* another node: it has no journal */
 		node++;
 		base = bucket_only;
@@ -573,5 +600,7 @@ int main(int argc, char **argv)
 		return 1;
 	for (seed = first; seed < first + count; seed++)
 		one_seed();
+	check(cleaners > 0 || argc > 2, "no cleaner wrote anything");
+	(void)printf("cleaner objects: %u\n", cleaners);
 	return 0;
 }

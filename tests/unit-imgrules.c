@@ -21,6 +21,7 @@
 
 enum { SEEDS = 1000, QUICK = 300 };
 #define OFF(r) (UINT64_C(1) << (r))
+#define CLEANERS (OFF(C_NOW) | OFF(C_LIST) | OFF(C_JOURNAL)) /* rules that only a cleaner can break */
 
 uint64_t image_rules_off;
 
@@ -63,6 +64,9 @@ static const struct rule {
     {"first", OFF(E_FIRST), 1, 300, "the first I/O through a writable handle claims, reads as well"},
     {"back", OFF(E_BACK), 1, 300, "a bucket that has gone back in time is refused"},
     {"gone", OFF(E_GONE), 1, 300, "a view that meets a missing object is made anew"},
+    {"moved", OFF(C_NOW), 1, 300, "a cleaner moves what the map points to when its object gets its number"},
+    {"listed", OFF(C_LIST) | OFF(C_REPLAY), 1, 300, "... lists no more than that, and replay checks each entry"},
+    {"jseq", OFF(C_JOURNAL), 1, 300, "a cleaner's object says no more of the journal than is in the log"},
 };
 
 /* The first line of what the child says, without its "seed N: ". */
@@ -95,6 +99,7 @@ static bool breaks(uint64_t off, uint64_t seed, char *why, size_t n)
 			(void)dup2(fd[1], 2);
 		(void)alarm(20);
 		image_rules_off = off;
+		imgscene_cleaner = (off & CLEANERS) != 0 ? CLEANER_ON : CLEANER_OFF;
 		sim_begin(seed);
 		_exit(sim_run(imgscene, NULL) ? 0 : 2);
 	}

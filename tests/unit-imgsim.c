@@ -7,6 +7,7 @@
  *	IMGSIM_STEP=N			the first daemon dies at its N-th call of store or journal
  *	IMGSIM_POINTS=N SEED=N		seeds from there on until so many daemons have died (tests/soak); of every 50th seed
  *					at each call of its first daemon, one after the other
+ *	CLEANER=1, CLEANER=2		all of them clean, or none; else those of even seeds
  *	TRACE=1				tells what happens
  */
 #include "config.h"
@@ -63,6 +64,7 @@ int main(int argc, char **argv)
 
 	imgscene_setup();
 	imgscene_first_death = number("IMGSIM_STEP", 0);
+	imgscene_cleaner = (enum imgscene_cleaner)MIN(number("CLEANER", CLEANER_SOME), (uint64_t)CLEANER_OFF);
 	if (n != 0)
 		ok = points(argv[0], number("SEED", 1), n);
 	else

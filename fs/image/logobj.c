@@ -435,6 +435,44 @@ int logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t numbe
 	return 0;
 }
 
+int logobj_decode_content(const void *p, size_t len, const uint8_t uuid[16], uint64_t number, struct logobj *ret,
+			  size_t *ret_need, struct objerr *err)
+{
+	struct logobj o = {0};
+	unsigned nsections = 0;
+	size_t head;
+	uint8_t *h;
+	int r;
+
+	if (len < HEADER_FIXED) {
+		*ret_need = LOG_BLOCK;
+		return -EAGAIN;
+	}
+	r = fixed_read(p, number, &o, &nsections, err);
+	if (r < 0)
+		return r;
+	if (memcmp(uuid, o.uuid, 16) != 0 || number != o.number)
+		return log_damage(err, "log object %016" PRIx64 ": it says that it is another one (%016" PRIx64 ")",
+				  number, o.number);
+	head = ROUND_UP((size_t)o.header_bytes, (size_t)LOG_BLOCK);
+	if (len < head) {
+		*ret_need = head;
+		return -EAGAIN;
+	}
+	h = malloc(head);
+	if (h == NULL)
+		return -ENOMEM;
+	memcpy(h, p, head);
+	r = sections_decode(&o, h, nsections, err);
+	free(h);
+	if (r < 0) {
+		logobj_free(&o);
+		return r;
+	}
+	*ret = o;
+	return 0;
+}
+
 int logobj_peek(const void *p, size_t len, struct logobj *ret, struct objerr *err)
 {
 	struct logobj o = {0};

@@ -158,6 +158,11 @@ int must_check logobj_encode(const struct logobj *o, const struct iovec *data, i
 int must_check logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t number, struct logobj *ret,
 			     size_t *ret_need, struct objerr *err);
 /*
+ * The same from content that was verified already, its first len bytes; ret_need: bytes of content.
+ */
+int must_check logobj_decode_content(const void *p, size_t len, const uint8_t uuid[16], uint64_t number,
+				     struct logobj *ret, size_t *ret_need, struct objerr *err);
+/*
  * Who wrote an object: the fixed header alone, its CRC not checked (it need not be all there). For comparing
  * identity: uuid, number, nonce, crc.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * map-private.h - the layers of a map, shared by map.c (changes), mapleaf.c (pages, resolving) and mapwalk.c
- * (objects, a new tree).
+ * map-private.h - the layers of a map, shared by map.c (changes), mapleaf.c (pages, resolving), mapwalk.c
+ * (objects, a new tree) and mapclean.c (the cleaner's moves).
  */
 #ifndef LSVD_IMAGE_MAP_PRIVATE_H
 #define LSVD_IMAGE_MAP_PRIVATE_H
@@ -35,6 +35,9 @@ struct map {
 	struct log_pageref root;            /* number 0: an empty tree */
 	uint64_t allocated[LAYER_TREE + 1]; /* sectors, per layer as a difference: what it added (wraps below 0) */
 	struct htab pages;
+	struct extmap *watch; /* what the cleaner is about to move, as far as it still holds */
+	bool watch_exact;      /* of the object that is looked at, every leaf was settled */
+	uint64_t trees, watch_tree; /* trees so far; when it began to watch */
 	struct list lru;
 	size_t page_bytes, page_limit;
 	struct mobject *obj; /* by number */
@@ -59,6 +62,8 @@ struct mpage *mpage_find_locked(struct map *m, const struct log_pageref *ref);
 void mpages_drop_locked(struct map *m); /* all of them */
 struct mobject *mobject_find_locked(struct map *m, uint64_t number);
 int must_check mobject_add_locked(struct map *m, const struct page_object *o);
+/* The map of the active layer in [lba, +len) changes. */
+int must_check map_unwatch_locked(struct map *m, uint64_t lba, uint64_t len);
 void mobject_dead_locked(struct map *m, uint64_t number, uint64_t sectors);
 
 #endif

@@ -8,6 +8,7 @@
  */
 #include "config.h"
 #include "map-private.h"
+#include "rules.h"
 #include <string.h>
 
 int map_new(size_t pages, struct map **ret)
@@ -23,8 +24,11 @@ int map_new(size_t pages, struct map **ret)
 	for (int l = 0; l < LAYER_TREE && r == 0; l++)
 		r = extmap_new(&m->layer[l]);
 	if (r == 0)
+		r = extmap_new(&m->watch);
+	if (r == 0)
 		r = htab_init(&m->pages);
 	if (r < 0) {
+		extmap_free(m->watch);
 		for (int l = 0; l < LAYER_TREE; l++)
 			extmap_free(m->layer[l]);
 		mtx_destroy(&m->lock);
@@ -43,6 +47,7 @@ void map_free(struct map *m)
 	htab_done(&m->pages);
 	for (int l = 0; l < LAYER_TREE; l++)
 		extmap_free(m->layer[l]);
+	extmap_free(m->watch);
 	while (m->nclosed > 0)
 		extmap_free(m->closed[--m->nclosed]);
 	free(m->closed);
@@ -57,6 +62,8 @@ void map_reset(struct map *m, const struct log_checkpoint *c, uint64_t size)
 	mpages_drop_locked(m);
 	for (int l = 0; l < LAYER_TREE; l++)
 		extmap_empty(m->layer[l]);
+	extmap_empty(m->watch);
+	m->trees++;
 	while (m->nclosed > 0)
 		extmap_free(m->closed[--m->nclosed]);
 	memset(&m->root, 0, sizeof(m->root));
@@ -97,6 +104,10 @@ static void hide_locked(struct map *m, uint64_t lba, uint64_t len, bool allocate
 
 static int active_set_locked(struct map *m, const struct em_ext *e)
 {
+	int r = map_unwatch_locked(m, e->lba, e->len);
+
+	if (r < 0)
+		return r;
 	hide_locked(m, e->lba, e->len, is_allocated(e->kind));
 	return extmap_set(m->layer[LAYER_ACTIVE], e, NULL, NULL);
 }
@@ -134,6 +145,7 @@ static int move_locked(struct map *m, uint64_t number, const struct log_extent *
 				mobject_dead_locked(m, over.number, over.len);
 			}
 		}
+		held = held || !RULE(C_REPLAY);
 		if (held && e.kind == EM_LOG)
 			r = active_set_locked(m, &e);
 		else if (held)

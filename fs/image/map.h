@@ -115,6 +115,41 @@ void map_retire_pages(struct map *m, uint64_t below, uint64_t death);
 /* Of the objects in [from, p) those that have a death, at most max. */
 size_t map_dead(struct map *m, uint64_t from, uint64_t p, struct page_object *out, size_t max);
 
+/* ---- the cleaner ---- */
+/*
+ * One move at a time. What is watched is what the map, without pending, points to; each change takes away from it what
+ * it hides. Ends what was watched before.
+ */
+void map_watch_begin(struct map *m);
+/*
+ * Watches what is live of an object: x, one of its extents of data, from *io_off sectors on. -EAGAIN as map_lookup().
+ * When all its extents were watched, map_watched_all() returns its live sectors, and puts the count right if it can.
+ */
+int must_check map_watch(struct map *m, uint64_t number, const struct log_extent *x, uint64_t *io_off,
+			 struct log_pageref *ret_need);
+uint64_t map_watched_all(struct map *m, uint64_t number);
+/*
+ * Up to max pieces of what is watched and no pending write will hide, in order of LBA from *io_lba on. Returns their
+ * number.
+ */
+size_t map_watched(struct map *m, uint64_t *io_lba, struct em_ext *out, size_t max);
+/*
+ * What of v is watched still becomes the effect of `number`, a cleaner object. first: as map_seal(). ret: its extents,
+ * and where the data of each lie in what v says (sectors); arrays to be freed. -ENODATA: nothing is left.
+ */
+struct map_moved {
+	struct log_extent *extents;
+	uint64_t *at;
+	size_t n;
+	uint64_t data_sectors;
+	uint32_t first;
+};
+int must_check map_move(struct map *m, uint64_t number, const struct em_ext *v, size_t n,
+			uint32_t (*first)(void *arg, size_t nextents), void *arg, struct map_moved *ret);
+uint64_t map_movable(struct map *m, const struct em_ext *v, size_t n); /* sectors that map_move() would move */
+/* Of all objects that are not dead: sectors pointed to, and of content. */
+void map_usage(struct map *m, uint64_t *ret_live, uint64_t *ret_stored);
+
 /* ---- a new tree ---- */
 /* Active becomes frozen. -EBUSY while one is. Every number given so far is in it; pending stays where it is. */
 int must_check map_freeze(struct map *m, uint64_t covers);

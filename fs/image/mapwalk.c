@@ -329,6 +329,7 @@ int map_thaw(struct map *m, const struct log_pageref *root)
 	} else {
 		extmap_empty(m->layer[LAYER_FROZEN]);
 		mpages_drop_locked(m);
+		m->trees++;
 		m->root = *root;
 		m->allocated[LAYER_TREE] = m->walked_allocated;
 		for (size_t i = 0; i < m->nobj; i++)

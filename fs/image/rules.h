@@ -45,6 +45,10 @@ enum image_rule {
 	E_FIRST,      /* the first I/O through a writable handle claims, reads as well */
 	E_BACK,       /* a bucket that has gone back in time is refused */
 	E_GONE,       /* a view that meets a missing object is made anew */
+	C_NOW,        /* a cleaner moves what the map points to when its object gets its number */
+	C_LIST,       /* ... and lists no more than that; shows with C_REPLAY off as well */
+	C_REPLAY,     /* a cleaner's entry applies only where the map still points to where it came from */
+	C_JOURNAL,    /* a cleaner's object says no more of the journal than the objects before it hold */
 	IMAGE_RULES
 };
 

@@ -410,6 +410,10 @@ static int replay_journal(struct volume *v, uint64_t jseq, struct objerr *err)
 	v->tree = TREE_NONE;
 	v->tree_after = v->active_at = 0;
 	v->idle_rounds = 0;
+	v->guest_at = v->clean_after = 0;
+	v->clean_look = v->clean_idle = v->table_wanted = false;
+	v->nskip = 0;
+	memset(v->looked, 0, sizeof(v->looked));
 	v->deletes_due = false;
 	v->marks_due = true;
 	log_view(v->log, &view);

@@ -58,6 +58,7 @@ void vol_mark_answered_locked(struct volume *v)
 	v->deletes_due = v->before.number != 0 || !RULE(T12_BEFORE);
 	if (v->deletes_due)
 		vol_start_tending_locked(v);
+	cond_broadcast(&v->work);
 }
 
 /* ---- what may go ---- */
@@ -153,6 +154,9 @@ static int delete_some(struct volume *v, const uint64_t *numbers, size_t n)
 			fetch_forget(v->env.fetch, v->uuid, numbers[i], o.sectors);
 		map_forget_object(v->map, numbers[i]);
 	}
+	mtx_lock(&v->batch);
+	v->freed += gone;
+	mtx_unlock(&v->batch);
 	return r;
 }
 
@@ -206,36 +210,52 @@ int vol_delete_dead(struct volume *v)
 
 /* ---- idle ---- */
 
-/* Is there something that only waits for newer marks? Digests wait for a tree. */
-static bool worth_a_checkpoint_locked(struct volume *v)
+/* Of digests, what is dead waits for a new tree. */
+bool vol_dead_locked(struct volume *v, uint64_t *ret_pinned)
 {
 	struct page_object o[64];
-	uint64_t from = 0;
+	uint64_t from = 0, pinned = 0;
+	bool worth = false;
 	size_t k;
 
 	while ((k = map_objects(v->map, from, o, ARRAY_SIZE(o))) > 0) {
-		for (size_t i = 0; i < k; i++)
-			if (o[i].death != 0 && o[i].sectors > 0 &&
-			    (o[i].type == LOG_DATA || o[i].type == LOG_CLEANER || o[i].type == LOG_MAP) &&
-			    !holds(v->ck.digests, v->ck.ndigests, o[i].number))
-				return true;
+		for (size_t i = 0; i < k; i++) {
+			if (o[i].death == 0 || o[i].sectors == 0 ||
+			    (o[i].type != LOG_DATA && o[i].type != LOG_CLEANER && o[i].type != LOG_MAP))
+				continue;
+			if (holds(v->ck.digests, v->ck.ndigests, o[i].number))
+				pinned += o[i].sectors * (uint64_t)SECTOR;
+			else
+				worth = true;
+		}
 		from = o[k - 1].number + 1;
 	}
-	return false;
+	*ret_pinned = pinned;
+	return worth;
 }
 
 int64_t vol_idle_due_locked(const struct volume *v)
 {
-	return v->active_at != 0 && v->idle_rounds < IDLE_ROUNDS && v->mark_wanted == 0 && v->tree != TREE_FROZEN
+	return v->active_at != 0 && v->idle_rounds < IDLE_ROUNDS && v->mark_wanted == 0 && v->tree != TREE_FROZEN &&
+		       !v->cleaning
 		   ? v->active_at + VOL_IDLE_AGES * vol_age(v)
 		   : INT64_MAX;
 }
 
 void vol_idle_locked(struct volume *v)
 {
-	bool worth = worth_a_checkpoint_locked(v);
+	uint64_t live, stored, pinned;
+	bool worth;
 
+	v->active_at = clock_now_ns();
+	if (vol_idle_clean_locked(v))
+		return;
+	worth = vol_dead_locked(v, &pinned);
+	map_usage(v->map, &live, &stored);
+	if (pinned > live * SECTOR / VOL_PINNED_PART && v->tree == TREE_NONE && v->idle_rounds == 0) {
+		v->tree = TREE_WANTED;
+		worth = true;
+	}
 	v->idle_rounds = worth ? v->idle_rounds + 1 : IDLE_ROUNDS;
 	v->checkpoint_soon = v->checkpoint_soon || worth;
-	v->active_at = clock_now_ns();
 }

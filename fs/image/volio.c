@@ -189,8 +189,7 @@ static int read_pieces(struct volume *v, const struct em_ext *p, int k, uint8_t 
 	return r;
 }
 
-/* A read may begin: what it finds in the map is not deleted until it ends. -EAGAIN: there is no map. */
-static int read_begin(struct volume *v, unsigned *ret_gen, uint64_t *ret_remapped)
+int vol_read_begin(struct volume *v, unsigned *ret_gen, uint64_t *ret_remapped)
 {
 	int r = 0;
 
@@ -209,7 +208,7 @@ static int read_begin(struct volume *v, unsigned *ret_gen, uint64_t *ret_remappe
 	return r;
 }
 
-static void read_end(struct volume *v, unsigned gen)
+void vol_read_end(struct volume *v, unsigned gen)
 {
 	mtx_lock(&v->lock);
 	if (--v->readers[gen] == 0 && v->waited_for)
@@ -302,10 +301,10 @@ static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out
 	int r;
 
 	do {
-		r = read_begin(v, &l.gen, &l.remapped);
+		r = vol_read_begin(v, &l.gen, &l.remapped);
 		if (r == 0) {
 			r = read_mapped(v, lba, n, out);
-			read_end(v, l.gen);
+			vol_read_end(v, l.gen);
 		}
 	} while (look_again(v, &l, r));
 	return look_error(&l, r);
@@ -603,10 +602,10 @@ int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
 	if (off >= size)
 		return -ENXIO;
 	do {
-		r = read_begin(v, &l.gen, &l.remapped);
+		r = vol_read_begin(v, &l.gen, &l.remapped);
 		if (r == 0) {
 			r = seek_mapped(v, hole, off / SECTOR, end, &found);
-			read_end(v, l.gen);
+			vol_read_end(v, l.gen);
 		}
 	} while (look_again(v, &l, r));
 	if (r == 0)

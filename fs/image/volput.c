@@ -33,7 +33,7 @@ static void put_done(struct log_put *put, int status)
 
 	if (v->env.budget != NULL && u->charged > 0)
 		budget_give(v->env.budget, u->charged);
-	if (status == 0 && u->charged > 0)
+	if (status == 0 && u->charged > 0 && !u->moved)
 		throttle_progress(&v->pace, u->charged);
 	mtx_lock(&v->batch);
 	if (status == 0) {
@@ -51,14 +51,9 @@ static void put_done(struct log_put *put, int status)
 	free(u);
 }
 
-struct sealing {
-	struct logobj o;
-	struct vol_ckpt ckpt;
-};
-
-static uint32_t first_sector(void *arg, size_t nextents)
+uint32_t vol_first_sector(void *arg, size_t nextents)
 {
-	struct sealing *s = arg;
+	struct vol_sealing *s = arg;
 	struct log_extent *dummy = calloc(nextents + 1, sizeof(*dummy));
 	size_t n = 0;
 
@@ -85,7 +80,7 @@ void vol_put_begin_locked(struct volume *v, struct vol_put *u, const struct logo
 }
 
 /* Under batch: gives the number and fixes what the object says. ret: its extents' journal pieces. */
-static int seal_locked(struct volume *v, struct sealing *s, struct vol_put *u, struct map_sealed *ret)
+static int seal_locked(struct volume *v, struct vol_sealing *s, struct vol_put *u, struct map_sealed *ret)
 {
 	bool closed = v->nclosed > 0;
 	struct log_effect e = {.type = LOG_DATA};
@@ -99,7 +94,7 @@ static int seal_locked(struct volume *v, struct sealing *s, struct vol_put *u, s
 	if (vol_checkpoint_due_locked(v))
 		r = vol_checkpoint_locked(v, &s->ckpt, &s->o, s->o.number);
 	if (r == 0)
-		r = map_seal(v->map, s->o.number, first_sector, s, ret);
+		r = map_seal(v->map, s->o.number, vol_first_sector, s, ret);
 	if (r < 0)
 		return r;
 	if (closed) {
@@ -117,7 +112,9 @@ static int seal_locked(struct volume *v, struct sealing *s, struct vol_put *u, s
 	v->sealed_jseq = s->o.jseq;
 	v->sealed_size = s->o.size;
 	v->written += ret->data_sectors * SECTOR;
-	v->active_at = clock_now_ns();
+	v->active_at = v->guest_at = clock_now_ns();
+	v->clean_look = true;
+	v->clean_idle = false;
 	v->idle_rounds = 0;
 	if (r == 0)
 		vol_put_begin_locked(v, u, &s->o);
@@ -166,7 +163,7 @@ int vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const 
 }
 
 /* The data of a batch, out of the journal, and the object. */
-static int upload_sealed(struct volume *v, struct vol_put *u, struct sealing *s, const struct map_sealed *m)
+static int upload_sealed(struct volume *v, struct vol_put *u, struct vol_sealing *s, const struct map_sealed *m)
 {
 	struct iovec iov = {NULL, m->data_sectors * SECTOR};
 	uint8_t *data = NULL;
@@ -197,7 +194,7 @@ static int upload_sealed(struct volume *v, struct vol_put *u, struct sealing *s,
 static int upload_one(struct volume *v)
 {
 	struct vol_put *u = calloc(1, sizeof(*u));
-	struct sealing s = {0};
+	struct vol_sealing s = {0};
 	struct map_sealed m = {0};
 	int r;
 
@@ -268,7 +265,9 @@ static bool todo_locked(struct volume *v, struct todo *t)
 	memset(t, 0, sizeof(*t));
 	if (!due && vol_idle_due_locked(v) <= clock_now_ns())
 		vol_idle_locked(v);
-	t->upload = due && !vol_overlay_full_locked(v);
+	if (v->clean_look)
+		vol_want_clean_locked(v);
+	t->upload = due && !vol_overlay_full_locked(v) && !vol_clean_holds_locked(v);
 	t->checkpoint = v->checkpoint_soon && !t->upload && vol_checkpoint_due_locked(v);
 	if (mark_due_locked(v))
 		t->mark = v->mark_wanted;
@@ -414,7 +413,7 @@ void vol_stop_uploader(struct volume *v)
 	mtx_lock(&v->batch);
 	v->up_stop = true;
 	cond_broadcast(&v->work);
-	while (v->up || v->tending || v->puts != NULL)
+	while (v->up || v->tending || v->cleaning || v->puts != NULL)
 		cond_wait(&v->work, &v->batch);
 #ifdef LSVD_RULE_SWITCHES
 	while (v->marks_out > 0)
@@ -431,8 +430,11 @@ int vol_drain(struct volume *v)
 	mtx_lock(&v->batch);
 	number = v->jseq;
 	r = vol_close_batch_locked(v);
+	v->draining++;
+	cond_broadcast(&v->work);
 	while (r == 0 && v->sealed_jseq < number && v->up)
 		cond_wait(&v->work, &v->batch);
+	v->draining--;
 	if (r == 0 && v->sealed_jseq < number)
 		r = -EIO;
 	number = v->sealed;

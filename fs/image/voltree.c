@@ -31,6 +31,13 @@ bool vol_overlay_full_locked(struct volume *v)
 	return v->tree == TREE_FROZEN && map_overlay(v->map) > share(v, VOL_OVERLAY_MAX_SHARE);
 }
 
+/* The cleaner leaves room for the guest. */
+bool vol_overlay_crowded_locked(struct volume *v)
+{
+	return v->tree == TREE_FROZEN &&
+	       map_overlay(v->map) > (share(v, VOL_OVERLAY_MAX_SHARE) + share(v, VOL_OVERLAY_SHARE)) / 2;
+}
+
 void vol_want_tree_locked(struct volume *v)
 {
 	if (v->tree == TREE_NONE && clock_now_ns() >= v->tree_after &&
@@ -291,7 +298,8 @@ static int know_table(struct volume *v)
 	}
 	if (r == 0) {
 		mtx_lock(&v->batch);
-		v->table_known = true;
+		v->table_known = v->clean_look = true;
+		cond_broadcast(&v->work);
 		mtx_unlock(&v->batch);
 	}
 	return r;
@@ -370,16 +378,17 @@ static void tend(struct job *job)
 	struct volume *v = container_of(job, struct volume, tend);
 
 	mtx_lock(&v->batch);
-	while ((v->tree == TREE_FROZEN || v->deletes_due) && !v->up_stop) {
-		bool tree = v->tree == TREE_FROZEN;
+	while ((v->tree == TREE_FROZEN || v->deletes_due || v->table_wanted) && !v->up_stop) {
+		bool tree = v->tree == TREE_FROZEN, deletes = v->deletes_due && !tree;
 		int r;
 
 		v->deletes_due = v->deletes_due && tree;
+		v->table_wanted = false;
 		mtx_unlock(&v->batch);
 		r = know_table(v);
 		if (tree)
 			r = write_tree(v, r);
-		else if (r == 0)
+		else if (r == 0 && deletes)
 			r = vol_delete_dead(v);
 		/* Whatever else it was, a later attempt may do; damage made the volume fail where it was found. */
 		if (r == -ENOMEM)

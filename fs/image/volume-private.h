@@ -22,11 +22,11 @@
 #include "../../objstore/base/lock.h"
 #include "../../objstore/base/pool.h"
 
-enum { VOL_DIGEST_EVERY = 32, VOL_CLOSED_MAX = 4096, VOL_RMAX = 65536 };
+enum { VOL_SKIP = 16, VOL_LOOKED = 1024, VOL_DIGEST_EVERY = 32, VOL_CLOSED_MAX = 4096, VOL_RMAX = 65536 };
 
 /*
  * When a new tree is written, and what of env.map_bytes (64 MiB) the map may have:
- *	1/2	pages of the tree
+ *	1/2	pages of the tree, and in a part of it the object table and what is pending
  *	1/4	the overlay, until it is frozen: at 64 to 128 bytes an extent 131,000 to 262,000 of them, which is 0.5 to
  *		1 GiB of random 4 KiB writes. Digests repeat an extent in 16 bytes: an attach reads 4 MiB of them
  *	1/4	what comes while the frozen part is written: then uploads wait for the tree
@@ -34,10 +34,12 @@ enum { VOL_DIGEST_EVERY = 32, VOL_CLOSED_MAX = 4096, VOL_RMAX = 65536 };
  * so 16 digests. A slow one makes many small objects: each VOL_TREE_DIGESTS digests, which an attach reads at once.
  */
 #define VOL_MAP_BYTES (64 * MiB)
+#define VOL_PAGES(map_bytes) ((map_bytes) / 2 - (map_bytes) / 32)
 #define VOL_TREE_EVERY (4 * GiB)
 #define VOL_TREE_RETRY_NS (5 * NSEC_PER_SEC)
+#define VOL_PINNED_PART 16 /* of what is live: so much that only a digest keeps is worth a tree to an idle image */
 #define VOL_IDLE_AGES 6 /* dirty ages without a write: then what is dead may cost a checkpoint or two */
-enum { VOL_TREE_DIGESTS = 48, VOL_PAGES_SHARE = 2, VOL_OVERLAY_SHARE = 4, VOL_OVERLAY_MAX_SHARE = 2 };
+enum { VOL_TREE_DIGESTS = 48, VOL_OVERLAY_SHARE = 4, VOL_OVERLAY_MAX_SHARE = 2 };
 
 /* An object that has its number and is not durable yet: readers find its bytes here. */
 struct vol_put {
@@ -46,6 +48,7 @@ struct vol_put {
 	struct vol_put *next;
 	uint64_t jseq;
 	bool ready;       /* its bytes are there */
+	bool moved;       /* by the cleaner: says nothing of the pace of writers */
 	uint64_t charged; /* bytes of the budget */
 };
 
@@ -125,6 +128,22 @@ struct volume {
 	unsigned idle_rounds;
 	bool tending;          /* the job runs */
 	struct job tend;
+	bool table_wanted; /* somebody needs the object table */
+	/* the cleaner; under batch */
+	bool cleaning;                       /* the job runs */
+	bool clean_look;                     /* something came, look whether there is anything to do */
+	bool clean_idle;                     /* there was nothing to gain: not before something comes */
+	unsigned clean_behind;               /* uploads give way to it: 1 a little, 2 more */
+	unsigned draining;                   /* somebody waits for all of them */
+	unsigned clean_goal;                 /* vol_gc(): per cent that shall be live; 0: as usual */
+	int64_t guest_at, clean_after;       /* the guest's last data; not before, it failed */
+	uint64_t skip[VOL_SKIP];             /* objects that cannot be read */
+	uint64_t moved, moved_objects, freed; /* bytes moved, objects made of them; objects that went since attach */
+	unsigned nskip;
+	struct vol_looked {
+		uint64_t number, at;
+	} looked[VOL_LOOKED]; /* by the cleaner, when the newest number was so */
+	struct job clean;
 #ifdef LSVD_RULE_SWITCHES
 	unsigned marks_out; /* T13_ONE off: sent, and nobody waits for the answer */
 #endif
@@ -162,6 +181,9 @@ int must_check vol_fetch_page(struct volume *v, const struct log_pageref *need);
 int must_check vol_take_record_locked(struct volume *v, enum jtype type, uint64_t seq, uint64_t off, uint64_t len,
 				      uint64_t where);
 int must_check vol_close_batch_locked(struct volume *v);
+/* A read may begin: what it finds in the map is not deleted until it ends. -EAGAIN: there is no map. */
+int must_check vol_read_begin(struct volume *v, unsigned *ret_gen, uint64_t *ret_remapped);
+void vol_read_end(struct volume *v, unsigned gen);
 void vol_wait_readers(struct volume *v); /* until all reads that run now are over */
 
 /* ---- volread.c ---- */
@@ -181,6 +203,10 @@ void vol_put_begin_locked(struct volume *v, struct vol_put *u, const struct logo
 /* Makes the bytes and sends them. After a failure u is gone, and the volume is to fail. body may be NULL. */
 int must_check vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const struct iovec *body);
 
+/* What an object says until it is encoded. */
+struct vol_sealing;
+uint32_t vol_first_sector(void *arg, size_t nextents); /* arg: vol_sealing; for map_seal() and map_move() */
+
 int64_t vol_age(const struct volume *v); /* of a batch, at most */
 
 /* ---- volckpt.c ---- */
@@ -188,6 +214,10 @@ int64_t vol_age(const struct volume *v); /* of a batch, at most */
 struct vol_ckpt {
 	struct log_digest digest;
 	struct log_checkpoint ck;
+};
+struct vol_sealing {
+	struct logobj o;
+	struct vol_ckpt ckpt;
 };
 bool vol_checkpoint_due_locked(const struct volume *v);
 /* Digest and checkpoint into the header o of `number`: the map of everything below it. Freezes, if a tree is wanted. */
@@ -197,10 +227,18 @@ int must_check vol_put_checkpoint(struct volume *v); /* one without data; a plac
 
 /* ---- voltree.c ---- */
 bool vol_overlay_full_locked(struct volume *v); /* no more may come before the tree is written */
+bool vol_overlay_crowded_locked(struct volume *v);
 void vol_want_tree_locked(struct volume *v);    /* if it is time */
 void vol_start_tending_locked(struct volume *v);
 
+/* ---- volclean.c ---- */
+void vol_want_clean_locked(struct volume *v); /* starts the cleaner if there is enough for it */
+bool vol_clean_holds_locked(const struct volume *v); /* uploads have had their share */
+bool vol_idle_clean_locked(struct volume *v); /* nobody writes: it starts if there is anything to gain */
+
 /* ---- voldel.c ---- */
+/* Bytes that only wait for newer marks; and of those that wait for a new tree. */
+bool vol_dead_locked(struct volume *v, uint64_t *ret_pinned);
 void vol_point_free(struct vol_point *p);
 int must_check vol_point_of(struct vol_point *p, uint64_t number, const struct log_checkpoint *c);
 void vol_mark_answered_locked(struct volume *v);

@@ -107,7 +107,7 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 	v->prefix = strdup(prefix);
 	r = v->prefix == NULL ? -ENOMEM : log_open(&at, &v->log);
 	if (r == 0)
-		r = map_new((env->map_bytes != 0 ? env->map_bytes : VOL_MAP_BYTES) / VOL_PAGES_SHARE, &v->map);
+		r = map_new(VOL_PAGES(env->map_bytes != 0 ? env->map_bytes : VOL_MAP_BYTES), &v->map);
 	w.arg = v;
 	if (r == 0)
 		r = log_attach(v->log, &w, true, err);

@@ -49,6 +49,7 @@ struct vol_env {
 	int64_t claim_wait_ns;  /* how long a claim waits for another node's release */
 	enum vol_takeover takeover;
 	bool read_only;
+	bool no_cleaner; /* for tests */
 };
 
 /*
@@ -144,6 +145,18 @@ int must_check vol_own(struct volume *v);
 int must_check vol_resize(struct volume *v, uint64_t size);
 /* SEEK_DATA, SEEK_HOLE: the next offset at or behind off, -ENXIO. */
 int must_check vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret);
+
+/*
+ * Cleans at once, and to the end: until `live` per cent (0: 90) of what the log holds is pointed to, or nothing more
+ * can be gained; then what is dead is deleted. Claims the image as a write does (-EBUSY), the guest may go on writing.
+ * What snapshots need stays. -EIO: fenced, failed. Waits.
+ */
+struct vol_gc {
+	uint64_t moved;                      /* bytes of data */
+	uint64_t made, deleted;              /* objects */
+	uint64_t live, stored_before, stored; /* bytes; stored: with what is dead and not deleted yet */
+};
+int must_check vol_gc(struct volume *v, unsigned live, struct vol_gc *ret);
 
 enum vol_state { VOL_FOLLOWER, VOL_OWNER, VOL_RELEASING, VOL_FENCED, VOL_FAILED };
 struct vol_stat {

@@ -240,6 +240,8 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 		return;
 	r = logobj_decode(req->iov[0].iov_base, req->iov[0].iov_len, NULL, 0, &o, &need, &err);
 	imgcheck(r == 0, "node %d sent an object that cannot be read: %s", node, err.msg);
+	imgstats->moves += o.type == LOG_CLEANER;
+	imgtrace("    a %s object, journal up to %" PRIu64, log_type_name[o.type], o.jseq);
 	if (o.type != LOG_CLAIM) {
 		logobj_free(&o);
 		return;

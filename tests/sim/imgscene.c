@@ -40,6 +40,7 @@ static int again;         /* the node that starts next; 0: any */
 
 struct imgscene_stats *imgstats;
 uint64_t imgscene_first_death;
+enum imgscene_cleaner imgscene_cleaner;
 
 void imgscene_setup(void)
 {
@@ -64,8 +65,10 @@ void imgscene_print(void)
 		     imgscene_crash_points(), s->at_store, s->at_disk, s->killed, s->power, s->wiped, s->copied);
 	(void)printf(
 	    "owners %" PRIu64 ": taken over %" PRIu64 ", handed over %" PRIu64 ", releases %" PRIu64 ", fenced %" PRIu64
-	    ", busy %" PRIu64 ", burst claims %" PRIu64 ", marks %" PRIu64 ", deletes %" PRIu64 "\n",
-	    s->sessions, s->takeovers, s->handovers, s->releases, s->fenced, s->busy, s->bursts, s->marks, s->deletes);
+	    ", busy %" PRIu64 ", burst claims %" PRIu64 ", marks %" PRIu64 ", deletes %" PRIu64 ", cleaner objects %" PRIu64
+	    "\n",
+	    s->sessions, s->takeovers, s->handovers, s->releases, s->fenced, s->busy, s->bursts, s->marks, s->deletes,
+	    s->moves);
 	(void)printf("frozen %" PRIu64 ", late requests %" PRIu64 ", answers 412 %" PRIu64 ", store down %" PRIu64
 		     ", denied %" PRIu64 ", journal full %" PRIu64 ", failed syncs %" PRIu64 ", gone back %" PRIu64
 		     "\n",
@@ -514,6 +517,7 @@ static void world(void)
 			      .batch_bytes = batch[sim_below(3)],
 			      .dirty_age_ns = (int64_t)(1 + sim_below(20)) * 100 * NSEC_PER_MSEC};
 
+	env.no_cleaner = imgscene_cleaner == CLEANER_OFF || (imgscene_cleaner == CLEANER_SOME && sim_seed() % 2 == 1);
 	contest = sim_chance(1, 5);
 	if (contest) { /* nothing that makes it wait */
 		vc.fsync_remote = false;

@@ -57,7 +57,7 @@ struct imgscene_stats {
 	uint64_t sessions, groups, flushes, reads, follower_reads, peer_reads;
 	uint64_t at_store, at_disk, killed, power, wiped,
 	    copied; /* crashes: at which step, or at any moment; what followed */
-	uint64_t frozen, takeovers, releases, handovers, fenced, busy, bursts, marks, deletes;
+	uint64_t frozen, takeovers, releases, handovers, fenced, busy, bursts, marks, deletes, moves;
 	uint64_t survived; /* first deaths that were none: the scenario had ended before that step */
 	uint64_t late, lost_412, down, denied, full, failed_syncs, gone_back;
 };
@@ -70,6 +70,8 @@ void imgscene_print(void);
 void imgscene(void *arg);
 /* The step at which the first daemon dies: then the rest of the scenario; 0: as the seed says. */
 extern uint64_t imgscene_first_death;
+/* Whether the daemons clean: by the seed, the even ones; always; never. */
+extern enum imgscene_cleaner { CLEANER_SOME, CLEANER_ON, CLEANER_OFF } imgscene_cleaner;
 
 /* ---- imgoracle.c ---- */
 void imgcheck(bool ok, const char *fmt, ...) printf_like(2, 3); /* a violation ends the process */
