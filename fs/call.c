@@ -79,6 +79,18 @@ void call_err(struct call *c, int r)
 	call_free(c);
 }
 
+void call_buf(struct call *c, void *take_buf, ssize_t r)
+{
+	if (call_claim(c)) {
+		if (r < 0)
+			fuse_reply_err(c->req, fsd_errno((int)r));
+		else
+			fuse_reply_buf(c->req, take_buf, (size_t)r);
+	}
+	free(take_buf);
+	call_free(c);
+}
+
 /*
  * Is the caller being killed, or was it only a timer signal? PF_EXITING (4) in /proc/TID/stat, or SIGKILL pending
  * (bit 0x100 of SigPnd, ShdPnd). Anything unreadable counts as alive: EINTR breaks programs that did not ask for it.

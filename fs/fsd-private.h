@@ -128,6 +128,7 @@ void call_go(struct call *c);
 void call_killable(struct call *c);
 /* Exactly one of these ends a call; they free it. r is a negative errno or 0. */
 void call_err(struct call *c, int r);
+void call_buf(struct call *c, void *take_buf, ssize_t r); /* r: bytes, or a negative errno */
 void call_done(struct call *c); /* the reply was sent by the caller with call_claim() */
 bool call_claim(struct call *c); /* false: the caller was let go already, do not reply */
 
