@@ -79,39 +79,36 @@ void call_err(struct call *c, int r)
 	call_free(c);
 }
 
+void call_buf(struct call *c, void *take_buf, ssize_t r)
+{
+	if (call_claim(c)) {
+		if (r < 0)
+			fuse_reply_err(c->req, fsd_errno((int)r));
+		else
+			fuse_reply_buf(c->req, take_buf, (size_t)r);
+	}
+	free(take_buf);
+	call_free(c);
+}
+
 /*
  * Is the caller being killed, or was it only a timer signal? PF_EXITING (4) in /proc/TID/stat, or SIGKILL pending
  * (bit 0x100 of SigPnd, ShdPnd). Anything unreadable counts as alive: EINTR breaks programs that did not ask for it.
  */
 static bool caller_dies(pid_t tid)
 {
-	char path[64], buf[2048], *p;
+	char buf[2048], *p;
 	unsigned long flags;
 	unsigned long long pend;
-	ssize_t n;
-	int fd;
+	int r = fsd_proc_read(tid, "stat", buf, sizeof buf);
 
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT;
-	n = read(fd, buf, sizeof buf - 1);
-	close(fd);
-	if (n <= 0)
-		return false;
-	buf[n] = 0;
+	if (r < 0)
+		return r == -ENOENT;
 	p = strrchr(buf, ')');
 	if (p && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) == 1 && (flags & 4))
 		return true;
-	snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	if (fsd_proc_read(tid, "status", buf, sizeof buf) < 0)
 		return false;
-	n = read(fd, buf, sizeof buf - 1);
-	close(fd);
-	if (n <= 0)
-		return false;
-	buf[n] = 0;
 	p = strstr(buf, "SigPnd:");
 	if (p && sscanf(p, "SigPnd: %llx", &pend) == 1 && (pend & 0x100))
 		return true;

@@ -107,14 +107,14 @@ static void wait_for_end(int pidfd, int sock)
 }
 
 /* The kernel detaches the mount a moment before its last user is gone from the table: EBUSY may be short. */
-static int unmount(const char *dir, int flags)
+static int unmount(const char *dir, int flags, struct objerr *err)
 {
 	int r = -EBUSY;
 
 	for (int i = 0; r == -EBUSY && i < 5; i++) {
 		if (i)
 			clock_sleep_ns(100 * NSEC_PER_MSEC);
-		r = mntpoint_umount(dir, flags);
+		r = mntpoint_umount(dir, flags, err);
 	}
 	return r;
 }
@@ -122,6 +122,7 @@ static int unmount(const char *dir, int flags)
 static int do_umount(const struct mntpoint *m, const struct umount_flags *f)
 {
 	_cleanup_close_ int sock = -1, pidfd = -1;
+	struct objerr err = {0};
 	int r = control_connect(m, &sock), status = CMD_OK;
 
 	pidfd = process_of(sock);
@@ -131,12 +132,12 @@ static int do_umount(const struct mntpoint *m, const struct umount_flags *f)
 		return cmd_fail("%s: cannot ask the daemon: %s", m->dir, explain_errno(r));
 	if (status)
 		return status;
-	r = unmount(m->dir, f->force ? MNT_FORCE | MNT_DETACH : f->lazy ? MNT_DETACH : 0);
+	r = unmount(m->dir, f->force ? MNT_FORCE | MNT_DETACH : f->lazy ? MNT_DETACH : 0, &err);
 	if (r == -EBUSY)
 		return cmd_fail("%s: in use: a program has a file open or its working directory there (fuser -vm %s)",
 				m->dir, m->dir);
 	if (r)
-		return cmd_fail("%s: cannot unmount: %s", m->dir, explain_errno(r));
+		return cmd_fail("%s: cannot unmount: %s", m->dir, err.msg);
 	if (!f->lazy && !f->force)
 		wait_for_end(pidfd, sock);
 	if (f->verbose)

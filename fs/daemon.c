@@ -122,18 +122,19 @@ int mount_drain(struct mount *m)
 
 static void stop_mounted(struct mount *m)
 {
+	struct objerr err = {0};
 	int r;
 
 	log_info("%s: stopping", m->opt.dir);
 	start_notify("STOPPING=1\nSTATUS=Sending what is not in the bucket yet");
 	(void)mount_drain(m); /* again after the loop */
-	r = mntpoint_umount(m->opt.dir, 0);
+	r = mntpoint_umount(m->opt.dir, 0, &err);
 	if (r == -EBUSY) {
 		log_warn("%s is in use: programs that use it get ENOTCONN", m->opt.dir);
-		r = mntpoint_umount(m->opt.dir, MNT_DETACH | MNT_FORCE);
+		r = mntpoint_umount(m->opt.dir, MNT_DETACH | MNT_FORCE, &err);
 	}
 	if (r && r != -EINVAL) /* EINVAL: somebody was faster */
-		log_error("%s: cannot unmount: %s", m->opt.dir, explain_errno(r));
+		log_error("%s: cannot unmount: %s", m->opt.dir, err.msg);
 }
 
 static void *stop_thread(void *arg)
@@ -213,7 +214,7 @@ void mount_block_signals(void)
 static void *ready_thread(void *arg)
 {
 	struct mount *m = arg;
-	struct objerr err = {0};
+	struct objerr err = {0}, why = {0};
 	int r = start_check(&m->start, m->opt.dir);
 
 	if (!r) {
@@ -229,9 +230,9 @@ static void *ready_thread(void *arg)
 		objerr_set(&err, "%s: the start was interrupted", m->opt.dir);
 	else
 		objerr_set(&err, "%s: mounted, but it does not answer: %s", m->opt.dir, explain_errno(r));
-	r = mntpoint_umount(m->opt.dir, MNT_DETACH | MNT_FORCE);
+	r = mntpoint_umount(m->opt.dir, MNT_DETACH | MNT_FORCE, &why);
 	if (r)
-		log_error("%s: cannot unmount: %s", m->opt.dir, explain_errno(r));
+		log_error("%s: cannot unmount: %s", m->opt.dir, why.msg);
 	start_fail(&m->start, err.msg);
 	return NULL;
 }

@@ -144,15 +144,7 @@ void disk_op_read(struct call *c)
 		complain(h->disk, "read", (int)r);
 	if (h)
 		handle_put(c->f, h);
-	if (r < 0) {
-		free(buf);
-		call_err(c, (int)r);
-		return;
-	}
-	if (call_claim(c))
-		fuse_reply_buf(c->req, buf, (size_t)r);
-	free(buf);
-	call_done(c);
+	call_buf(c, buf, r);
 }
 
 void disk_op_write(struct call *c)

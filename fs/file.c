@@ -309,17 +309,9 @@ void file_op_read(struct call *c)
 		mtx_unlock(&h->inode->lock);
 	}
 	handle_put(f, h);
-	if (r < 0) {
-		if (r != -ESTALE)
-			log_warn("read: %s", err.msg[0] ? err.msg : strerror((int)-r));
-		free(buf);
-		call_err(c, (int)r);
-		return;
-	}
-	if (call_claim(c))
-		fuse_reply_buf(c->req, buf, (size_t)r);
-	free(buf);
-	call_done(c);
+	if (r < 0 && r != -ESTALE)
+		log_warn("read: %s", err.msg[0] ? err.msg : strerror((int)-r));
+	call_buf(c, buf, r);
 }
 
 bool file_write_inline(struct fsd *f, struct inode *i, const void *buf, size_t n, off_t off, int *ret)

@@ -128,9 +128,13 @@ void call_go(struct call *c);
 void call_killable(struct call *c);
 /* Exactly one of these ends a call; they free it. r is a negative errno or 0. */
 void call_err(struct call *c, int r);
+void call_buf(struct call *c, void *take_buf, ssize_t r); /* r: bytes, or a negative errno */
 void call_done(struct call *c); /* the reply was sent by the caller with call_claim() */
 bool call_claim(struct call *c); /* false: the caller was let go already, do not reply */
 
+/* The text of /proc/TID/file, cut where the room ends. */
+int must_check fsd_proc_read(pid_t tid, const char *file, char *buf, size_t size);
+/* Thread group of a thread; the thread itself when it cannot be told any more. */
 pid_t fsd_tgid(pid_t tid);
 /* A setgid directory hands its group on. */
 void fsd_inherit_group(struct inode *parent, struct attr *a);

@@ -94,22 +94,30 @@ void fsd_free(struct fsd *f)
 
 /* --- handles ------------------------------------------------------------------------------------------------------ */
 
-/* Thread group of a thread; the thread itself when it cannot be told any more. */
-pid_t fsd_tgid(pid_t tid)
+int fsd_proc_read(pid_t tid, const char *file, char *buf, size_t size)
 {
-	char path[64], buf[1024], *p;
+	_cleanup_close_ int fd = -1;
+	char path[64];
 	ssize_t n;
-	int fd, tgid;
 
-	snprintf(path, sizeof path, "/proc/%d/status", (int)tid);
+	snprintf(path, sizeof path, "/proc/%d/%s", (int)tid, file);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return tid;
-	n = read(fd, buf, sizeof buf - 1);
-	close(fd);
+		return -errno;
+	n = read(fd, buf, size - 1);
 	if (n <= 0)
-		return tid;
+		return n < 0 ? -errno : -ENODATA;
 	buf[n] = 0;
+	return 0;
+}
+
+pid_t fsd_tgid(pid_t tid)
+{
+	char buf[1024], *p;
+	int tgid;
+
+	if (fsd_proc_read(tid, "status", buf, sizeof buf) < 0)
+		return tid;
 	p = strstr(buf, "\nTgid:");
 	return p && sscanf(p, "\nTgid: %d", &tgid) == 1 ? (pid_t)tgid : tid;
 }

@@ -179,6 +179,7 @@ static int not_usable(const char *dir, int r, struct objerr *err)
 /* Takes dead mounts away until the directory answers. */
 static int clear_dead(const char *dir, struct stat *ret, struct objerr *err)
 {
+	struct objerr e = {0};
 	struct statfs fs;
 
 	for (int i = 0; i < 16; i++) {
@@ -189,9 +190,11 @@ static int clear_dead(const char *dir, struct stat *ret, struct objerr *err)
 			continue; /* it died while we asked */
 		if (r != -ENOTCONN)
 			return r ? not_usable(dir, r, err) : 0;
-		r = mntpoint_umount(dir, MNT_DETACH);
-		if (r)
-			return not_usable(dir, r, err);
+		r = mntpoint_umount(dir, MNT_DETACH, &e);
+		if (r) {
+			objerr_set(err, "%s: cannot unmount what died there: %s", dir, e.msg);
+			return r;
+		}
 	}
 	return not_usable(dir, -ENOTCONN, err);
 }
@@ -226,32 +229,100 @@ int mntpoint_check(const char *dir, const char *source, char **ret_dir, struct o
 	return r;
 }
 
-/* fusermount3 is setuid and knows who mounted. Its words go to stderr; its status says whether it worked. */
-static int run_fusermount(const char *dir, int flags)
+/* Starts prog with its standard error in *ret_fd. */
+static int spawn_listening(char *const argv[], pid_t *ret_pid, int *ret_fd)
 {
-	char prog[] = "fusermount3", u[] = "-u", q[] = "-q", z[] = "-z", end[] = "--";
-	_cleanup_free_ char *copy = strdup(dir);
-	char *argv[] = {prog, u, q, flags & (MNT_DETACH | MNT_FORCE) ? z : u, end, copy, NULL};
-	int status;
-	pid_t pid;
-	int r;
+	posix_spawn_file_actions_t fa;
+	int p[2], r;
 
-	if (!copy)
-		return -ENOMEM;
-	r = posix_spawnp(&pid, prog, NULL, NULL, argv, environ);
+	if (pipe2(p, O_CLOEXEC))
+		return -errno;
+	r = -posix_spawn_file_actions_init(&fa);
+	if (!r) {
+		r = -posix_spawn_file_actions_adddup2(&fa, p[1], STDERR_FILENO);
+		if (!r)
+			r = -posix_spawnp(ret_pid, argv[0], &fa, NULL, argv, environ);
+		posix_spawn_file_actions_destroy(&fa);
+	}
+	close(p[1]);
 	if (r)
-		return -r;
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EBUSY;
+		close(p[0]);
+	else
+		*ret_fd = p[0];
+	return r;
 }
 
-int mntpoint_umount(const char *dir, int flags)
+/* The first line of what comes until the end; the rest is read and dropped, so that nobody dies of a closed pipe. */
+static void read_line(int fd, char *line, size_t size)
 {
+	char drop[256];
+	size_t len = 0;
+	ssize_t n;
+
+	do {
+		bool full = len + 1 >= size;
+
+		n = read(fd, full ? drop : line + len, full ? sizeof(drop) : size - 1 - len);
+		if (n > 0 && !full)
+			len += (size_t)n;
+	} while (n > 0 || (n < 0 && errno == EINTR));
+	line[len] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	str_make_printable(line);
+}
+
+/* Its status is 1 whatever went wrong: its words tell a busy mount, the mount table one that is gone, from the rest. */
+static int why_not(const char *dir, const char *words, struct objerr *err)
+{
+	struct mntpoint m = {0};
+	int r = -EPERM;
+
+	if (strstr(words, strerrordesc_np(EBUSY)))
+		r = -EBUSY;
+	else if (mntpoint_find(dir, &m) == -ENOENT)
+		r = -EINVAL;
+	mntpoint_done(&m);
+	objerr_set(err, "%s", words[0] ? words : "fusermount3 failed and did not say why");
+	return r;
+}
+
+/* fusermount3 is setuid and knows who mounted. */
+static int run_fusermount(const char *dir, int flags, struct objerr *err)
+{
+	char prog[] = "fusermount3", u[] = "-u", uz[] = "-uz", end[] = "--", words[200];
+	_cleanup_free_ char *copy = strdup(dir);
+	char *argv[] = {prog, flags & (MNT_DETACH | MNT_FORCE) ? uz : u, end, copy, NULL};
+	_cleanup_close_ int fd = -1;
+	int status, r = -ENOMEM;
+	pid_t pid;
+
+	if (copy)
+		r = spawn_listening(argv, &pid, &fd);
+	if (r) {
+		objerr_set(err, "cannot run fusermount3: %s", strerrordesc_np(-r));
+		return r;
+	}
+	read_line(fd, words, sizeof(words));
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR) {
+			r = -errno;
+			objerr_set(err, "cannot wait for fusermount3: %m");
+			return r;
+		}
+	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : why_not(dir, words, err);
+}
+
+int mntpoint_umount(const char *dir, int flags, struct objerr *err)
+{
+	int r;
+
 	if (!umount2(dir, flags | UMOUNT_NOFOLLOW))
 		return 0;
-	return errno == EPERM && geteuid() ? run_fusermount(dir, flags) : -errno;
+	r = -errno;
+	if (r == -EPERM && geteuid())
+		return run_fusermount(dir, flags, err);
+	objerr_set(err, "%s", strerrordesc_np(-r));
+	return r;
 }
 
 void mntpoint_read_ahead(const struct mntpoint *m, unsigned kib)

@@ -28,8 +28,11 @@ int must_check mntpoint_resolve(const char *dir, char **ret);
  * the directory (stat). Words in err. -EBUSY: mounted already.
  */
 int must_check mntpoint_check(const char *dir, const char *source, char **ret_dir, struct objerr *err);
-/* umount2(2) as root, fusermount3 otherwise. flags MNT_FORCE, MNT_DETACH. -EBUSY, -EPERM, -EINVAL: not mounted. */
-int must_check mntpoint_umount(const char *dir, int flags);
+/*
+ * umount2(2), and fusermount3 for who may not. flags MNT_FORCE, MNT_DETACH. -EBUSY: in use, -EINVAL: not mounted, else
+ * something is wrong. Words in err, fusermount3's own if it said any.
+ */
+int must_check mntpoint_umount(const char *dir, int flags, struct objerr *err);
 /* Is /dev/fuse there? Words in err. */
 int must_check mntpoint_check_fuse(struct objerr *err);
 /* Kernel read-ahead of the mount in KiB; needs root, failure is harmless. */

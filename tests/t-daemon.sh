@@ -174,6 +174,23 @@ wait_for 5 test -S "$sock"
 must_fail 'daemon of this mount is gone' "$LSVDFS" status um
 kill "$liar"
 mv "$sock.ours" "$sock"
+# what fusermount3 says is the reason: "in use" is only what is in use
+setpriv --reuid="$nobody" --regid="$nobody" --clear-groups bash -c 'cd um && exec sleep 60' &
+user=$!
+on_exit "kill $user"
+wait_for 5 bash -c "[ \"\$(readlink /proc/$user/cwd)\" = '$T/um' ]"
+must_fail 'in use' as "$nobody" ./theirs umount um
+kill "$user"
+wait "$user" || true
+mkdir etc empty
+cp -L /etc/passwd /etc/group /etc/ld.so.cache etc/
+mount --bind etc /etc # no mtab: fusermount3 will not, and root does not need it
+must_fail 'cannot unmount: fusermount3: .*mtab' as "$nobody" ./theirs umount um
+must_fail 'cannot unmount: cannot run fusermount3' as "$nobody" env PATH="$T/empty" "$T/theirs" umount um
+"$LSVDFS" mount "$SOURCE" m -o "$O"
+"$LSVDFS" umount m
+! mountpoint -q m
+umount /etc
 as "$nobody" ./theirs umount um
 wait_for 5 bash -c "! kill -0 $pid"
 umount /dev/fuse

@@ -37,22 +37,6 @@ static void say(const char *fmt, ...)
 	va_end(ap);
 }
 
-static void check(bool ok, const char *fmt, ...) printf_like(2, 3);
-static void check(bool ok, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (ok)
-		return;
-	va_start(ap, fmt);
-	(void)fprintf(stderr, "seed %" PRIu64 ": ", sim_seed());
-	(void)vfprintf(stderr, fmt, ap);
-	(void)fputc('\n', stderr);
-	va_end(ap);
-	(void)unlink(S.cache);
-	_exit(1);
-}
-
 /* A world with one image, as yet empty. */
 static void begin(uint64_t size, uint32_t window, uint32_t object)
 {
@@ -60,14 +44,14 @@ static void begin(uint64_t size, uint32_t window, uint32_t object)
 	struct vol_env env = {.host = "node"};
 
 	memcpy(vc.uuid, uuid, 16);
-	check(store_mem_new(&S.shared) == 0, "no store");
+	sim_check(store_mem_new(&S.shared) == 0, "no store");
 	for (int i = 1; i <= 2; i++) {
-		check(simnet_store_new(S.shared, i, &S.store[i]) == 0, "no net");
+		sim_check(simnet_store_new(S.shared, i, &S.store[i]) == 0, "no net");
 		S.disk[i] = simdisk_new();
 		simdisk_jdisk(S.disk[i], &S.jd[i]);
 	}
 	env.store = S.shared;
-	check(vol_create(&env, prefix, &vc, NULL) == 0, "no image");
+	sim_check(vol_create(&env, prefix, &vc, NULL) == 0, "no image");
 	simnet = (struct simnet_faults){.latency_ns = 20 * NSEC_PER_MSEC, .timeout_ns = NSEC_PER_SEC, .late_ns = 1};
 	simnet_reset();
 }
@@ -85,7 +69,7 @@ static void open_on(int node, struct pool *pool, struct fetch *f, uint64_t journ
 	struct objerr err = {0};
 	int r = vol_open(&env, prefix, uuid, ret, &err);
 
-	check(r == 0, "open gives %d: %s", r, err.msg);
+	sim_check(r == 0, "open gives %d: %s", r, err.msg);
 }
 
 /* ---- reads ---- */
@@ -102,10 +86,10 @@ static void read_at(struct volume *v, uint64_t off, size_t n)
 	static uint8_t buf[1 << 20];
 	uint32_t got;
 
-	check(vol_read(v, false, off, buf, n) == (ssize_t)n, "a read fails");
+	sim_check(vol_read(v, false, off, buf, n) == (ssize_t)n, "a read fails");
 	for (size_t i = 0; i < n; i += SECTOR) {
 		memcpy(&got, buf + i, 4);
-		check(got == stamp_of((off + i) / SECTOR), "wrong bytes at %" PRIu64, off + i);
+		sim_check(got == stamp_of((off + i) / SECTOR), "wrong bytes at %" PRIu64, off + i);
 	}
 }
 
@@ -120,9 +104,9 @@ static void write_all(struct volume *v)
 
 			memcpy(buf + i, &stamp, 4);
 		}
-		check(vol_write(v, off, &iov, 1, sizeof(buf)) == 0, "a write fails");
+		sim_check(vol_write(v, off, &iov, 1, sizeof(buf)) == 0, "a write fails");
 	}
-	check(vol_flush(v) == 0, "a flush fails");
+	sim_check(vol_flush(v) == 0, "a flush fails");
 }
 
 /* GETs that the image's bytes took since `before`. */
@@ -140,9 +124,9 @@ static void cold_reads(struct pool *pool)
 	uint64_t before;
 	int64_t t, one;
 
-	check(budget_new(64 * MiB, &b) == 0, "no budget");
+	sim_check(budget_new(64 * MiB, &b) == 0, "no budget");
 	fe.budget = b;
-	check(fetch_new(&fe, &f) == 0, "no fetch");
+	sim_check(fetch_new(&fe, &f) == 0, "no fetch");
 	open_on(2, pool, f, 4 * MiB, &v);
 	/* Random: one GET each. Every group once, in an order that is none. */
 	before = simnet_count(OBJ_GET);
@@ -150,7 +134,7 @@ static void cold_reads(struct pool *pool)
 	for (uint64_t i = 0; i < 100; i++)
 		read_at(v, i * 2654435761u % (IMAGE / 262144) * 262144 + 131072 + i / 96 * 4096, 4096);
 	one = (clock_now_ns() - t) / 96;
-	check(gets_since(before) == 96, "100 reads of 96 cold groups take %" PRIu64 " GETs", gets_since(before));
+	sim_check(gets_since(before) == 96, "100 reads of 96 cold groups take %" PRIu64 " GETs", gets_since(before));
 	/* In order: in time, and in large requests. */
 	ignore(fetch_reclaim(f, UINT64_MAX));
 	before = simnet_count(OBJ_GET);
@@ -161,11 +145,12 @@ static void cold_reads(struct pool *pool)
 	say("cold: random read %.1f ms; %d MiB in order %.1f ms, %" PRIu64 " GETs\n", (double)one / 1e6, IMAGE >> 20,
 	    (double)t / 1e6, gets_since(before));
 	/* An object of 1 MiB and its header are 17 groups, and a request brings 16. */
-	check(gets_since(before) <= 3 * (IMAGE >> 20), "%d MiB take %" PRIu64 " GETs", IMAGE >> 20, gets_since(before));
-	check(t < 16 * one, "reading in order takes as long as %" PRId64 " single reads", t / one);
-	check(vol_close(v) == 0, "close fails");
+	sim_check(gets_since(before) <= 3 * (IMAGE >> 20), "%d MiB take %" PRIu64 " GETs", IMAGE >> 20,
+		  gets_since(before));
+	sim_check(t < 16 * one, "reading in order takes as long as %" PRId64 " single reads", t / one);
+	sim_check(vol_close(v) == 0, "close fails");
 	fetch_free(f);
-	check(budget_used(b) == 0, "memory is missing");
+	sim_check(budget_used(b) == 0, "memory is missing");
 	budget_free(b);
 }
 
@@ -176,9 +161,9 @@ static struct fetch *cached_fetch(struct pool *pool)
 	struct objerr err = {0};
 	struct fetch *f;
 
-	check(vol_reads_new(&o, &f, &err) == 0, "no reads");
+	sim_check(vol_reads_new(&o, &f, &err) == 0, "no reads");
 	vol_reads_stat(f, &st);
-	check(st.cache_limit > 200 * MiB, "no cache: %s", err.msg);
+	sim_check(st.cache_limit > 200 * MiB, "no cache: %s", err.msg);
 	return f;
 }
 
@@ -192,12 +177,12 @@ static void reads(void *arg)
 	(void)arg;
 	begin(IMAGE, 8, 1 << 20);
 	(void)unlink(S.cache);
-	check(pool_new("sim", 16, &pool) == 0, "no pool");
+	sim_check(pool_new("sim", 16, &pool) == 0, "no pool");
 	f = cached_fetch(pool);
 	open_on(1, pool, f, 64 * MiB, &v);
 	vol_begin_write(v);
 	write_all(v);
-	check(vol_end_write(v) == 0, "it is not released");
+	sim_check(vol_end_write(v) == 0, "it is not released");
 	before = simnet_count(OBJ_GET);
 	/* What was uploaded is not asked for: now, after settling, after a restart. */
 	for (int round = 0; round < 3; round++) {
@@ -205,17 +190,17 @@ static void reads(void *arg)
 			read_at(v, i * 2654435761u % (IMAGE / 65536) * 65536, 4096);
 		for (uint64_t off = 0; off < IMAGE; off += 1 << 20)
 			read_at(v, off, 1 << 20);
-		check(gets_since(before) == 0, "what was written here takes %" PRIu64 " GETs", gets_since(before));
+		sim_check(gets_since(before) == 0, "what was written here takes %" PRIu64 " GETs", gets_since(before));
 		fetch_settle(f);
 		if (round == 1) {
-			check(vol_close(v) == 0, "close fails");
+			sim_check(vol_close(v) == 0, "close fails");
 			vol_reads_free(f);
 			f = cached_fetch(pool);
 			open_on(1, pool, f, 64 * MiB, &v);
 			before = simnet_count(OBJ_GET);
 		}
 	}
-	check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0, "close fails");
 	vol_reads_free(f);
 	(void)unlink(S.cache);
 	cold_reads(pool);
@@ -242,7 +227,7 @@ static void writer(void *arg)
 	while (!P.stop) {
 		int64_t t = clock_now_ns();
 
-		check(vol_write(P.v, sim_below(16384) * 4096, &iov, 1, 4096) == 0, "a write fails");
+		sim_check(vol_write(P.v, sim_below(16384) * 4096, &iov, 1, 4096) == 0, "a write fails");
 		t = clock_now_ns() - t;
 		P.worst = MAX(P.worst, t);
 		if (P.n < SAMPLES)
@@ -278,7 +263,7 @@ static void saturated(void *arg)
 	uint64_t most = 0;
 
 	(void)arg;
-	check(pool_new("sim", 16, &pool) == 0, "no pool");
+	sim_check(pool_new("sim", 16, &pool) == 0, "no pool");
 	start(pool, 2 * MiB);
 	clock_sleep_ns(60 * NSEC_PER_SEC); /* until it is steady */
 	P.n = 0;
@@ -286,23 +271,24 @@ static void saturated(void *arg)
 	for (int i = 0; i < 1200; i++) {
 		clock_sleep_ns(100 * NSEC_PER_MSEC);
 		vol_stat(P.v, &st);
-		check(st.waiting == 0, "a writer meets a full journal while the store takes objects: %s", st.why);
+		sim_check(st.waiting == 0, "a writer meets a full journal while the store takes objects: %s", st.why);
 		most = MAX(most, st.journal_used);
 	}
-	check(strstr(st.why, "slowed") != NULL && st.slowed > 0, "nobody says that writes are slowed: '%s'", st.why);
+	sim_check(strstr(st.why, "slowed") != NULL && st.slowed > 0,
+		  "nobody says that writes are slowed: '%s'", st.why);
 	P.stop = true;
 	while (P.running > 0)
 		clock_sleep_ns(NSEC_PER_SEC);
-	check(P.n > 2000, "%u writes in two minutes", P.n);
+	sim_check(P.n > 2000, "%u writes in two minutes", P.n);
 	qsort(P.lat, P.n, sizeof(P.lat[0]), by_size);
 	say("saturated: %u writes, p1 %.1f p50 %.1f p99 %.1f p99.9 %.1f max %.1f ms; journal up to %" PRIu64
 	    " %%; %" PRIu64 " KiB/s\n",
 	    P.n, (double)P.lat[P.n / 100] / 1e6, (double)P.lat[P.n / 2] / 1e6, (double)P.lat[P.n * 99ull / 100] / 1e6,
 	    (double)P.lat[P.n * 999ull / 1000] / 1e6, (double)P.worst / 1e6, most * 100 / st.journal_limit,
 	    st.upload_rate / KiB);
-	check(P.lat[P.n * 99ull / 100] < 4 * P.lat[P.n / 2], "p99 is more than four times the median");
-	check(P.worst < 10 * P.lat[P.n / 2], "the worst write takes more than ten times the median");
-	check(vol_close(P.v) == 0, "close fails");
+	sim_check(P.lat[P.n * 99ull / 100] < 4 * P.lat[P.n / 2], "p99 is more than four times the median");
+	sim_check(P.worst < 10 * P.lat[P.n / 2], "the worst write takes more than ten times the median");
+	sim_check(vol_close(P.v) == 0, "close fails");
 }
 
 /* The store is away: ever longer latencies, then a wait that says why; and all goes on when it is back. */
@@ -313,7 +299,7 @@ static void down(void *arg)
 	int64_t full_after = 0, before;
 
 	(void)arg;
-	check(pool_new("sim", 16, &pool) == 0, "no pool");
+	sim_check(pool_new("sim", 16, &pool) == 0, "no pool");
 	start(pool, 8 * MiB);
 	clock_sleep_ns(30 * NSEC_PER_SEC); /* the first writes waited for the claim */
 	P.worst = 0;
@@ -323,30 +309,27 @@ static void down(void *arg)
 		clock_sleep_ns(NSEC_PER_SEC);
 		vol_stat(P.v, &st);
 		if (st.waiting == 0)
-			check(P.worst <= 2 * THROTTLE_MAX_NS, "a write takes %.1f s before the journal is full",
-			      (double)P.worst / 1e9);
-		check(clock_now_ns() - before < 3600 * NSEC_PER_SEC, "the journal never fills");
+			sim_check(P.worst <= 2 * THROTTLE_MAX_NS, "a write takes %.1f s before the journal is full",
+				  (double)P.worst / 1e9);
+		sim_check(clock_now_ns() - before < 3600 * NSEC_PER_SEC, "the journal never fills");
 	} while (st.waiting < WRITERS);
 	full_after = clock_now_ns() - before;
 	say("down: full after %.0f s; %s\n", (double)full_after / 1e9, st.why);
-	check(full_after > 15 * NSEC_PER_SEC, "the journal is full after %.1f s", (double)full_after / 1e9);
-	check(strstr(st.why, "journal is full") != NULL && st.state == VOL_OWNER, "no reason given: '%s'", st.why);
+	sim_check(full_after > 15 * NSEC_PER_SEC, "the journal is full after %.1f s", (double)full_after / 1e9);
+	sim_check(strstr(st.why, "journal is full") != NULL && st.state == VOL_OWNER, "no reason given: '%s'", st.why);
 	clock_sleep_ns(600 * NSEC_PER_SEC);
 	simnet.lost = 0;
 	clock_sleep_ns(120 * NSEC_PER_SEC);
 	vol_stat(P.v, &st);
-	check(st.waiting == 0, "writers still wait: %s", st.why);
+	sim_check(st.waiting == 0, "writers still wait: %s", st.why);
 	P.stop = true;
 	while (P.running > 0)
 		clock_sleep_ns(NSEC_PER_SEC);
-	check(vol_close(P.v) == 0, "close fails");
+	sim_check(vol_close(P.v) == 0, "close fails");
 }
 
 static void scenario(void *arg)
 {
-	const char *tmp = getenv("TMPDIR");
-
-	(void)snprintf(S.cache, sizeof(S.cache), "%s/imgpace-%d", tmp != NULL ? tmp : "/tmp", (int)getpid());
 	if (sim_seed() % 3 == 1)
 		reads(arg);
 	else if (sim_seed() % 3 == 2)
@@ -378,9 +361,15 @@ static bool curve(void)
 
 int main(int argc, char **argv)
 {
+	const char *tmp = getenv("TMPDIR");
+	int status;
+
 	if (!curve()) {
 		(void)fprintf(stderr, "throttle_delay_ns() is not what its comment says\n");
 		return 1;
 	}
-	return sim_main(argc, argv, 9, scenario);
+	(void)snprintf(S.cache, sizeof(S.cache), "%s/imgpace-%d", tmp != NULL ? tmp : "/tmp", (int)getpid());
+	status = sim_main(argc, argv, 9, scenario);
+	(void)unlink(S.cache); /* of a seed that failed */
+	return status;
 }

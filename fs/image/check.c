@@ -443,28 +443,14 @@ struct get {
 	char key[OBJ_KEY_MAX + 1];
 	void *buf;
 	struct listed *o;
-	struct gets *all;
 };
 struct gets {
-	struct mtx lock; /* RANK_WAIT */
-	struct cond done;
-	unsigned left;
+	struct log_batch batch;
 	struct get g[GETS];
 };
 
-static void get_done(struct objreq *req)
-{
-	struct get *g = req->priv;
-
-	mtx_lock(&g->all->lock);
-	if (--g->all->left == 0)
-		cond_signal(&g->all->done);
-	mtx_unlock(&g->all->lock);
-}
-
 static int get_start(struct check *c, struct gets *gs, struct get *g, struct listed *o)
 {
-	g->all = gs;
 	g->o = o;
 	g->buf = malloc(o->bytes + 1);
 	if (g->buf == NULL)
@@ -473,12 +459,7 @@ static int get_start(struct check *c, struct gets *gs, struct get *g, struct lis
 	objreq_init(&g->req, OBJ_GET, g->key);
 	g->req.buf = g->buf;
 	g->req.cap = o->bytes + 1;
-	g->req.done = get_done;
-	g->req.priv = g;
-	mtx_lock(&gs->lock);
-	gs->left++;
-	mtx_unlock(&gs->lock);
-	obj_submit(c->store, &g->req);
+	log_batch_submit(&gs->batch, c->store, &g->req);
 	return 0;
 }
 
@@ -515,8 +496,7 @@ static int check_data(struct check *c, struct objerr *err)
 	size_t i = 0;
 	int r = 0;
 
-	mtx_init(&gs.lock, RANK_WAIT);
-	cond_init(&gs.done);
+	log_batch_init(&gs.batch);
 	while (i < c->n && r == 0) {
 		unsigned n = 0;
 
@@ -534,10 +514,7 @@ static int check_data(struct check *c, struct objerr *err)
 			r = get_start(c, &gs, &gs.g[n], o);
 			n += r == 0;
 		}
-		mtx_lock(&gs.lock);
-		while (gs.left > 0)
-			cond_wait(&gs.done, &gs.lock);
-		mtx_unlock(&gs.lock);
+		log_batch_wait(&gs.batch);
 		for (unsigned k = 0; k < n; k++) {
 			int e = get_end(c, &gs.g[k], r, err);
 
@@ -546,8 +523,7 @@ static int check_data(struct check *c, struct objerr *err)
 		if (c->opts->progress != NULL)
 			c->opts->progress(c->opts->arg, done, c->res.bytes);
 	}
-	cond_destroy(&gs.done);
-	mtx_destroy(&gs.lock);
+	log_batch_destroy(&gs.batch);
 	return r;
 }
 

@@ -41,6 +41,16 @@ struct log {
 void log_key(const char *prefix, uint64_t number, char out[OBJ_KEY_MAX + 1]);
 /* obj_do with a few more tries; for requests that may simply be sent again. Waits. */
 int must_check log_do(struct log *l, struct objreq *req);
+/* Requests that are under way together, and one thread that waits until none is. logwalk.c */
+struct log_batch {
+	struct mtx lock; /* RANK_WAIT */
+	struct cond done;
+	unsigned left;
+};
+void log_batch_init(struct log_batch *b);
+void log_batch_destroy(struct log_batch *b);
+void log_batch_submit(struct log_batch *b, struct objstore *store, struct objreq *req); /* takes its done and priv */
+void log_batch_wait(struct log_batch *b);
 /* Whether sending the same again may help. */
 bool log_transient(int status);
 /* The two newest marks; 0: none. */

@@ -33,7 +33,50 @@ struct walk {
 	bool more;         /* the last listing showed numbers behind one that it did not show */
 };
 
-/* ---- headers, several at a time ---- */
+/* ---- several at a time ---- */
+
+void log_batch_init(struct log_batch *b)
+{
+	mtx_init(&b->lock, RANK_WAIT);
+	cond_init(&b->done);
+	b->left = 0;
+}
+
+void log_batch_destroy(struct log_batch *b)
+{
+	cond_destroy(&b->done);
+	mtx_destroy(&b->lock);
+}
+
+static void batch_done(struct objreq *req)
+{
+	struct log_batch *b = req->priv;
+
+	mtx_lock(&b->lock);
+	if (--b->left == 0)
+		cond_signal(&b->done);
+	mtx_unlock(&b->lock);
+}
+
+void log_batch_submit(struct log_batch *b, struct objstore *store, struct objreq *req)
+{
+	req->done = batch_done;
+	req->priv = b;
+	mtx_lock(&b->lock);
+	b->left++;
+	mtx_unlock(&b->lock);
+	obj_submit(store, req);
+}
+
+void log_batch_wait(struct log_batch *b)
+{
+	mtx_lock(&b->lock);
+	while (b->left > 0)
+		cond_wait(&b->done, &b->lock);
+	mtx_unlock(&b->lock);
+}
+
+/* ---- headers ---- */
 
 struct head {
 	uint64_t number;
@@ -44,27 +87,14 @@ struct head {
 	int status;
 	bool longer; /* the header is longer than what was asked for */
 	struct logobj o;
-	struct heads *all;
 };
 
 struct heads {
-	struct mtx lock; /* RANK_WAIT */
-	struct cond done;
-	unsigned left;
+	struct log_batch batch;
 	struct head v[READ_AHEAD];
 };
 
-static void head_done(struct objreq *req)
-{
-	struct head *h = req->priv;
-
-	mtx_lock(&h->all->lock);
-	if (--h->all->left == 0)
-		cond_signal(&h->all->done);
-	mtx_unlock(&h->all->lock);
-}
-
-static int head_submit(struct log *l, struct head *h, size_t len)
+static int head_submit(struct log *l, struct heads *hs, struct head *h, size_t len)
 {
 	void *p = realloc(h->buf, len);
 	uint8_t uuid[16];
@@ -78,12 +108,7 @@ static int head_submit(struct log *l, struct head *h, size_t len)
 	h->req.len = len;
 	h->req.buf = p;
 	h->req.cap = len;
-	h->req.done = head_done;
-	h->req.priv = h;
-	mtx_lock(&h->all->lock);
-	h->all->left++;
-	mtx_unlock(&h->all->lock);
-	obj_submit(l->store, &h->req);
+	log_batch_submit(&hs->batch, l->store, &h->req);
 	return 0;
 }
 
@@ -108,14 +133,6 @@ static int head_decode(struct log *l, struct head *h, struct objerr *err)
 	return r;
 }
 
-static void heads_wait(struct heads *hs)
-{
-	mtx_lock(&hs->lock);
-	while (hs->left > 0)
-		cond_wait(&hs->done, &hs->lock);
-	mtx_unlock(&hs->lock);
-}
-
 static int longer_heads(struct log *l, size_t n, struct heads *hs, struct objerr *err)
 {
 	int r = 0;
@@ -126,9 +143,9 @@ static int longer_heads(struct log *l, size_t n, struct heads *hs, struct objerr
 		for (end = i; end < n && r == 0 && (bytes == 0 || bytes + hs->v[end].cap <= AT_ONCE); end++)
 			if (hs->v[end].longer) {
 				bytes += hs->v[end].cap;
-				r = head_submit(l, &hs->v[end], hs->v[end].cap);
+				r = head_submit(l, hs, &hs->v[end], hs->v[end].cap);
 			}
-		heads_wait(hs);
+		log_batch_wait(&hs->batch);
 		for (size_t j = i; j < end && r == 0; j++)
 			if (hs->v[j].longer) {
 				hs->v[j].status = head_decode(l, &hs->v[j], err);
@@ -148,15 +165,13 @@ static int heads_get(struct log *l, const uint64_t *numbers, size_t n, struct he
 	int r = 0;
 
 	memset(hs, 0, sizeof(*hs));
-	mtx_init(&hs->lock, RANK_WAIT);
-	cond_init(&hs->done);
+	log_batch_init(&hs->batch);
 	for (size_t i = 0; i < n; i++) {
-		hs->v[i].all = hs;
 		hs->v[i].number = numbers[i];
-		hs->v[i].status = r == 0 ? head_submit(l, &hs->v[i], LOG_STRIDE) : r;
+		hs->v[i].status = r == 0 ? head_submit(l, hs, &hs->v[i], LOG_STRIDE) : r;
 		r = hs->v[i].status;
 	}
-	heads_wait(hs);
+	log_batch_wait(&hs->batch);
 	for (size_t i = 0; i < n && r == 0; i++) {
 		bool came = hs->v[i].req.status == 0;
 
@@ -177,8 +192,7 @@ static void heads_free(struct heads *hs, size_t n)
 		logobj_free(&hs->v[i].o);
 		free(hs->v[i].buf);
 	}
-	cond_destroy(&hs->done);
-	mtx_destroy(&hs->lock);
+	log_batch_destroy(&hs->batch);
 }
 
 /* ---- one object ---- */

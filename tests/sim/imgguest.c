@@ -51,9 +51,9 @@ static void judge_failure(struct guest *g, int r, const char *what)
 	imgtrace("node %d: %s gives %d: %s", g->node, what, r, st.why);
 	if (*g->sync_failed && r == -EIO)
 		return;
-	imgcheck(r == -EIO && oracle_superseded(st.epoch),
-		 "node %d: %s gives %d with nobody against it (state %d, epoch %" PRIu64 "): %s", g->node, what, r,
-		 (int)st.state, st.epoch, st.why);
+	sim_check(r == -EIO && oracle_superseded(st.epoch),
+		  "node %d: %s gives %d with nobody against it (state %d, epoch %" PRIu64 "): %s", g->node, what, r,
+		  (int)st.state, st.epoch, st.why);
 	imgstats->fenced++;
 }
 
@@ -78,7 +78,7 @@ static int read_all(struct guest *g, bool writer, struct state *ret)
 	n = vol_read(g->v, writer, 0, buf, SECTORS_MAX * SECTOR);
 	if (n < 0)
 		return (int)n;
-	imgcheck(state_decode(buf, (size_t)n, ret), "node %d reads a torn unit", g->node);
+	sim_check(state_decode(buf, (size_t)n, ret), "node %d reads a torn unit", g->node);
 	return 0;
 }
 
@@ -101,10 +101,10 @@ static int read_back(struct guest *g)
 		doze(NSEC_PER_SEC);
 	if (r < 0)
 		return (int)r;
-	imgcheck(r == (ssize_t)n * UNIT, "node %d: a read of %u units gives %zd bytes", g->node, n, r);
+	sim_check(r == (ssize_t)n * UNIT, "node %d: a read of %u units gives %zd bytes", g->node, n, r);
 	for (uint32_t i = 0; i < n * UNIT / 4; i++)
-		imgcheck(memcmp(buf + i * 4, &s->now.unit[first + i * 4 / UNIT], 4) == 0,
-			 "node %d reads unit %u wrongly: not its last write", g->node, first + i * 4 / UNIT);
+		sim_check(memcmp(buf + i * 4, &s->now.unit[first + i * 4 / UNIT], 4) == 0,
+			  "node %d reads unit %u wrongly: not its last write", g->node, first + i * 4 / UNIT);
 	imgstats->reads++;
 	return 0;
 }
@@ -124,11 +124,11 @@ static void peer(void *arg)
 			uint32_t v;
 
 			memcpy(&v, buf + i * UNIT, 4);
-			imgcheck(oracle_plausible(s, lo, first + (uint32_t)i, v),
-				 "node %d: a read-only handle reads %u in unit %u, after operation %u", g->node, v,
-				 first + (uint32_t)i, lo);
+			sim_check(oracle_plausible(s, lo, first + (uint32_t)i, v),
+				  "node %d: a read-only handle reads %u in unit %u, after operation %u", g->node, v,
+				  first + (uint32_t)i, lo);
 		}
-		imgcheck(n >= 0 || transient((int)n) || n == -EIO, "a read-only handle reads %zd", n);
+		sim_check(n >= 0 || transient((int)n) || n == -EIO, "a read-only handle reads %zd", n);
 		imgstats->peer_reads += n > 0;
 		doze(200 * NSEC_PER_MSEC);
 	}
@@ -312,7 +312,7 @@ static int take(struct guest *g)
 		doze(2 * NSEC_PER_SEC);
 	}
 	if (r == -EBUSY) {
-		imgcheck(g->released, "node %d: busy, and it may take over", g->node);
+		sim_check(g->released, "node %d: busy, and it may take over", g->node);
 		imgstats->busy++;
 		return r;
 	}
@@ -347,8 +347,8 @@ static int let_go(struct guest *g, bool close)
 		g->seen = s->acked;
 		g->s = NULL;
 	} else {
-		imgcheck(r == -EIO && (*g->sync_failed || oracle_superseded(s->epoch)),
-			 "node %d: close gives %d with nobody against it", g->node, r);
+		sim_check(r == -EIO && (*g->sync_failed || oracle_superseded(s->epoch)),
+			  "node %d: close gives %d with nobody against it", g->node, r);
 		imgstats->fenced++;
 	}
 	return r;
@@ -370,7 +370,7 @@ static int tenure(struct guest *g, bool last)
 			doze(3 * NSEC_PER_SEC);
 	}
 	if (g->gone_back) {
-		imgcheck(r == -EUCLEAN, "the bucket has gone back in time, and node %d goes on: %d", g->node, r);
+		sim_check(r == -EUCLEAN, "the bucket has gone back in time, and node %d goes on: %d", g->node, r);
 		return r;
 	}
 	if (r < 0 && r != -EBUSY)
@@ -431,14 +431,14 @@ static void read_guest(struct guest *g)
 		if (r == 0) {
 			uint32_t now = oracle_view(claim_of(g), got, g->floor_of, g->floor, k);
 
-			imgcheck(now >= k, "node %d: a follower's view goes back from %u to %u", g->node, k, now);
+			sim_check(now >= k, "node %d: a follower's view goes back from %u to %u", g->node, k, now);
 			k = now;
 		}
-		imgcheck(r == 0 || transient(r), "a follower's read gives %d", r);
+		sim_check(r == 0 || transient(r), "a follower's read gives %d", r);
 		doze(2 * NSEC_PER_SEC);
 	}
 	free(got);
-	imgcheck(vol_close(g->v) == 0, "a follower's close fails");
+	sim_check(vol_close(g->v) == 0, "a follower's close fails");
 	g->v = NULL;
 }
 
@@ -453,9 +453,9 @@ static struct fetch *fetch_of(const struct guest *g, struct pool *pool, struct b
 	if (g->cache < 0)
 		return NULL;
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", g->cache);
-	imgcheck(blkcache_open(path, 0, &disk, ret) == 0, "no block cache");
+	sim_check(blkcache_open(path, 0, &disk, ret) == 0, "no block cache");
 	env.cache = *ret;
-	imgcheck(fetch_new(&env, &f) == 0, "no fetch");
+	sim_check(fetch_new(&env, &f) == 0, "no fetch");
 	return f;
 }
 
@@ -468,7 +468,7 @@ void guest_main(void *arg)
 	struct objerr err = {0};
 	int r;
 
-	imgcheck(pool_new("sim", 64, &pool) == 0, "no pool");
+	sim_check(pool_new("sim", 64, &pool) == 0, "no pool");
 	env = env_of(g, pool);
 	env->fetch = fetch_of(g, pool, &cache);
 	do {
@@ -478,7 +478,7 @@ void guest_main(void *arg)
 			doze(NSEC_PER_SEC);
 	} while (transient(r));
 	/* A late request may land behind the end of a bucket that has gone back: a hole. */
-	imgcheck(r == 0 || (r == -EUCLEAN && g->gone_back), "node %d: open gives %d: %s", g->node, r, err.msg);
+	sim_check(r == 0 || (r == -EUCLEAN && g->gone_back), "node %d: open gives %d: %s", g->node, r, err.msg);
 	if (r < 0)
 		;
 	else if (g->reader)

@@ -38,20 +38,6 @@ void imgtrace(const char *fmt, ...)
 	va_end(ap);
 }
 
-void imgcheck(bool ok, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (ok)
-		return;
-	va_start(ap, fmt);
-	(void)fprintf(stderr, "seed %" PRIu64 ": ", sim_seed());
-	(void)vfprintf(stderr, fmt, ap);
-	(void)fputc('\n', stderr);
-	va_end(ap);
-	_exit(1);
-}
-
 /* ---- images ---- */
 
 void state_apply(struct state *s, const struct op *o)
@@ -205,7 +191,7 @@ void session_group_done(struct session *s)
 {
 	for (; s->acked < s->n && s->op[s->acked].acked; s->acked++)
 		state_apply(&s->now, &s->op[s->acked]);
-	imgcheck(s->acked == s->n, "a group is over and not acknowledged");
+	sim_check(s->acked == s->n, "a group is over and not acknowledged");
 	s->local = s->acked;
 	s->group++;
 	note_seq(s);
@@ -239,14 +225,14 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	if (req->op != OBJ_PUT || !log || status != 0 || req->iovcnt != 1 || strstr(req->key, "/mark/") != NULL)
 		return;
 	r = logobj_decode(req->iov[0].iov_base, req->iov[0].iov_len, NULL, 0, &o, &need, &err);
-	imgcheck(r == 0, "node %d sent an object that cannot be read: %s", node, err.msg);
+	sim_check(r == 0, "node %d sent an object that cannot be read: %s", node, err.msg);
 	imgstats->moves += o.type == LOG_CLEANER;
 	imgtrace("    a %s object, journal up to %" PRIu64, log_type_name[o.type], o.jseq);
 	if (o.type != LOG_CLAIM) {
 		logobj_free(&o);
 		return;
 	}
-	imgcheck(nclaims < CLAIMS, "too many claims");
+	sim_check(nclaims < CLAIMS, "too many claims");
 	imgtrace("claim %" PRIu64 " epoch %" PRIu64 " of node %d, next %" PRIu64 "%s", o.number, o.epoch, node,
 		 o.claim_next, late ? ", late" : "");
 	/* One in a void, or at a number that was deleted, means nothing: it may go, and a late request bring it back. */
@@ -268,7 +254,7 @@ static const struct claim *claim_at(uint64_t number)
 	for (size_t i = 0; i < nclaims; i++)
 		if (claims[i].number == number)
 			return &claims[i];
-	imgcheck(number == 0, "somebody found claim %" PRIu64 ", which nobody made", number);
+	sim_check(number == 0, "somebody found claim %" PRIu64 ", which nobody made", number);
 	return NULL;
 }
 
@@ -385,20 +371,20 @@ static void cut_of(const struct session *s, const struct state *got, uint32_t fr
 
 	if (!ok)
 		explain(s, got);
-	imgcheck(ok, "%s reads what never was: %u operations since claim %" PRIu64 " of node %d", who, s->n, s->claim,
-		 s->node);
+	sim_check(ok, "%s reads what never was: %u operations since claim %" PRIu64 " of node %d", who, s->n, s->claim,
+		  s->node);
 }
 
 static void promised(const struct session *p, const struct cut *c, uint32_t least, bool all, const char *who)
 {
-	imgcheck(c->at >= least,
-		 "%s: the image after %u operations, %u were promised (acknowledged %u, flushed %u, remote %u of claim "
-		 "%" PRIu64 ")",
-		 who, c->at, least, p->acked, p->flushed, p->remote, p->claim);
+	sim_check(c->at >= least,
+		  "%s: the image after %u operations, %u were promised (acknowledged %u, flushed %u, remote %u of "
+		  "claim %" PRIu64 ")",
+		  who, c->at, least, p->acked, p->flushed, p->remote, p->claim);
 	for (uint32_t i = c->at; all && i < p->n; i++)
-		imgcheck(!p->op[i].acked || (i - c->at < 64 && (c->subset >> (i - c->at) & 1) != 0),
-			 "%s: operation %u was acknowledged and is lost: it has %u of claim %" PRIu64, who, i, c->at,
-			 p->claim);
+		sim_check(!p->op[i].acked || (i - c->at < 64 && (c->subset >> (i - c->at) & 1) != 0),
+			  "%s: operation %u was acknowledged and is lost: it has %u of claim %" PRIu64, who, i, c->at,
+			  p->claim);
 }
 
 struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const struct state *got, bool released,
@@ -409,15 +395,15 @@ struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const st
 	uint32_t least = committed(p);
 	struct cut c;
 
-	imgcheck(s != NULL, "no memory");
-	imgcheck(oracle_claimed(node, claim), "node %d writes under claim %" PRIu64 " of another one", node, claim);
+	sim_check(s != NULL, "no memory");
+	sim_check(oracle_claimed(node, claim), "node %d writes under claim %" PRIu64 " of another one", node, claim);
 	for (const struct session *x = sessions; x != NULL; x = x->next)
-		imgcheck(x->claim == claim ? x->node == node : in_chain(x->claim, claim) || in_chain(claim, x->claim),
-			 "two owners: claims %" PRIu64 " and %" PRIu64, x->claim, claim);
+		sim_check(x->claim == claim ? x->node == node : in_chain(x->claim, claim) || in_chain(claim, x->claim),
+			  "two owners: claims %" PRIu64 " and %" PRIu64, x->claim, claim);
 	cut_of(p, got, UINT32_MAX, &c, "an owner");
 	if (released && !copied && claim_at(claim)->life == sim_incarnation(node) && claim_at(claim)->before != 0 &&
 	    claim_at(claim_at(claim)->before)->node != node) {
-		imgcheck(p->closing, "claim %" PRIu64 " was not released, and node %d has the image", p->claim, node);
+		sim_check(p->closing, "claim %" PRIu64 " was not released, and node %d has the image", p->claim, node);
 		least = p->acked;
 		imgstats->handovers++;
 	}
@@ -454,8 +440,8 @@ uint32_t oracle_view(uint64_t claim, const struct state *got, const struct sessi
 	struct session *s = oracle_session(claim);
 	struct cut c;
 
-	imgcheck(s->epoch >= from->epoch, "a view at claim %" PRIu64 ", the image was claimed at %" PRIu64 " before",
-		 claim, from->claim);
+	sim_check(s->epoch >= from->epoch, "a view at claim %" PRIu64 ", the image was claimed at %" PRIu64 " before",
+		  claim, from->claim);
 	cut_of(s, got, s == from ? MAX(before, floor) : before, &c, "a follower");
 	if (s == from)
 		promised(s, &c, floor, false, "a follower");
@@ -479,12 +465,13 @@ void oracle_remote(struct session *s, uint32_t upto, const char *what)
 		if (x == s || !in_chain(x->claim, s->claim))
 			continue;
 		if (x->parent == s)
-			imgcheck(x->base >= upto, "a %s of %u operations succeeded, claim %" PRIu64 " came after %u",
-				 what, upto, x->claim, x->base);
+			sim_check(x->base >= upto, "a %s of %u operations succeeded, claim %" PRIu64 " came after %u",
+				  what, upto, x->claim, x->base);
 		else if (x->claim > s->claim &&
 			 x->parent->claim < s->claim) /* it was there before s had read anything */
-			imgcheck(upto <= MIN(s->base, x->base),
-				 "a %s of claim %" PRIu64 " succeeded behind claim %" PRIu64, what, s->claim, x->claim);
+			sim_check(upto <= MIN(s->base, x->base),
+				  "a %s of claim %" PRIu64 " succeeded behind claim %" PRIu64, what,
+				  s->claim, x->claim);
 	}
 }
 

@@ -370,7 +370,7 @@ static void all_end(void)
 		pass(NSEC_PER_SEC);
 		if (clock_now_ns() > until)
 			who_waits();
-		imgcheck(clock_now_ns() <= until, "a guest waits for ever");
+		sim_check(clock_now_ns() <= until, "a guest waits for ever");
 	}
 }
 
@@ -379,7 +379,7 @@ static void remove_key(const char *key)
 	struct objreq req;
 
 	objreq_init(&req, OBJ_DELETE, key);
-	imgcheck(obj_do(shared, &req) == 0, "the store keeps what it has");
+	sim_check(obj_do(shared, &req) == 0, "the store keeps what it has");
 	objreq_done(&req);
 }
 
@@ -393,7 +393,7 @@ static void go_back(int i)
 	uint64_t last, from;
 
 	objreq_init(&req, OBJ_LIST, GUEST_PREFIX);
-	imgcheck(obj_do(shared, &req) == 0, "no listing");
+	sim_check(obj_do(shared, &req) == 0, "no listing");
 	if (req.listing->truncated || oracle_newest()->node != i || oracle_newest()->remote < oracle_newest()->acked) {
 		objreq_done(&req);
 		return;
@@ -535,19 +535,19 @@ static void world(void)
 		env.tree_object_bytes = sim_chance(1, 3) ? 0 : 5 * KiB; /* two pages each */
 		simnet_sends = on_send;
 	}
-	imgcheck(store_mem_new(&shared) == 0, "no store");
+	sim_check(store_mem_new(&shared) == 0, "no store");
 	remote = vc.fsync_remote;
 	handover = sim_chance(1, 3) ? 6 : (unsigned)sim_below(3);
 	crowd = 1 + (unsigned)sim_below(7);
 	haunted = sim_chance(1, 2) ? 8 : 2;
 	memcpy(vc.uuid, "0123456789abcdef", 16);
 	env.store = shared;
-	imgcheck(vol_create(&env, GUEST_PREFIX, &vc, NULL) == 0, "the image cannot be made");
+	sim_check(vol_create(&env, GUEST_PREFIX, &vc, NULL) == 0, "the image cannot be made");
 	oracle_begin((uint32_t)(vc.size / UNIT), on_claim);
 	for (int i = 1; i <= NODES; i++) {
 		static const char *const name[] = {"", "one", "two", "three"};
 
-		imgcheck(simnet_store_new(shared, i, &node[i].store) == 0, "no net");
+		sim_check(simnet_store_new(shared, i, &node[i].store) == 0, "no net");
 		node[i].disk = simdisk_new();
 		node[i].cache = !fine && sim_chance(1, 2) ? memfd_create("cache", MFD_CLOEXEC) : -1;
 		simdisk_jdisk(node[i].disk, &node[i].jd);

@@ -74,7 +74,6 @@ extern uint64_t imgscene_first_death;
 extern enum imgscene_cleaner { CLEANER_SOME, CLEANER_ON, CLEANER_OFF } imgscene_cleaner;
 
 /* ---- imgoracle.c ---- */
-void imgcheck(bool ok, const char *fmt, ...) printf_like(2, 3); /* a violation ends the process */
 void imgtrace(const char *fmt, ...) printf_like(1, 2);
 extern bool imgtrace_on;
 

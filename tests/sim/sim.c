@@ -12,6 +12,7 @@
 #include "objstore/base/lock.h"
 #include "objstore/base/pool.h"
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -356,6 +357,20 @@ bool sim_run(void (*fn)(void *arg), void *arg)
 		}
 	}
 	return true;
+}
+
+void sim_check(bool ok, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (ok)
+		return;
+	va_start(ap, fmt);
+	(void)fprintf(stderr, "seed %" PRIu64 ": ", sim_seed());
+	(void)vfprintf(stderr, fmt, ap);
+	(void)fputc('\n', stderr);
+	va_end(ap);
+	_exit(1);
 }
 
 bool sim_try(uint64_t seed, void (*scenario)(void *arg))

@@ -23,6 +23,8 @@ uint32_t sim_rand(void);
 uint64_t sim_below(uint64_t n);           /* 0 .. n-1 */
 bool sim_chance(unsigned n, unsigned of); /* n in `of` */
 uint64_t sim_seed(void);
+/* When not ok, says what is wrong and in which seed, and ends the process. */
+void sim_check(bool ok, const char *fmt, ...) printf_like(2, 3);
 
 /*
  * main() of a simulated test: [SEED [COUNT]], else `count` seeds from 1 on, each in a child of its own. Says which seed
