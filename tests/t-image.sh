@@ -107,6 +107,11 @@ same "$A/d/p.img" "$T/punched"
 cp --sparse=always "$T/punched" "$A/d/q.img"
 same "$A/d/q.img" "$T/punched"
 at_most "$(blocks "$A/d/q.img")" 2000 "blocks of a sparse copy"
+# the name learns what is allocated, though somebody begins to read while the writer still closes
+for n in 1 2 3; do
+	cp --sparse=always "$T/punched" "$A/d/r$n.img"
+	same "$A/d/r$n.img" "$T/punched"
+done
 cp --sparse=auto "$A/d/q.img" "$T/q"
 same "$T/q" "$T/punched"
 
@@ -141,6 +146,7 @@ same "$A/d/p.img" "$T/punched"
 eq "$(stat -c '%a %Y %s' "$A/up/vm/file")" "600 1234567890 $(stat -c %s "$T/model")"
 eq "$(py -c 'import os,sys; print(os.getxattr(sys.argv[1], "user.note").decode())' "$A/up/vm/file")" disk
 at_least "$(blocks "$A/d/p.img")" 1700 "blocks that the name says"
+for n in 1 2 3; do at_least "$(blocks "$A/d/r$n.img")" 1700 "blocks that the name of copy $n says"; done
 model "$A/up/vm/file" "$T/model" 2
 same "$A/up/vm/file" "$T/model"
 wait_for 30 images_idle a

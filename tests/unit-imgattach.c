@@ -183,6 +183,7 @@ struct cost {
 static struct cost cost[2][3];
 static int round_no;
 static bool attached;
+static unsigned looks;
 
 static void measure(int what, int64_t *io_since)
 {
@@ -191,6 +192,19 @@ static void measure(int what, int64_t *io_since)
 	cost[round_no][what] = (struct cost){(double)(now - *io_since) / (double)TRIP_NS, far[2].requests, far[2].bytes};
 	far[2].requests = far[2].bytes = 0;
 	*io_since = now;
+}
+
+/* While the image is claimed: what it has allocated does not vanish from stat(2). */
+static void looker(void *arg)
+{
+	struct vol_stat st;
+
+	while (!attached) {
+		vol_stat(arg, &st);
+		check(st.allocated > before.allocated / 2, "nothing seems to be allocated while the image is claimed");
+		looks++;
+		clock_sleep_ns(TRIP_NS / 4);
+	}
 }
 
 static void attacher(void *arg)
@@ -212,11 +226,14 @@ static void attacher(void *arg)
 	check(vol_read(v, false, place(16), got, SECTOR) == SECTOR && memcmp(got, want, SECTOR) == 0,
 	      "not what was written");
 	measure(1, &since);
+	looks = 0;
+	sim_spawn(2, "looker", looker, v);
 	vol_begin_write(v);
 	check(vol_read(v, true, place(32), got, SECTOR) == SECTOR && got[0] == 32, "not what was written");
 	measure(2, &since);
 	vol_stat(v, &st);
 	check(st.state == VOL_OWNER && st.size == image_size, "it does not own the image");
+	check(looks > 4, "nobody looked at it while it was claimed");
 	attached = true;
 	clock_sleep_ns(NSEC_PER_SEC * 1000000);
 }

@@ -202,6 +202,16 @@ static int catch_up(struct volume *v, bool follower, bool anew, struct objerr *e
 	return r;
 }
 
+/* From here on the map may be half made: vol_stat() tells what it said before. */
+static void claiming_locked(struct volume *v)
+{
+	struct map_stat st;
+
+	map_stat(v->map, &st);
+	v->allocated = st.allocated;
+	v->claiming = true;
+}
+
 /* Nobody claims, releases or follows meanwhile. 0: a follower; 1: an owner, whose view is the newest. */
 static int hold_follower(struct volume *v)
 {
@@ -213,7 +223,7 @@ static int hold_follower(struct volume *v)
 	if (v->state != VOL_FOLLOWER)
 		r = v->state == VOL_OWNER ? 1 : -EIO;
 	else
-		v->claiming = true;
+		claiming_locked(v);
 	mtx_unlock(&v->lock);
 	return r;
 }
@@ -522,7 +532,7 @@ int vol_own(struct volume *v)
 	else if (v->env.read_only)
 		r = -EROFS;
 	else if (v->state == VOL_FOLLOWER)
-		v->claiming = true;
+		claiming_locked(v);
 	if (!v->claiming || r < 0) {
 		mtx_unlock(&v->lock);
 		return r;

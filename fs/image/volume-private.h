@@ -77,7 +77,7 @@ struct volume {
 	unsigned shared;  /* writes under way */
 	bool exclusive;   /* one that must be alone: parts of sectors, growth, resize */
 	bool claiming;  /* somebody walks the log: claims, or attaches a follower again */
-	uint64_t allocated; /* sectors, as vol_stat() last saw the whole map */
+	uint64_t allocated; /* sectors of the map that was last whole, while `claiming` */
 	uint64_t first_own;   /* number */
 	struct journal *journal; /* there once owner; stays until the volume goes */
 	char why[256];

@@ -235,9 +235,8 @@ void vol_stat(struct volume *v, struct vol_stat *ret)
 	log_view(v->log, &view);
 	mtx_lock(&v->lock);
 	map_stat(v->map, &ms);
-	if (!v->claiming) /* else the map is half made */
-		v->allocated = ms.allocated;
-	ms.allocated = v->allocated;
+	if (v->claiming) /* the map is half made */
+		ms.allocated = v->allocated;
 	ret->state = v->state;
 	memcpy(ret->why, v->why, sizeof(ret->why));
 	if (v->journal != NULL && !v->claiming)
