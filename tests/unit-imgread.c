@@ -34,7 +34,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SIZE_MAX_BYTES = 1 << 20, SESSIONS = 6, OPS = 220, SEEDS = 2 };
+enum { SIZE_MAX_BYTES = 1 << 20, SESSIONS = 6, OPS = 220, SEEDS = 1 };
 
 static const uint8_t uuid[16] = "0123456789abcdef";
 static const char prefix[] = ".lsvd/img/30313233343536373839616263646566/";
