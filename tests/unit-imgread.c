@@ -9,10 +9,10 @@
  *					fsync=remote or closed; after a clean close all of them
  *	in bucket and journal		everything that was acknowledged
  * and the next session, on the same node or on another, must read byte for byte what the reader found. check.h must
- * find nothing then; with one file of the log gone, cut short or changed in a bit it must find damage wherever the reader
- * stops at some.
+ * find nothing then; with one file of the log gone, cut short, changed in a bit or swapped, or a mark too many, it must
+ * find damage wherever the reader stops at some.
  *
- *	unit-imgread [SEED [COUNT [WOUNDS A SESSION]]]	(none: a check that misses a kind of damage is known)
+ *	unit-imgread [SEED [COUNT [WOUNDS A SESSION]]]
  */
 #include "config.h"
 #include "fs/image/check.h"
@@ -34,7 +34,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SIZE_MAX_BYTES = 1 << 20, SESSIONS = 6, OPS = 220, SEEDS = 3 };
+enum { SIZE_MAX_BYTES = 1 << 20, SESSIONS = 6, OPS = 220, SEEDS = 1 };
 
 static const uint8_t uuid[16] = "0123456789abcdef";
 static const char prefix[] = ".lsvd/img/30313233343536373839616263646566/";
@@ -261,9 +261,9 @@ static void on_line(void *arg, enum check_kind kind, const char *line)
 }
 
 /* In a child: its threads are not ours. Into S->checked. */
-static void run_checker(void)
+static void run_checker(bool data)
 {
-	struct check_opts o = {.data = true, .say = on_line};
+	struct check_opts o = {.data = data, .say = on_line};
 	struct vol_env env = {.host = "check"};
 	struct objerr err = {0};
 	pid_t pid = fork();
@@ -306,42 +306,113 @@ static size_t log_files(char (*name)[64])
 	return n;
 }
 
-static unsigned wounds; /* a session; the third argument */
+static unsigned wounds = 1; /* a session; the third argument */
 
-/* One file of the log gone, cut short, or with another bit; then as it was. */
-static void wound(void)
+static void rename_one(const char *from, const char *to)
 {
-	static char name[FILES_MAX][64];
-	static uint8_t was[FILE_MAX];
-	size_t n = log_files(name), k = rnd(n);
-	uint64_t how = rnd(3), at;
-	char path[8192];
+	check(rename(from, to) == 0, "rename %s to %s: %s", from, to, strerror(errno));
+}
+
+static void swap(const char *a, const char *b)
+{
+	char aside[8192];
+
+	path_of(aside, "aside");
+	rename_one(a, aside);
+	if (b == NULL)
+		return;
+	rename_one(b, a);
+	rename_one(aside, b);
+}
+
+/* Cut short, or with another bit; again, with what there was: as it was. */
+static void spoil(const char *path, bool cut, uint8_t *was, size_t *io_size, bool undo)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
 	struct stat st;
-	bool reads;
-	int fd;
 
-	path_of(path, "bucket/%s%s", prefix, name[k]);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	check(fd >= 0 && fstat(fd, &st) == 0 && st.st_size <= FILE_MAX && read(fd, was, FILE_MAX) == st.st_size, "%s", path);
-	at = st.st_size > 0 ? rnd((uint64_t)st.st_size) : 0;
-	if (how == 0 || st.st_size == 0) {
-		check(unlink(path) == 0, "unlink");
-	} else if (how == 1) {
-		check(ftruncate(fd, (off_t)at) == 0, "truncate");
+	check(fd >= 0 && fstat(fd, &st) == 0, "%s", path);
+	if (undo) {
+		check(pwrite(fd, was, *io_size, 0) == (ssize_t)*io_size, "write");
 	} else {
-		uint8_t b = was[at] ^ (uint8_t)(1 << rnd(8));
+		uint64_t at;
+		uint8_t b;
 
-		check(pwrite(fd, &b, 1, (off_t)at) == 1, "write");
+		check(st.st_size > 0 && st.st_size <= FILE_MAX && read(fd, was, FILE_MAX) == st.st_size, "%s", path);
+		*io_size = (size_t)st.st_size;
+		at = rnd(*io_size);
+		b = was[at] ^ (uint8_t)(1 << rnd(8));
+		check(cut ? ftruncate(fd, (off_t)at) == 0 : pwrite(fd, &b, 1, (off_t)at) == 1, "spoil");
 	}
 	(void)close(fd);
+}
+
+/* A mark that nobody put, for an object that may carry no checkpoint. False: there is one. */
+static bool mark(const char *path, bool undo)
+{
+	int fd;
+
+	if (undo) {
+		check(unlink(path) == 0, "unlink");
+		return true;
+	}
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	check(fd >= 0 || errno == EEXIST, "%s", path);
+	if (fd >= 0)
+		(void)close(fd);
+	return fd >= 0;
+}
+
+/*
+ * The log with one file gone, cut short, with another bit, in the place of another, or with a mark too many; then as it
+ * was. What is gone must be seen without a look at the data.
+ */
+static void wound(void)
+{
+	enum { GONE, CUT, BIT, SWAPPED, MARKED, WOUNDS };
+	static const char *const words[WOUNDS] = {"gone", "cut", "a bit", "swapped", "marked"};
+	static char name[FILES_MAX][64];
+	static uint8_t was[FILE_MAX];
+	char path[8192], other[8192], aside[8192];
+	size_t n = log_files(name), objects = 0, size = 0, k, k2;
+	uint64_t how = rnd(WOUNDS);
+	bool reads;
+
+	while (objects < n && name[objects][0] != 'm')
+		objects++;
+	if (objects < 2)
+		return; /* nothing but the create record */
+	k = rnd(how == GONE ? n : objects);
+	k2 = (k + 1 + rnd(objects - 1)) % objects;
+	path_of(path, "bucket/%s%s", prefix, name[k]);
+	path_of(other, "bucket/%s%s", prefix, name[k2]);
+	path_of(aside, "aside");
+	if (how == MARKED)
+		path_of(other, "bucket/%smark/%016" PRIx64, prefix, UINT64_MAX - (uint64_t)strtoull(name[k], NULL, 16));
+	if (how == GONE || how == SWAPPED)
+		swap(path, how == GONE ? NULL : other);
+	else if (how != MARKED)
+		spoil(path, how == CUT, was, &size, false);
+	else if (n == objects || !mark(other, false))
+		return; /* no directory of marks yet, or it is one */
 	reads = reader_works(false);
 	S->why[0] = '\0';
-	run_checker();
-	check(reads || S->checked.damage > 0, "%s wounded (%s at %" PRIu64 "): the reader stops, the checker finds nothing",
-	      name[k], how == 0 ? "gone" : how == 1 ? "cut" : "a bit", at);
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	check(fd >= 0 && write(fd, was, (size_t)st.st_size) == st.st_size, "%s", path);
-	(void)close(fd);
+	run_checker(true);
+	check(reads || S->checked.damage > 0, "%s wounded (%s %s): the reader stops, the checker finds nothing", name[k],
+	      words[how], how == SWAPPED ? name[k2] : "");
+	if (how == GONE) {
+		run_checker(false);
+		check(reads || S->checked.damage > 0, "%s is gone: the reader stops, the checker without data does not",
+		      name[k]);
+	}
+	if (how == GONE)
+		rename_one(aside, path);
+	else if (how == SWAPPED)
+		swap(path, other);
+	else if (how == MARKED)
+		(void)mark(other, true);
+	else
+		spoil(path, how == CUT, was, &size, true);
 }
 
 /* ---- a session ---- */
@@ -505,7 +576,7 @@ static void compare(void)
 	check(k >= promised && (!S->clean || k == nhistory), "bucket: %u operations of %u, %u were promised", k, nhistory,
 	      promised);
 	bucket_only = got;
-	run_checker();
+	run_checker(true);
 	check(S->checked.damage == 0, "the checker finds %u damaged: %s", S->checked.damage, S->why);
 	check(S->checked.size == got.size, "the checker says %" PRIu64 " bytes, the reader %" PRIu64, S->checked.size,
 	      got.size);
@@ -594,7 +665,8 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		count = SEEDS;
-	wounds = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 0;
+	if (argc > 3)
+		wounds = (unsigned)strtoul(argv[3], NULL, 10);
 	S = mmap(NULL, sizeof(*S), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (S == MAP_FAILED)
 		return 1;

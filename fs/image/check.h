@@ -2,8 +2,9 @@
 /*
  * check.h - is everything of an image there, and whole? Reads only; claims nothing; may run beside an owner.
  *
- *	always	marks, checkpoint, digests, headers behind it, all claims, all pages of the tree and of the object table,
- *		the whole map against a listing of the log: each object that the map needs is there and long enough
+ *	always	marks, checkpoint, digests, headers behind it, all claims, all pages of the tree and of the object table
+ *		(those that the newest mark names, and newer ones that the walk took over), the whole map against a
+ *		listing of the log: each object that the map needs is there and long enough
  *	data	every object of the log in full, every checksum in it
  *
  * What an owner deletes or adds meanwhile is not taken for damage: where something is missing and the newest mark has
