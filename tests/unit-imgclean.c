@@ -19,7 +19,6 @@
 #include "objstore/base/pool.h"
 #include "sim/simnet.h"
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,21 +32,6 @@ static struct objstore *shared, *net[3];
 static struct jdisk jd[3];
 static uint32_t version[BLOCKS]; /* of each block */
 static uint64_t put_bytes;
-
-static void check(bool ok, const char *fmt, ...) printf_like(2, 3);
-static void check(bool ok, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (ok)
-		return;
-	va_start(ap, fmt);
-	(void)fprintf(stderr, "workload %" PRIu64 ": ", sim_seed());
-	(void)vfprintf(stderr, fmt, ap);
-	(void)fputc('\n', stderr);
-	va_end(ap);
-	_exit(1);
-}
 
 static void spy(int n, const struct objreq *req, int status, bool late)
 {
@@ -73,7 +57,7 @@ static uint64_t space(void)
 	uint64_t n = 0;
 
 	objreq_init(&req, OBJ_LIST, prefix);
-	check(obj_do(shared, &req) == 0 && !req.listing->truncated, "no listing");
+	sim_check(obj_do(shared, &req) == 0 && !req.listing->truncated, "no listing");
 	for (size_t i = 0; i < req.listing->n; i++)
 		n += req.listing->v[i].size;
 	objreq_done(&req);
@@ -94,7 +78,7 @@ static void open_on(int node, struct pool *pool, struct fetch *fetch, struct vol
 	struct objerr err = {0};
 	int r = vol_open(&env, prefix, uuid, ret, &err);
 
-	check(r == 0, "open gives %d: %s", r, err.msg);
+	sim_check(r == 0, "open gives %d: %s", r, err.msg);
 	vol_begin_write(*ret);
 }
 
@@ -110,7 +94,7 @@ static void put(struct volume *v, uint64_t block, size_t n)
 			buf[i * BLOCK / 4 + k + 1] = version[block + i];
 		}
 	}
-	check(vol_write(v, block * BLOCK, &iov, 1, n * BLOCK) == 0, "a write fails");
+	sim_check(vol_write(v, block * BLOCK, &iov, 1, n * BLOCK) == 0, "a write fails");
 }
 
 static void verify(struct volume *v)
@@ -118,11 +102,11 @@ static void verify(struct volume *v)
 	static uint32_t buf[RUN / 4];
 
 	for (uint64_t b = 0; b < BLOCKS; b += RUN / BLOCK) {
-		check(vol_read(v, true, b * BLOCK, buf, RUN) == RUN, "a read fails");
+		sim_check(vol_read(v, true, b * BLOCK, buf, RUN) == RUN, "a read fails");
 		for (size_t k = 0; k < RUN / 4; k += 2)
-			check(buf[k] == b + k * 4 / BLOCK && buf[k + 1] == version[b + k * 4 / BLOCK],
-			      "block %" PRIu64 " is version %u of %u, not %u", b + k * 4 / BLOCK, buf[k + 1], buf[k],
-			      version[b + k * 4 / BLOCK]);
+			sim_check(buf[k] == b + k * 4 / BLOCK && buf[k + 1] == version[b + k * 4 / BLOCK],
+				  "block %" PRIu64 " is version %u of %u, not %u", b + k * 4 / BLOCK, buf[k + 1], buf[k],
+				  version[b + k * 4 / BLOCK]);
 	}
 }
 
@@ -180,7 +164,7 @@ static void other_node(struct pool *pool)
 
 	open_on(2, pool, NULL, &v);
 	verify(v);
-	check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0, "close fails");
 }
 
 static void overwrite(struct volume *v, uint64_t workload)
@@ -194,7 +178,7 @@ static void overwrite(struct volume *v, uint64_t workload)
 	before = put_bytes;
 	moved = v->moved;
 	most = load(v, workload, 4);
-	check(vol_flush(v) == 0, "a flush fails");
+	sim_check(vol_flush(v) == 0, "a flush fails");
 	factor = (double)(put_bytes - before) / (4.0 * LIVE);
 	moved = v->moved - moved;
 	clock_sleep_ns(600 * NSEC_PER_SEC);
@@ -202,12 +186,12 @@ static void overwrite(struct volume *v, uint64_t workload)
 	(void)printf("workload %" PRIu64 ": %.3f bytes to the bucket a byte (%.3f by the cleaner), space %.3f x live, after "
 		     "10 idle minutes %.3f\n",
 		     workload, factor, (double)moved / (4.0 * LIVE), (double)most / LIVE, (double)idle / LIVE);
-	check(factor <= limit[workload], "%.3f bytes a byte, not %.2f", factor, limit[workload]);
-	check(most <= LIVE / 100 * 145 + 96 * OBJECT, "%.3f times what is live", (double)most / LIVE);
-	check(idle <= LIVE / 100 * 115, "%.3f times what is live when idle", (double)idle / LIVE);
+	sim_check(factor <= limit[workload], "%.3f bytes a byte, not %.2f", factor, limit[workload]);
+	sim_check(most <= LIVE / 100 * 145 + 96 * OBJECT, "%.3f times what is live", (double)most / LIVE);
+	sim_check(idle <= LIVE / 100 * 115, "%.3f times what is live when idle", (double)idle / LIVE);
 	before = requests();
 	clock_sleep_ns(100000 * NSEC_PER_SEC);
-	check(requests() == before, "an idle owner sends %" PRIu64 " requests", requests() - before);
+	sim_check(requests() == before, "an idle owner sends %" PRIu64 " requests", requests() - before);
 	verify(v);
 }
 
@@ -224,14 +208,14 @@ static void small(struct volume *v)
 	load(v, SEQUENTIAL, 1);
 	load(v, UNIFORM, 1);
 	before = space();
-	check(vol_gc(v, 0, &g) == 0, "gc fails");
+	sim_check(vol_gc(v, 0, &g) == 0, "gc fails");
 	(void)printf("gc: %" PRIu64 " bytes in the bucket, then %" PRIu64 " (%.3f x live); %" PRIu64 " moved into %" PRIu64
 		     " objects, %" PRIu64 " deleted\n",
 		     before, space(), (double)space() / LIVE, g.moved, g.made, g.deleted);
-	check(space() <= LIVE / 100 * 115, "gc leaves %.3f times what is live", (double)space() / LIVE);
-	check(g.live >= LIVE && g.stored < g.stored_before && g.deleted > 0 && g.moved > 0, "counts that cannot be");
+	sim_check(space() <= LIVE / 100 * 115, "gc leaves %.3f times what is live", (double)space() / LIVE);
+	sim_check(g.live >= LIVE && g.stored < g.stored_before && g.deleted > 0 && g.moved > 0, "counts that cannot be");
 	before = v->moved;
-	check(vol_gc(v, 0, &g) == 0 && g.moved == 0 && v->moved == before, "a second gc finds something to do");
+	sim_check(vol_gc(v, 0, &g) == 0 && g.moved == 0 && v->moved == before, "a second gc finds something to do");
 	verify(v);
 }
 
@@ -243,15 +227,15 @@ static void owner(void *arg)
 	struct fetch *fetch;
 	struct pool *pool;
 
-	check(pool_new("image", 64, &pool) == 0, "no pool");
+	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
 	reads.pool = pool;
-	check(vol_reads_new(&reads, &fetch, NULL) == 0, "no reads");
+	sim_check(vol_reads_new(&reads, &fetch, NULL) == 0, "no reads");
 	open_on(1, pool, fetch, &v);
 	if (workload == SMALL)
 		small(v);
 	else
 		overwrite(v, workload);
-	check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0, "close fails");
 	vol_reads_settle(fetch);
 	vol_reads_free(fetch);
 	other_node(pool);
@@ -265,15 +249,15 @@ static void scenario(void *arg)
 	bool done = false;
 
 	(void)arg;
-	check(store_mem_new(&shared) == 0, "no store");
+	sim_check(store_mem_new(&shared) == 0, "no store");
 	simnet = (struct simnet_faults){.latency_ns = 20 * NSEC_PER_MSEC, .timeout_ns = NSEC_PER_SEC, .late_ns = 1};
 	for (int i = 1; i <= 2; i++) {
-		check(simnet_store_new(shared, i, &net[i]) == 0, "no net");
+		sim_check(simnet_store_new(shared, i, &net[i]) == 0, "no net");
 		simdisk_jdisk(simdisk_new(), &jd[i]);
 	}
 	memcpy(vc.uuid, uuid, 16);
 	env.store = shared;
-	check(vol_create(&env, prefix, &vc, NULL) == 0, "no image");
+	sim_check(vol_create(&env, prefix, &vc, NULL) == 0, "no image");
 	simnet_spy = spy;
 	sim_spawn(1, "owner", owner, &done);
 	while (!done)

@@ -394,17 +394,18 @@ static int sections_decode(struct logobj *o, uint8_t *h, unsigned nsections, str
 	return 0;
 }
 
-int logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t number, struct logobj *ret, size_t *ret_need,
-		  struct objerr *err)
+/* stored: in groups, as the object is; else the content alone. */
+static int decode(bool stored, const void *p, size_t len, const uint8_t *uuid, uint64_t number, struct logobj *ret,
+		  size_t *ret_need, struct objerr *err)
 {
 	struct logobj o = {0};
 	unsigned nsections = 0;
-	uint8_t *h = NULL;
 	size_t head, want;
+	uint8_t *h;
 	int r;
 
 	if (len < HEADER_FIXED) {
-		*ret_need = LOG_STRIDE;
+		*ret_need = stored ? LOG_STRIDE : LOG_BLOCK;
 		return -EAGAIN;
 	}
 	r = fixed_read(p, number, &o, &nsections, err);
@@ -413,9 +414,9 @@ int logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t numbe
 	if ((uuid != NULL && memcmp(uuid, o.uuid, 16) != 0) || (number != 0 && number != o.number))
 		return log_damage(err, "log object %016" PRIx64 ": it says that it is another one (%016" PRIx64 ")",
 				  number, o.number);
-	head = ROUND_UP((size_t)o.header_bytes, (size_t)LOG_BLOCK);
-	/* Whole groups, but not more than the object has. */
-	want = stored_size(MIN(ROUND_UP(head, (size_t)LOG_GROUP), (size_t)o.content_sectors * SECTOR));
+	want = head = ROUND_UP((size_t)o.header_bytes, (size_t)LOG_BLOCK);
+	if (stored) /* whole groups, but not more than the object has */
+		want = stored_size(MIN(ROUND_UP(head, (size_t)LOG_GROUP), (size_t)o.content_sectors * SECTOR));
 	if (len < want) {
 		*ret_need = want;
 		return -EAGAIN;
@@ -423,7 +424,10 @@ int logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t numbe
 	h = malloc(head);
 	if (h == NULL)
 		return -ENOMEM;
-	r = header_content(p, len, &o, h, head, err);
+	if (stored)
+		r = header_content(p, len, &o, h, head, err);
+	else
+		memcpy(h, p, head);
 	if (r == 0)
 		r = sections_decode(&o, h, nsections, err);
 	free(h);
@@ -435,42 +439,16 @@ int logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t numbe
 	return 0;
 }
 
+int logobj_decode(const void *p, size_t len, const uint8_t *uuid, uint64_t number, struct logobj *ret, size_t *ret_need,
+		  struct objerr *err)
+{
+	return decode(true, p, len, uuid, number, ret, ret_need, err);
+}
+
 int logobj_decode_content(const void *p, size_t len, const uint8_t uuid[16], uint64_t number, struct logobj *ret,
 			  size_t *ret_need, struct objerr *err)
 {
-	struct logobj o = {0};
-	unsigned nsections = 0;
-	size_t head;
-	uint8_t *h;
-	int r;
-
-	if (len < HEADER_FIXED) {
-		*ret_need = LOG_BLOCK;
-		return -EAGAIN;
-	}
-	r = fixed_read(p, number, &o, &nsections, err);
-	if (r < 0)
-		return r;
-	if (memcmp(uuid, o.uuid, 16) != 0 || number != o.number)
-		return log_damage(err, "log object %016" PRIx64 ": it says that it is another one (%016" PRIx64 ")",
-				  number, o.number);
-	head = ROUND_UP((size_t)o.header_bytes, (size_t)LOG_BLOCK);
-	if (len < head) {
-		*ret_need = head;
-		return -EAGAIN;
-	}
-	h = malloc(head);
-	if (h == NULL)
-		return -ENOMEM;
-	memcpy(h, p, head);
-	r = sections_decode(&o, h, nsections, err);
-	free(h);
-	if (r < 0) {
-		logobj_free(&o);
-		return r;
-	}
-	*ret = o;
-	return 0;
+	return decode(false, p, len, uuid, number, ret, ret_need, err);
 }
 
 int logobj_peek(const void *p, size_t len, struct logobj *ret, struct objerr *err)
