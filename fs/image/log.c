@@ -370,3 +370,38 @@ int log_delete_marks(struct log *l)
 	objreq_done(&req);
 	return r;
 }
+
+/* ---- clones of a snapshot ---- */
+
+int log_has_refs(struct log *l, uint64_t number, bool *ret, struct objerr *err)
+{
+	char prefix[OBJ_KEY_MAX + 1];
+	struct objreq req;
+	int r;
+
+	(void)snprintf(prefix, sizeof(prefix), "%sref/%016" PRIx64 "/", l->prefix, number);
+	objreq_init(&req, OBJ_LIST, prefix);
+	req.max_keys = 1;
+	r = log_do(l, &req);
+	if (r == 0)
+		*ret = req.listing->n > 0;
+	else
+		*err = req.err;
+	objreq_done(&req);
+	return r;
+}
+
+int log_put_gone(struct log *l, uint64_t number, struct objerr *err)
+{
+	char key[OBJ_KEY_MAX + 1];
+	struct objreq req;
+	int r;
+
+	(void)snprintf(key, sizeof(key), "%sgone/%016" PRIx64, l->prefix, number);
+	objreq_init(&req, OBJ_PUT, key);
+	r = log_do(l, &req);
+	if (r < 0)
+		*err = req.err;
+	objreq_done(&req);
+	return r;
+}

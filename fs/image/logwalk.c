@@ -195,6 +195,23 @@ static void heads_free(struct heads *hs, size_t n)
 	log_batch_destroy(&hs->batch);
 }
 
+int log_heads(struct log *l, const uint64_t *v, size_t n, int (*each)(void *arg, const struct logobj *o), void *arg,
+	      struct objerr *err)
+{
+	struct heads *hs = malloc(sizeof(*hs));
+	int r = hs == NULL ? -ENOMEM : 0;
+
+	for (size_t done = 0, m; r == 0 && done < n; done += m) {
+		m = MIN(n - done, (size_t)READ_AHEAD);
+		r = heads_get(l, v + done, m, hs, err);
+		for (size_t i = 0; i < m && r == 0; i++)
+			r = hs->v[i].status == 0 ? each(arg, &hs->v[i].o) : hs->v[i].status;
+		heads_free(hs, m);
+	}
+	free(hs);
+	return r;
+}
+
 /* ---- one object ---- */
 
 static void note_host(struct log_view *v, const struct logobj *o)
@@ -360,7 +377,7 @@ static int one_digest(struct walk *k, const struct logobj *own, const struct log
 			   o->number, own->number);
 		return -EUCLEAN;
 	}
-	r = k->w->digest(k->w->arg, o->digest);
+	r = k->w->digest(k->w->arg, o);
 	if (r == 0)
 		*io_end = o->digest->end;
 	return r;
@@ -480,9 +497,13 @@ static int step(struct walk *k, const struct logobj *o)
 		if (r < 0 || k->at != o->number)
 			return r;
 	}
+	/* Map and size are those of its checkpoint; where the walk began with it, they are already. */
+	if (o->type == LOG_ROLLBACK && o->number != k->v.checkpoint) {
+		r = start_from(k, o, o->checkpoint);
+		if (r < 0)
+			return r;
+	}
 	r = k->w->object(k->w->arg, o);
-	if (r == 0 && o->type == LOG_ROLLBACK)
-		k->covers = o->checkpoint->tree_covers;
 	if (r == 0) {
 		see(&k->v, o);
 		k->at = k->v.tail;
@@ -685,6 +706,37 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 	}
 	objerr_set(err, "the owner of the image moves on faster than it can be read");
 	return r == 0 ? -EAGAIN : r;
+}
+
+int log_attach_snapshot(struct log *l, uint64_t number, const struct log_walker *w, struct objerr *err)
+{
+	struct walk k = {.l = l, .w = w, .err = err};
+	struct logobj o;
+	int r = read_start(&k, number, &o);
+
+	if (r < 0)
+		return r;
+	if (o.type != LOG_SNAPSHOT) {
+		objerr_set(err, "log object %016" PRIx64 " is no snapshot", number);
+		r = -EUCLEAN;
+	}
+	k.check = number;
+	if (r == 0)
+		r = start_from(&k, &o, o.checkpoint);
+	if (r == 0 && k.at != number) {
+		objerr_set(err, "snapshot %016" PRIx64 " needs more than its record", number);
+		r = -EUCLEAN;
+	}
+	if (r == 0) {
+		see(&k.v, &o);
+		k.v.released = true;
+		mtx_lock(&l->lock);
+		l->view = k.v;
+		l->state = LOG_READER;
+		mtx_unlock(&l->lock);
+	}
+	logobj_free(&o);
+	return r;
 }
 
 int log_follow(struct log *l, const struct log_walker *w, bool follower, struct objerr *err)

@@ -158,6 +158,41 @@ struct vol_gc {
 };
 int must_check vol_gc(struct volume *v, unsigned live, struct vol_gc *ret);
 
+/*
+ * Snapshots (PROTOCOL.md 3). Those that change something claim the image as a write does (-EBUSY); -EIO: fenced,
+ * failed, words in vol_stat().
+ */
+enum { VOL_SNAP_NAME_MAX = 64 };
+struct vol_snap {
+	uint64_t number, size; /* size: of the image then, bytes */
+	int64_t time;          /* seconds since 1970 */
+	bool hidden;           /* its name is gone; what it needs is not, yet */
+	char name[VOL_SNAP_NAME_MAX + 1];
+};
+/* 1 to 64 of [A-Za-z0-9._-]. */
+bool vol_snap_name_ok(const char *name);
+/*
+ * Everything acknowledged before the call is in it, and a prefix of what comes meanwhile; the guest goes on. Returns
+ * when it is in the bucket for good. -EEXIST: the name is taken; -EINVAL: it is none.
+ */
+int must_check vol_snapshot(struct volume *v, const char *name, uint64_t *ret_number, struct objerr *err);
+/* In the order of their numbers; to be freed. Claims nothing; a follower's view moves on first. */
+int must_check vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct objerr *err);
+/*
+ * The name goes at once, the space when the cleaner comes by. -ENOENT; -EBUSY with words: a clone uses it, or
+ * another node holds the image. Finishes what earlier calls left.
+ */
+int must_check vol_unsnap(struct volume *v, const char *name, struct objerr *err);
+/*
+ * The image is what it was at the snapshot. What it was until now becomes snapshot `now` first, so that one can go
+ * forward again. No other handle may be open for writing (-EBUSY with words). v is a follower afterwards.
+ */
+int must_check vol_rollback(struct volume *v, const char *name, const char *now, struct objerr *err);
+/*
+ * A volume that is the snapshot, to read only, as long as its record is there; of: of the image, stays open meanwhile.
+ */
+int must_check vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err);
+
 enum vol_state { VOL_FOLLOWER, VOL_OWNER, VOL_RELEASING, VOL_FENCED, VOL_FAILED };
 struct vol_stat {
 	enum vol_state state;
