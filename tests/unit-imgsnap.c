@@ -5,6 +5,8 @@
  *
  *	always	each snapshot that was made, opened by itself, is what the image was then; after a crash each operation
  *		happened wholly or not at all; the image is what was acknowledged
+ *	clones	a family of them, each generation with writes of its own, trees and a cleaner: nobody sees another's
+ *		writes; a snapshot that a clone uses stays
  *	end	without snapshots the space of what only they needed comes back; a node with an empty directory sees the same
  *
  *	unit-imgsnap [SEED [COUNT]]	IMGSNAP_SEEDS; TRACE=1 tells what happens
@@ -21,10 +23,12 @@
 
 enum { BLOCK = 4096, BLOCKS = 96, LIVES = 5, SNAPS = 400, SEEDS = 25 };
 
-static const char prefix[] = ".lsvd/img/30313233343536373839616263646566/";
-static const uint8_t uuid[16] = "0123456789abcdef";
-static struct objstore *shared, *net[3];
-static struct jdisk jd[3];
+enum { FAMILY = 5 }; /* node k has generation k: the image, its clone, a clone of that, ... */
+
+static uint8_t uuid[FAMILY][16];
+static char prefix[FAMILY][64];
+static struct objstore *shared, *net[FAMILY];
+static struct jdisk jd[FAMILY];
 
 struct content {
 	uint32_t block[BLOCKS]; /* its version, 0: zeros */
@@ -45,9 +49,9 @@ static bool trace;
 
 #define say(...) (trace ? (void)printf(__VA_ARGS__) : (void)0)
 
-static void open_on(int node, struct pool *pool, struct volume **ret)
+static void open_image(int node, int image, struct pool *pool, struct volume **ret)
 {
-	struct vol_env env = {.store = net[node],
+	struct vol_env env = {.store = net[sim_node()],
 			      .pool = pool,
 			      .disk = &jd[node],
 			      .host = "node",
@@ -64,9 +68,14 @@ static void open_on(int node, struct pool *pool, struct volume **ret)
 	int r;
 
 	do
-		r = vol_open(&env, prefix, uuid, ret, &err);
+		r = vol_open(&env, prefix[image], uuid[image], ret, &err);
 	while (r == -EAGAIN || r == -ETIMEDOUT);
 	sim_check(r == 0, "open gives %d: %s", r, err.msg);
+}
+
+static void open_on(int node, struct pool *pool, struct volume **ret)
+{
+	open_image(node, 0, pool, ret);
 }
 
 static void read_all(struct volume *v, bool writer, struct content *ret)
@@ -336,15 +345,15 @@ static uint64_t space(struct volume *v)
 	while (more) {
 		struct objreq req;
 
-		objreq_init(&req, OBJ_LIST, prefix);
+		objreq_init(&req, OBJ_LIST, prefix[0]);
 		req.start_after = last[0] != '\0' ? last : NULL;
 		sim_check(obj_do(shared, &req) == 0, "no listing");
 		for (size_t i = 0; i < req.listing->n; i++) {
 			const struct obj_list_entry *e = &req.listing->v[i];
 			struct page_object o;
 
-			if (log_number_parse(e->key + strlen(prefix), &number) == 0 && map_object(v->map, number, &o) &&
-			    o.type != LOG_MAP && o.type != LOG_CLAIM)
+			if (log_number_parse(e->key + strlen(prefix[0]), &number) == 0 &&
+			    map_object(v->map, number, &o) && o.type != LOG_MAP && o.type != LOG_CLAIM)
 				n += e->size;
 		}
 		more = req.listing->truncated;
@@ -379,52 +388,176 @@ static void last_life(void *arg)
 	*(bool *)arg = true;
 }
 
-static void scenario(void *arg)
+/* ---- a family ---- */
+
+static void names(void)
+{
+	for (int k = 0; k < FAMILY; k++) {
+		char hex[33];
+
+		memset(uuid[k], 'a' + k, 16);
+		log_uuid_format(uuid[k], hex);
+		(void)snprintf(prefix[k], sizeof(prefix[k]), ".lsvd/img/%s/", hex);
+	}
+}
+
+/* Some writes, on the model of this generation, until its map has trees of its own. */
+static void live(struct volume *v, struct content *c)
+{
+	now = *c;
+	for (int i = 0; i < 120; i++) {
+		change(v);
+		if (sim_chance(1, 20))
+			clock_sleep_ns((int64_t)sim_below(2000) * NSEC_PER_MSEC);
+	}
+	*c = now;
+}
+
+static void is(struct volume *v, const struct content *c, const char *what)
+{
+	struct content got;
+
+	read_all(v, true, &got);
+	if (!same(&got, c))
+		differ(what, &got, c);
+}
+
+static int unborn;
+static unsigned birth_puts;
+
+static void spy(int node, const struct objreq *req, int status, bool late)
+{
+	(void)node;
+	(void)late;
+	birth_puts += req->op == OBJ_PUT && status == 0 &&
+		      (strstr(req->key, "/ref/") != NULL || strncmp(req->key, prefix[unborn], strlen(prefix[0])) == 0);
+}
+
+static void beget(struct volume *v, int k)
+{
+	struct objerr err = {0};
+	uint64_t size = 0;
+	int r;
+
+	unborn = k;
+	birth_puts = 0;
+	simnet_spy = spy;
+	r = vol_clone(v, "mother", prefix[k], uuid[k], &size, &err);
+	simnet_spy = NULL;
+
+	sim_check(r == 0, "clone %d gives %d: %s", k, r, err.msg);
+	sim_check(size % BLOCK == 0 && birth_puts == 2, "a clone costs %u PUTs", birth_puts);
+	sim_check(vol_clone(v, "nobody", prefix[k], uuid[k], &size, &err) == -ENOENT, "a clone of nothing");
+	r = vol_unsnap(v, "mother", &err);
+	sim_check(r == -EBUSY, "deleting what a clone needs gives %d", r);
+}
+
+static void family(void *arg)
+{
+	static struct content c[FAMILY];
+	struct objerr err = {0};
+	struct pool *pool;
+	struct volume *v[FAMILY];
+	struct vol_gc g;
+	uint64_t number;
+
+	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
+	c[0].size = BLOCKS;
+	for (int k = 0; k < FAMILY; k++) {
+		open_image(k, k, pool, &v[k]);
+		vol_begin_write(v[k]);
+		is(v[k], &c[k], "newborn");
+		live(v[k], &c[k]);
+		if (k + 1 == FAMILY)
+			break;
+		sim_check(vol_snapshot(v[k], "mother", &number, &err) == 0, "a snapshot: %s", err.msg);
+		c[k + 1] = c[k];
+		beget(v[k], k + 1);
+		live(v[k], &c[k]); /* the clone does not see that */
+	}
+	for (int k = 0; k < FAMILY; k++) {
+		live(v[k], &c[k]);
+		sim_check(vol_gc(v[k], 0, &g) == 0, "gc fails");
+	}
+	for (int k = 0; k < FAMILY; k++) {
+		is(v[k], &c[k], "grown up");
+		sim_check(vol_close(v[k]) == 0, "close fails");
+		simdisk_jdisk(simdisk_new(), &jd[k]); /* of a node that never had it */
+		open_image(k, k, pool, &v[k]);
+		vol_begin_write(v[k]);
+		is(v[k], &c[k], "elsewhere");
+	}
+	for (int k = FAMILY - 1; k > 0; k--) {
+		sim_check(vol_unref(v[k], &err) == 0, "unref: %s", err.msg);
+		sim_check(vol_unsnap(v[k - 1], "mother", &err) == 0, "deleting the snapshot: %s", err.msg);
+	}
+	for (int k = 0; k < FAMILY; k++)
+		sim_check(vol_close(v[k]) == 0, "close fails");
+	*(bool *)arg = true;
+}
+
+static void world(void)
 {
 	struct vol_create vc = {.size = BLOCKS * BLOCK, .object_bytes = 64 * KiB, .window = 4};
 	struct vol_env env = {.store = NULL};
-	bool done = false;
 
-	(void)arg;
+	names();
 	sim_check(store_mem_new(&shared) == 0, "no store");
-	for (int i = 1; i <= 2; i++) {
+	for (int i = 0; i < FAMILY; i++) {
 		sim_check(simnet_store_new(shared, i, &net[i]) == 0, "no net");
 		simdisk_jdisk(simdisk_new(), &jd[i]);
 	}
-	memcpy(vc.uuid, uuid, 16);
+	memcpy(vc.uuid, uuid[0], 16);
 	env.store = shared;
-	sim_check(vol_create(&env, prefix, &vc, NULL) == 0, "no image");
+	sim_check(vol_create(&env, prefix[0], &vc, NULL) == 0, "no image");
 	now.size = BLOCKS;
 	simnet = (struct simnet_faults){
 	    .latency_ns = 20 * NSEC_PER_MSEC, .timeout_ns = NSEC_PER_SEC, .late_ns = 20 * NSEC_PER_SEC};
+	sim_preempt((unsigned)sim_below(50));
+}
+
+/* Returns whether it came to its end. */
+static bool run(int node, void (*what)(void *arg))
+{
+	unsigned died = sim_incarnation(node);
+	bool done = false;
+
+	sim_spawn(node, "owner", what, &done);
+	while (!done && sim_incarnation(node) == died)
+		clock_sleep_ns(NSEC_PER_SEC);
+	if (done)
+		sim_crash(node);
+	return done;
+}
+
+static void lives(void)
+{
 	if (sim_chance(2, 3)) {
 		simnet.lost_reply = simnet.late = simnet.twice = 30;
 		simnet.lost = simnet.busy = simnet.broken = 20;
 		simnet.read_fails = (unsigned)sim_below(20);
 	}
-	sim_preempt((unsigned)sim_below(50));
 	for (unsigned i = 0; i < LIVES; i++) {
-		unsigned died = sim_incarnation(1);
-
-		if (i + 1 < LIVES)
-			sim_die_at(sim_steps() + 1 + sim_below(sim_chance(1, 2) ? 400 : 4000));
-		else
-			sim_die_at(0);
-		done = false;
-		sim_spawn(1, "owner", life, &done);
-		while (!done && sim_incarnation(1) == died)
-			clock_sleep_ns(NSEC_PER_SEC);
-		deaths += !done;
-		say("-- %s at %s\n", done ? "ended" : "died", done ? "its end" : sim_died_at());
-		if (done)
-			sim_crash(1);
+		sim_die_at(i + 1 < LIVES ? sim_steps() + 1 + sim_below(sim_chance(1, 2) ? 400 : 4000) : 0);
+		if (run(1, life)) {
+			say("-- came to its end\n");
+		} else {
+			say("-- died at %s\n", sim_died_at());
+			deaths++;
+		}
 	}
-	done = false;
-	sim_spawn(2, "last", last_life, &done);
-	while (!done)
-		clock_sleep_ns(NSEC_PER_SEC);
-	sim_crash(2);
+	(void)run(2, last_life);
 	say("%u deaths, %u snapshots, %u deleted, %u times back\n", deaths, nsnap, cleaned, backs);
+}
+
+static void scenario(void *arg)
+{
+	(void)arg;
+	world();
+	if (sim_seed() % 5 == 0)
+		(void)run(1, family);
+	else
+		lives();
 }
 
 int main(int argc, char **argv)

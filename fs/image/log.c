@@ -253,6 +253,10 @@ int log_create(const struct log_at *at, struct logobj *o, struct objerr *err)
 	o->durable = o->number;
 	o->time_s = clock_real_ns() / NSEC_PER_SEC;
 	base_random(o->nonce.b, sizeof(o->nonce.b));
+	if (o->checkpoint != NULL) { /* a clone's */
+		o->checkpoint->epoch = o->epoch;
+		o->checkpoint->nonce = o->nonce;
+	}
 	r = logobj_encode(o, NULL, 0, &bytes, &len, &crc);
 	if (r == 0)
 		r = log_create_object(l, o->number, bytes, len, crc, &o->nonce, NULL);
@@ -391,17 +395,63 @@ int log_has_refs(struct log *l, uint64_t number, bool *ret, struct objerr *err)
 	return r;
 }
 
-int log_put_gone(struct log *l, uint64_t number, struct objerr *err)
+/* key: below the prefix of the log. PUT, DELETE or HEAD. */
+static int small(struct log *l, enum obj_op op, const char *key, struct objerr *err)
 {
-	char key[OBJ_KEY_MAX + 1];
+	char whole[OBJ_KEY_MAX + 1];
 	struct objreq req;
 	int r;
 
-	(void)snprintf(key, sizeof(key), "%sgone/%016" PRIx64, l->prefix, number);
-	objreq_init(&req, OBJ_PUT, key);
+	(void)snprintf(whole, sizeof(whole), "%s%s", l->prefix, key);
+	objreq_init(&req, op, whole);
 	r = log_do(l, &req);
 	if (r < 0)
 		*err = req.err;
 	objreq_done(&req);
 	return r;
+}
+
+static void ref_key(uint64_t number, const uint8_t uuid[16], char out[64])
+{
+	char hex[33];
+
+	log_uuid_format(uuid, hex);
+	(void)snprintf(out, 64, "ref/%016" PRIx64 "/%s", number, hex);
+}
+
+int log_put_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct objerr *err)
+{
+	char key[64];
+
+	ref_key(number, uuid, key);
+	return small(l, OBJ_PUT, key, err);
+}
+
+int log_drop_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct objerr *err)
+{
+	char key[64];
+
+	ref_key(number, uuid, key);
+	return small(l, OBJ_DELETE, key, err);
+}
+
+int log_put_gone(struct log *l, uint64_t number, struct objerr *err)
+{
+	char key[64];
+
+	(void)snprintf(key, sizeof(key), "gone/%016" PRIx64, number);
+	return small(l, OBJ_PUT, key, err);
+}
+
+int log_is_gone(struct log *l, uint64_t number, bool *ret, struct objerr *err)
+{
+	char key[64];
+	int r;
+
+	(void)snprintf(key, sizeof(key), "gone/%016" PRIx64, number);
+	r = small(l, OBJ_HEAD, key, err);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	*ret = r == 0;
+	return 0;
 }

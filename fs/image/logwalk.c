@@ -325,12 +325,12 @@ static int use_create(struct walk *k, const struct logobj *o)
 }
 
 /*
- * The create record, number 1 but for a clone's, and the object of the mark, in one round. Without a mark the walk
+ * The create record, number 1 but for a clone's (which is known once it was read), and the object of the mark, in one round. Without a mark the walk
  * begins with the create record.
  */
 static int read_start(struct walk *k, uint64_t mark, struct logobj *ret)
 {
-	uint64_t numbers[2] = {1, mark}, first = 1;
+	uint64_t numbers[2] = {log_first(k->l), mark}, first = 1;
 	struct heads *hs = malloc(sizeof(*hs));
 	struct logobj o;
 	int r;

@@ -90,7 +90,7 @@ static bool may_go(const struct vol_point *p, const struct page_object *o)
 {
 	if (o->type == LOG_CREATE || (o->type == LOG_CLAIM && RULE(T14_CLAIMS)))
 		return false;
-	if (RULE(T15_BELOW) && o->number >= p->number)
+	if (o->number <= p->ancestors || (RULE(T15_BELOW) && o->number >= p->number))
 		return false;
 	if (o->type == LOG_MAP && o->death == 0 && !RULE(T19_PAGES) && o->number > p->pages_end)
 		return true;
@@ -122,7 +122,7 @@ int vol_note_strays(struct volume *v)
 	int r = 0;
 
 	mtx_lock(&v->batch);
-	first = MAX(v->ck.tree_covers, v->ck.first + 1);
+	first = MAX(MAX(v->ck.tree_covers, v->ck.first + 1), log_first(v->log) + 1);
 	end = v->first_own;
 	if (end <= first || end - first > STRAYS_MAX)
 		goto out;
@@ -187,6 +187,7 @@ int vol_delete_dead(struct volume *v)
 		r = vol_point_of(&p, by->number, &c);
 	}
 	mtx_unlock(&v->batch);
+	p.ancestors = log_first(v->log) - 1;
 	if (r == 0)
 		r = vol_pin_snapshots(v, &p);
 #ifdef LSVD_RULE_SWITCHES

@@ -136,7 +136,7 @@ static int on_record(void *arg, const struct logobj *o)
 }
 
 /* Reads the records of all that are listed and not known yet. The list does not change meanwhile but at its end. */
-static int know_all(struct volume *v, struct objerr *err)
+int vol_know_snapshots(struct volume *v, struct objerr *err)
 {
 	uint64_t *unknown = NULL;
 	size_t n = 0;
@@ -160,7 +160,7 @@ int vol_pin_snapshots(struct volume *v, struct vol_point *p)
 {
 	struct objerr err = {0};
 	size_t cap = p->ndigests;
-	int r = p->nsnaps > 0 ? know_all(v, &err) : 0;
+	int r = p->nsnaps > 0 ? vol_know_snapshots(v, &err) : 0;
 
 	if (r < 0) {
 		vol_note(v, "nothing is deleted, a snapshot's record cannot be read: %s", err.msg);
@@ -321,7 +321,7 @@ static uint64_t find_locked(struct volume *v, const char *name)
 	return 0;
 }
 
-static uint64_t find(struct volume *v, const char *name)
+uint64_t vol_find_snapshot(struct volume *v, const char *name)
 {
 	uint64_t n;
 
@@ -349,8 +349,8 @@ int vol_snapshot(struct volume *v, const char *name, uint64_t *ret_number, struc
 		r = reserve_record(v, &rec);
 	if (r < 0)
 		return r;
-	r = know_all(v, err);
-	if (r == 0 && find(v, name) != 0) {
+	r = vol_know_snapshots(v, err);
+	if (r == 0 && vol_find_snapshot(v, name) != 0) {
 		objerr_set(err, "there is a snapshot '%s' already", name);
 		r = -EEXIST;
 	}
@@ -380,7 +380,7 @@ int vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct
 	if (held < 0)
 		say_why(v, err);
 	else
-		r = know_all(v, err);
+		r = vol_know_snapshots(v, err);
 	if (held >= 0 && r == 0) {
 		mtx_lock(&v->batch);
 		s = calloc(v->ck.nsnaps + 1, sizeof(*s));
@@ -442,8 +442,8 @@ int vol_unsnap(struct volume *v, const char *name, struct objerr *err)
 		r = reserve_record(v, &rec);
 	if (r < 0)
 		return r;
-	r = know_all(v, err);
-	o.target = r == 0 ? find(v, name) : 0;
+	r = vol_know_snapshots(v, err);
+	o.target = r == 0 ? vol_find_snapshot(v, name) : 0;
 	if (r == 0 && o.target == 0) {
 		objerr_set(err, "there is no snapshot '%s'", name);
 		r = -ENOENT;
@@ -471,22 +471,35 @@ struct back {
 	struct objerr *err;
 };
 
+int vol_take_root(const struct logobj *snapshot, uint64_t number, struct log_checkpoint *ret)
+{
+	const struct log_checkpoint *c = snapshot->checkpoint;
+	uint64_t *digests = calloc(c->ndigests + 1, sizeof(*digests));
+	size_t n = 0;
+
+	if (digests == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->ndigests; i++)
+		if (c->digests[i] != snapshot->number)
+			digests[n++] = c->digests[i];
+	digests[n++] = number; /* what the snapshot's record carries itself */
+	*ret = (struct log_checkpoint){.tree_covers = c->tree_covers,
+				       .root = c->root,
+				       .objects = c->objects,
+				       .allocated = c->allocated,
+				       .size = c->size,
+				       .digests = digests,
+				       .ndigests = n};
+	return 0;
+}
+
 /* The checkpoint of the snapshot, as the present log would say it. */
 static int back_checkpoint(struct volume *v, const struct logobj *to, uint64_t number, struct log_checkpoint *c)
 {
 	struct log_view view;
-	size_t n = 0;
+	int r = vol_take_root(to, number, c);
 
 	log_view(v->log, &view);
-	*c = *to->checkpoint;
-	c->digests = calloc(c->ndigests + 1, sizeof(*c->digests));
-	if (c->digests == NULL)
-		return -ENOMEM;
-	for (size_t i = 0; i < to->checkpoint->ndigests; i++)
-		if (to->checkpoint->digests[i] != to->number)
-			c->digests[n++] = to->checkpoint->digests[i];
-	c->digests[n++] = number;
-	c->ndigests = n;
 	c->claim = view.claim;
 	c->epoch = view.epoch;
 	c->nonce = view.nonce;
@@ -497,7 +510,7 @@ static int back_checkpoint(struct volume *v, const struct logobj *to, uint64_t n
 	c->claims = v->ck.claims;
 	c->nsnaps = v->ck.nsnaps;
 	c->snaps = v->ck.snaps;
-	return 0;
+	return r;
 }
 
 static int back_put(struct volume *v, const struct logobj *to, uint64_t *ret_number)
@@ -575,10 +588,10 @@ int vol_rollback(struct volume *v, const char *name, const char *now, struct obj
 	if (r == 0)
 		r = only_writer(v, err);
 	if (r == 0)
-		r = know_all(v, err);
+		r = vol_know_snapshots(v, err);
 	if (r < 0)
 		return r;
-	number = find(v, name);
+	number = vol_find_snapshot(v, name);
 	if (number == 0) {
 		objerr_set(err, "there is no snapshot '%s'", name);
 		return -ENOENT;

@@ -59,6 +59,7 @@ struct vol_point {
 	size_t ndigests, nsnaps;
 	struct log_snap *snaps;
 	uint64_t pages_end; /* its tree has no page behind that object */
+	uint64_t ancestors; /* numbers up to it are other images' */
 };
 
 /* What the record of a snapshot says. */
@@ -211,6 +212,10 @@ int must_check vol_put_record(struct volume *v); /* a place in the window was re
 /* The digests of all that p lists are known, and p has them. -ENOMEM, or what a GET says. */
 int must_check vol_pin_snapshots(struct volume *v, struct vol_point *p);
 void vol_forget_snapshots(struct volume *v);
+int must_check vol_know_snapshots(struct volume *v, struct objerr *err);
+uint64_t vol_find_snapshot(struct volume *v, const char *name); /* among those that are known; 0: none */
+/* The checkpoint of a snapshot's record for a record `number` that takes its map over; its digests to be freed. */
+int must_check vol_take_root(const struct logobj *snapshot, uint64_t number, struct log_checkpoint *ret);
 
 /* ---- volio.c ---- */
 /* From a journal's record to pending; under batch, in sequence. */

@@ -189,6 +189,14 @@ int must_check vol_unsnap(struct volume *v, const char *name, struct objerr *err
  */
 int must_check vol_rollback(struct volume *v, const char *name, const char *now, struct objerr *err);
 /*
+ * A new log at `prefix`, whose image is what `of` was at the snapshot: an object of a few KiB, whatever the size. prefix
+ * lies beside that of `of` (.../.lsvd/img/<uuid>/). Not the name. -ENOENT: no such snapshot, or it is being deleted.
+ */
+int must_check vol_clone(struct volume *of, const char *name, const char *prefix, const uint8_t uuid[16],
+			 uint64_t *ret_size, struct objerr *err);
+/* The clone's reference goes, after its objects: its parent may delete the snapshot. Nothing for other images. */
+int must_check vol_unref(struct volume *v, struct objerr *err);
+/*
  * A volume that is the snapshot, to read only, as long as its record is there; of: of the image, stays open meanwhile.
  */
 int must_check vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err);
