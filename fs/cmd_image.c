@@ -145,8 +145,7 @@ static int to_size(struct volume *v, void *size)
 	return vol_resize(v, *(uint64_t *)size);
 }
 
-/* The name says sizes for stat(2) of who does not open the image. */
-static int note_size(struct site *s, struct image *i, uint64_t size, struct objerr *err)
+int image_note_size(struct site *s, struct image *i, uint64_t size, struct objerr *err)
 {
 	int r;
 
@@ -166,7 +165,7 @@ static int resize_offline(struct site *s, struct image *i, uint64_t size)
 		return cmd_fail("%s: a copy of another image's name: read only", s->said);
 	r = image_write(&s->env, i->p.prefix, s->path, i->o.n.uuid, to_size, &size, &err);
 	if (!r)
-		r = note_size(s, i, size, &err);
+		r = image_note_size(s, i, size, &err);
 	return r ? site_fail(s, r, &err) : CMD_OK;
 }
 
@@ -254,8 +253,12 @@ static int delete(struct site *s)
 	_cleanup_free_ char *key = NULL, *file = NULL;
 	struct objerr err = {0};
 	struct image i = {0};
-	int r = image_key(s->url.prefix, s->path, &key);
+	const char *snapshot;
+	int r = site_snapshot(s, &snapshot);
 
+	if (r || snapshot)
+		return r ? r : image_unsnap(s, snapshot);
+	r = image_key(s->url.prefix, s->path, &key);
 	if (!r)
 		r = nameobj_get(s->store, key, &i.o, &err);
 	if (r == -ENOENT || r == -ENODATA || r == -ENOTDIR)
@@ -360,6 +363,8 @@ static const struct action {
     {"delete", false, false, delete, NULL},	     {"export", false, true, NULL, image_export},
     {"import", false, true, NULL, image_import},     {"check", false, false, image_check_cmd, NULL},
     {"gc", true, false, image_collect, NULL},	     {"claim", false, false, claim, NULL},
+    {"snapshot", false, false, image_snapshot, NULL}, {"snapshots", false, false, image_snapshots, NULL},
+    {"rollback", false, false, image_rollback, NULL}, {"clone", false, true, NULL, image_clone},
 };
 
 static bool flag(int c, const char *arg, void *ctx)
@@ -381,7 +386,8 @@ static int run(struct site *s, char **pos, int npos)
 		if (!strcmp(pos[0], actions[i].name))
 			a = &actions[i];
 	if (!a)
-		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc or claim");
+		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc, claim, "
+				 "snapshot, snapshots, rollback or clone");
 	if (npos < 2)
 		return cmd_usage("image %s: missing arguments (lsvdfs image --help)", a->name);
 	/* SOURCE PATH, or PATH on a mount; then what the action wants */

@@ -57,6 +57,9 @@ int must_check disk_hold(struct fsd *f, struct inode *i, bool writer, struct dis
 /* The image, if it is open: one more user, who reads or writes nothing. NULL: it is not. Waits while somebody is busy. */
 struct disk *disk_borrow(struct fsd *f, const uint8_t uuid[16]);
 void disk_return(struct fsd *f, struct disk *d);
+/* A borrower writes. -EROFS: a copy. */
+int must_check disk_begin_write(struct fsd *f, struct disk *d, struct objerr *err);
+void disk_end_write(struct fsd *f, struct disk *d);
 void disk_drop(struct fsd *f, struct inode *i, struct disk *d, bool writer);
 /* Size and allocated bytes as of now; waits for nothing. */
 void disk_size_locked(struct inode *i, uint64_t *ret_size, uint64_t *ret_allocated);

@@ -89,8 +89,86 @@ static int claim(struct fsd *f, const char *path, json_t *ans, struct objerr *er
 	return r;
 }
 
-int fsd_image(struct fsd *f, const char *verb, const char *path, json_t *ans, struct objerr *err)
+/* --- snapshots ---------------------------------------------------------------------------------------------------- */
+
+struct snapping {
+	const char *verb, *name;
+	json_t *ans;
+	struct objerr *err;
+};
+
+/* For a volume that this thread may write. */
+static int snap(struct volume *v, void *arg)
 {
+	struct snapping *s = arg;
+	uint64_t number = 0;
+	char now[VOL_SNAP_NAME_MAX + 1];
+	int r;
+
+	if (strcmp(s->verb, "unsnap") == 0)
+		return vol_unsnap(v, s->name, s->err);
+	if (strcmp(s->verb, "rollback") == 0) {
+		vol_snap_name_now(now);
+		r = vol_rollback(v, s->name, now, s->err);
+		json_object_set_new(s->ans, "before", json_string(now));
+		json_object_set_new(s->ans, "size", json_integer((json_int_t)vol_size(v)));
+		return r;
+	}
+	r = vol_snapshot(v, s->name, &number, s->err);
+	json_object_set_new(s->ans, "number", json_integer((json_int_t)number));
+	return r;
+}
+
+/* In the volume that is open here, beside its writers; or in one for just this. */
+static int snap_here(struct fsd *f, struct disk *d, struct snapping *s)
+{
+	int r;
+
+	if (strcmp(s->verb, "rollback") == 0) {
+		objerr_set(s->err, "it is open on this mount: close it first");
+		return -EBUSY;
+	}
+	r = disk_begin_write(f, d, s->err);
+	if (r < 0)
+		return r;
+	r = snap(d->v, s);
+	disk_end_write(f, d);
+	return r;
+}
+
+static int snap_path(struct fsd *f, const char *path, struct snapping *s)
+{
+	struct nameplace p = { 0 };
+	struct vol_env env;
+	struct nameobj o;
+	struct disk *d;
+	int r = uuid_of(f, path, &o, &p, s->err);
+
+	if (r < 0)
+		return r;
+	d = disk_borrow(f, o.n.uuid);
+	if (d) {
+		r = snap_here(f, d, s);
+		disk_return(f, d);
+	} else if (p.copy) {
+		objerr_set(s->err, "%s is a copy of the name of another image: read only", path);
+		r = -EROFS;
+	} else {
+		r = disk_enter(f, o.n.uuid, path, s->verb, &d);
+		if (r == 0) {
+			disk_env(f, &env);
+			r = image_write(&env, p.prefix, path, o.n.uuid, snap, s, s->err);
+			disk_leave(f, d, NULL);
+		}
+	}
+	nameplace_free(&p);
+	nameobj_free(&o);
+	return r;
+}
+
+int fsd_image(struct fsd *f, const char *verb, const char *path, const char *name, json_t *ans, struct objerr *err)
+{
+	struct snapping s = { verb, name, ans, err };
 	_cleanup_free_ char *dir = strdup(path);
 	char *slash = dir ? strrchr(dir, '/') : NULL;
 
@@ -105,5 +183,7 @@ int fsd_image(struct fsd *f, const char *verb, const char *path, json_t *ans, st
 		return upload(f, path, err);
 	if (strcmp(verb, "claim") == 0)
 		return f->o.read_only ? -EROFS : claim(f, path, ans, err);
+	if (name && (strcmp(verb, "snapshot") == 0 || strcmp(verb, "unsnap") == 0 || strcmp(verb, "rollback") == 0))
+		return f->o.read_only ? -EROFS : snap_path(f, path, &s);
 	return -EINVAL;
 }

@@ -176,6 +176,7 @@ static void remains_done(struct remains *m)
 {
 	free(m->prefix);
 	free(m->r.claims);
+	free(m->r.ref);
 }
 
 /* Durable before the name goes. */
@@ -191,6 +192,8 @@ static int write_remains(const char *img, const uint8_t uuid[16], const struct r
 	str_addf(&s, "%s\n%" PRIu64 "\n", m->prefix, m->r.next);
 	for (size_t i = 0; i < m->r.nclaims; i++)
 		str_addf(&s, "%" PRIu64 "\n", m->r.claims[i]);
+	if (m->r.ref)
+		str_addf(&s, "ref %s\n", m->r.ref);
 	str_add(&s, "end\n");
 	if (str_take(&s, &text) < 0 || r < 0)
 		return -ENOMEM;
@@ -228,6 +231,11 @@ static int read_remains(FILE *fp, struct remains *ret)
 		if (r < 0 || strcmp(line, "end\n") == 0)
 			break;
 		line[strcspn(line, "\n")] = 0;
+		if (str_has_prefix(line, "ref ") && !m.r.ref) {
+			m.r.ref = strdup(line + 4);
+			r = m.r.ref ? 0 : -ENOMEM;
+			continue;
+		}
 		v = reallocarray(m.r.claims, m.r.nclaims + 1, sizeof *v);
 		if (v)
 			m.r.claims = v;
@@ -292,8 +300,14 @@ int image_end_log(const struct vol_env *env, const char *prefix, const char *pat
 		  struct objerr *err)
 {
 	struct remains m = { 0 };
-	int r = doom(env, prefix, path, uuid, &m, err);
+	int r = image_has_refs(env->store, prefix, err);
 
+	if (r > 0) {
+		objerr_set(err, "a clone was made of a snapshot of it: delete or flatten that first");
+		r = -EBUSY;
+	}
+	if (r == 0)
+		r = doom(env, prefix, path, uuid, &m, err);
 	if (r == 0)
 		r = write_remains(env->state_dir, uuid, &m);
 	if (r == 0)
@@ -349,6 +363,9 @@ int image_erase_left(const struct vol_env *env, const uint8_t uuid[16], struct o
 		fclose(fp);
 	if (r == 0) {
 		r = image_erase(env->store, m.prefix, m.r.next, m.r.claims, m.r.nclaims, &left, err);
+		if (r == 0 && m.r.ref)
+			r = obj_delete(env->store, m.r.ref, NULL, err);
+		r = r == -ENOENT ? 0 : r;
 		remains_done(&m);
 	}
 	if (r == 0)

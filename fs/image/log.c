@@ -7,6 +7,7 @@
  */
 #include "config.h"
 #include "log-private.h"
+#include "nameobj.h"
 #include "../../objstore/base/clock.h"
 #include "../../objstore/base/str.h"
 #include <inttypes.h>
@@ -380,19 +381,13 @@ int log_delete_marks(struct log *l)
 int log_has_refs(struct log *l, uint64_t number, bool *ret, struct objerr *err)
 {
 	char prefix[OBJ_KEY_MAX + 1];
-	struct objreq req;
 	int r;
 
 	(void)snprintf(prefix, sizeof(prefix), "%sref/%016" PRIx64 "/", l->prefix, number);
-	objreq_init(&req, OBJ_LIST, prefix);
-	req.max_keys = 1;
-	r = log_do(l, &req);
-	if (r == 0)
-		*ret = req.listing->n > 0;
-	else
-		*err = req.err;
-	objreq_done(&req);
-	return r;
+	r = image_any_key(l->store, prefix, err);
+	if (r >= 0)
+		*ret = r > 0;
+	return MIN(r, 0);
 }
 
 /* key: below the prefix of the log. PUT, DELETE or HEAD. */
@@ -435,6 +430,21 @@ int log_drop_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct 
 	return small(l, OBJ_DELETE, key, err);
 }
 
+int log_own_ref(struct log *l, char **ret)
+{
+	uint64_t last = log_first(l) - 1;
+	uint8_t parent[16];
+	struct str s = {0};
+	char key[64];
+
+	*ret = NULL;
+	if (last == 0)
+		return 0;
+	ref_key(last, l->uuid, key);
+	str_addf(&s, "%s%s", log_prefix_of(l, last, parent), key);
+	return str_take(&s, ret);
+}
+
 int log_put_gone(struct log *l, uint64_t number, struct objerr *err)
 {
 	char key[64];
@@ -443,15 +453,25 @@ int log_put_gone(struct log *l, uint64_t number, struct objerr *err)
 	return small(l, OBJ_PUT, key, err);
 }
 
+static int there(struct log *l, const char *key, bool *io, struct objerr *err)
+{
+	int r = small(l, OBJ_HEAD, key, err);
+
+	*io = *io || r == 0;
+	return r == -ENOENT ? 0 : r;
+}
+
 int log_is_gone(struct log *l, uint64_t number, bool *ret, struct objerr *err)
 {
 	char key[64];
+	bool gone = false;
 	int r;
 
 	(void)snprintf(key, sizeof(key), "gone/%016" PRIx64, number);
-	r = small(l, OBJ_HEAD, key, err);
-	if (r < 0 && r != -ENOENT)
-		return r;
-	*ret = r == 0;
-	return 0;
+	r = there(l, key, &gone, err);
+	if (r == 0)
+		r = there(l, "dead", &gone, err);
+	if (r == 0)
+		*ret = gone;
+	return r;
 }

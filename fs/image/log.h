@@ -133,12 +133,17 @@ int must_check log_mark(struct log *l, uint64_t number);
 /* Step 3.7, the requests only: the caller decided. Best effort: what fails stays. ret_deleted: how many went. */
 int log_delete(struct log *l, const uint64_t *numbers, size_t n, size_t *ret_deleted);
 int log_delete_marks(struct log *l); /* all but the two newest */
-/* Clones of snapshot `number`: is there one; one more, one less; from here on no new one may; is that so? */
+/*
+ * Clones of snapshot `number`: is there one; one more, one less; from here on no new one may; is that so, or is the
+ * image dead?
+ */
 int must_check log_has_refs(struct log *l, uint64_t number, bool *ret, struct objerr *err);
 int must_check log_put_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct objerr *err);
 int must_check log_drop_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct objerr *err);
 int must_check log_put_gone(struct log *l, uint64_t number, struct objerr *err);
 int must_check log_is_gone(struct log *l, uint64_t number, bool *ret, struct objerr *err);
+/* The whole key of the reference that this log, a clone's, has in its parent's; NULL: it is none. To be freed. */
+int must_check log_own_ref(struct log *l, char **ret);
 /* The first number of this log: its create record's. After attach. */
 uint64_t log_first(struct log *l);
 

@@ -464,6 +464,29 @@ int image_is_dead(struct objstore *s, const char *prefix, struct objerr *err)
 	return exists(s, prefix, "dead", err);
 }
 
+int image_any_key(struct objstore *s, const char *prefix, struct objerr *err)
+{
+	struct objreq req;
+	int r;
+
+	objreq_init(&req, OBJ_LIST, prefix);
+	r = obj_do(s, &req);
+	if (r < 0 && err != NULL)
+		*err = req.err;
+	for (size_t i = 0; r == 0 && i < req.listing->n; i++)
+		r = !str_has_suffix(req.listing->v[i].key, "/");
+	objreq_done(&req);
+	return r;
+}
+
+int image_has_refs(struct objstore *s, const char *prefix, struct objerr *err)
+{
+	_cleanup_free_ char *refs = NULL;
+	int r = join(prefix, "ref/", "", &refs);
+
+	return r < 0 ? r : image_any_key(s, refs, err);
+}
+
 struct erase {
 	struct objstore *s;
 	const char *prefix;
@@ -560,13 +583,21 @@ int image_erase(struct objstore *s, const char *prefix, uint64_t next, const uin
 	if (e == NULL)
 		return -ENOMEM;
 	*e = (struct erase){.s = s, .prefix = prefix, .next = next, .keep = keep, .nkeep = nkeep};
-	do {
+	/* Who clones looks for `dead` when its ref is there: one of both sees the other. */
+	r = image_has_refs(s, prefix, err);
+	if (r > 0) {
+		objerr_set(err, "a clone was made of the image meanwhile: its objects stay");
+		r = -EBUSY;
+	}
+	while (r == 0) {
 		char *last = after;
 
 		after = NULL;
 		r = erase_page(e, last, &after, err);
 		free(last);
-	} while (r == 0 && after != NULL);
+		if (after == NULL)
+			break;
+	}
 	free(after);
 	if (r == 0)
 		*ret_left = e->left;

@@ -603,15 +603,18 @@ int vol_recover(struct volume *v, struct objerr *err)
 int vol_doom(struct volume *v, struct vol_remains *ret)
 {
 	uint64_t *claims;
+	char *ref = NULL;
 	int r = vol_own(v);
 
+	if (r == 0)
+		r = log_own_ref(v->log, &ref);
 	if (r < 0)
 		return r;
 	mtx_lock(&v->batch);
 	claims = calloc(v->ck.nclaims + 1, sizeof(*claims));
 	if (claims != NULL && v->ck.nclaims > 0)
 		memcpy(claims, v->ck.claims, v->ck.nclaims * sizeof(*claims));
-	*ret = (struct vol_remains){v->first_own, claims, v->ck.nclaims};
+	*ret = (struct vol_remains){v->first_own, claims, v->ck.nclaims, ref};
 	mtx_unlock(&v->batch);
 	vol_fail(v, VOL_FAILED, "the image is being deleted");
 	return claims != NULL ? 0 : -ENOMEM;

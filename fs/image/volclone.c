@@ -63,7 +63,7 @@ static int with_ref(struct volume *of, const struct logobj *snapshot, const char
 	int r = log_is_gone(of->log, snapshot->number, &gone, err);
 
 	if (r == 0 && gone) {
-		objerr_set(err, "the snapshot is being deleted");
+		objerr_set(err, "the snapshot, or its image, is being deleted");
 		r = -ENOENT;
 	}
 	if (r == 0)
@@ -103,23 +103,5 @@ int vol_clone(struct volume *of, const char *name, const char *prefix, const uin
 	if (r == 0)
 		*ret_size = snapshot.checkpoint->size;
 	logobj_free(&snapshot);
-	return r;
-}
-
-int vol_unref(struct volume *v, struct objerr *err)
-{
-	uint64_t last = log_first(v->log) - 1;
-	struct log_at at = {.store = v->env.store, .host = v->env.host};
-	struct log *parent;
-	int r;
-
-	if (last == 0)
-		return 0;
-	at.prefix = log_prefix_of(v->log, last, at.uuid);
-	r = log_open(&at, &parent);
-	if (r < 0)
-		return r;
-	r = log_drop_ref(parent, last, v->uuid, err);
-	log_close(parent);
 	return r;
 }

@@ -18,10 +18,24 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 bool vol_snap_name_ok(const char *name)
 {
 	return log_snap_name_ok(name);
+}
+
+void vol_snap_name_now(char out[VOL_SNAP_NAME_MAX + 1])
+{
+	time_t t = (time_t)(clock_real_ns() / NSEC_PER_SEC);
+	struct tm tm;
+	uint16_t salt;
+
+	base_random(&salt, sizeof(salt));
+	if (gmtime_r(&t, &tm) == NULL)
+		memset(&tm, 0, sizeof(tm));
+	(void)snprintf(out, VOL_SNAP_NAME_MAX + 1, "before-rollback-%04d%02d%02d-%02d%02d%02d-%04x", tm.tm_year + 1900,
+		       tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, salt);
 }
 
 /* ---- what is known of them ---- */

@@ -115,6 +115,7 @@ struct vol_remains {
 	uint64_t next;	  /* what is there or beyond stays */
 	uint64_t *claims; /* these stay as well */
 	size_t nclaims;
+	char *ref; /* key of a clone's reference, to be freed; it goes last. NULL: no clone */
 };
 int must_check vol_doom(struct volume *v, struct vol_remains *ret);
 
@@ -171,6 +172,8 @@ struct vol_snap {
 };
 /* 1 to 64 of [A-Za-z0-9._-]. */
 bool vol_snap_name_ok(const char *name);
+/* A name for the state before a roll back: the time, UTC, and something random. */
+void vol_snap_name_now(char out[VOL_SNAP_NAME_MAX + 1]);
 /*
  * Everything acknowledged before the call is in it, and a prefix of what comes meanwhile; the guest goes on. Returns
  * when it is in the bucket for good. -EEXIST: the name is taken; -EINVAL: it is none.
@@ -194,8 +197,6 @@ int must_check vol_rollback(struct volume *v, const char *name, const char *now,
  */
 int must_check vol_clone(struct volume *of, const char *name, const char *prefix, const uint8_t uuid[16],
 			 uint64_t *ret_size, struct objerr *err);
-/* The clone's reference goes, after its objects: its parent may delete the snapshot. Nothing for other images. */
-int must_check vol_unref(struct volume *v, struct objerr *err);
 /*
  * A volume that is the snapshot, to read only, as long as its record is there; of: of the image, stays open meanwhile.
  */
