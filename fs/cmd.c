@@ -50,7 +50,11 @@ const struct cmd_help cmd_helps[] = {
      "  import TARGET FILE      a new image from a raw file, a device, or - for standard input; zeros become holes\n"
      "  check TARGET            is all of it there? Repairs nothing; status 1 when damaged. --data: every checksum\n"
      "  gc DIR|SOURCE           removes what is left of dead images and broken imports; with --force logs without a name\n"
-     "  claim TARGET            takes the image from whoever holds it: that machine's unsent bytes are lost to it",
+     "  claim TARGET            takes the image from whoever holds it: that machine's unsent bytes are lost to it\n"
+     "  snapshot TARGET@NAME    keeps what the image is now, while a guest writes; export and delete take TARGET@NAME too\n"
+     "  snapshots TARGET        those that there are\n"
+     "  rollback TARGET@NAME    back to it; what the image was until now becomes a snapshot first\n"
+     "  clone TARGET@NAME NEW   a new image that begins as the snapshot, at once and whatever the size",
      false},
 };
 const size_t cmd_nhelps = ARRAY_SIZE(cmd_helps);

@@ -187,6 +187,8 @@ static int busy(struct site *s, const struct image *i, int r)
 
 	if (r != -EBUSY)
 		return site_fail(s, r, NULL);
+	if (image_has_refs(s->store, i->p.prefix, &err) > 0)
+		return cmd_fail("%s: a clone was made of a snapshot of it: delete that first", s->said);
 	if (here && strcmp(json_string_value(json_object_get(here, "state")), "waiting"))
 		return cmd_fail("%s: in use on this mount: close it first", s->said);
 	if (!vol_open(&s->env, i->p.prefix, i->o.n.uuid, &v, &err)) {

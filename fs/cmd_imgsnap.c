@@ -141,6 +141,7 @@ int image_rollback(struct site *s)
 	struct objerr err = {0};
 	struct doing d = {0};
 	json_t *ans = NULL;
+	bool noted = false;
 	struct image i;
 	int r = want_snapshot(s, &d.name, &i);
 
@@ -152,9 +153,10 @@ int image_rollback(struct site *s)
 
 		(void)snprintf(d.now, sizeof d.now, "%s", now ? now : "");
 		d.size = (uint64_t)number_of(ans, "size");
+		noted = json_is_true(json_object_get(ans, "noted"));
 		json_decref(ans);
 	}
-	if (!r && image_note_size(s, &i, d.size, &err))
+	if (!r && !noted && image_note_size(s, &i, d.size, &err))
 		fprintf(stderr, "lsvdfs: warning: %s: its name still says another size: %s\n", s->said, err.msg);
 	image_done(&i);
 	if (r)

@@ -75,6 +75,9 @@ int must_check disks_wait(struct fsd *f);
 json_t *disks_status(struct fsd *f);
 json_t *disks_reads_status(struct fsd *f); /* what all images share: requests, block cache */
 
+/* fsd.c: the node, when it is known, with a reference; NULL. */
+struct inode *fsd_known_image(struct fsd *f, const char *path);
+
 /* diskname.c */
 bool disk_wanted(struct fsd *f, const char *dir, const char *name);
 /* A new, empty image. -EEXIST. The guard of dir is held. */

@@ -95,6 +95,7 @@ struct snapping {
 	const char *verb, *name;
 	json_t *ans;
 	struct objerr *err;
+	uint64_t size;
 };
 
 /* For a volume that this thread may write. */
@@ -111,12 +112,31 @@ static int snap(struct volume *v, void *arg)
 		vol_snap_name_now(now);
 		r = vol_rollback(v, s->name, now, s->err);
 		json_object_set_new(s->ans, "before", json_string(now));
-		json_object_set_new(s->ans, "size", json_integer((json_int_t)vol_size(v)));
+		s->size = vol_size(v);
+		json_object_set_new(s->ans, "size", json_integer((json_int_t)s->size));
 		return r;
 	}
 	r = vol_snapshot(v, s->name, &number, s->err);
 	json_object_set_new(s->ans, "number", json_integer((json_int_t)number));
 	return r;
+}
+
+/* The name says the size, for stat(2): of a node that is known here; else the command sees to it. */
+static bool note_size(struct fsd *f, const char *path, uint64_t size)
+{
+	struct inode *i = fsd_known_image(f, path);
+
+	if (!i)
+		return false;
+	mtx_lock(&i->lock);
+	i->image_size = size;
+	i->attr.mtime = i->attr.ctime = clock_real_ts();
+	i->image_changed = true;
+	mtx_unlock(&i->lock);
+	disk_save_meta(f, i);
+	(void)fuse_lowlevel_notify_inval_inode(f->se, i->id, -1, 0); /* the kernel's attributes */
+	inode_put(f, i);
+	return true;
 }
 
 /* In the volume that is open here, beside its writers; or in one for just this. */
@@ -160,6 +180,8 @@ static int snap_path(struct fsd *f, const char *path, struct snapping *s)
 			r = image_write(&env, p.prefix, path, o.n.uuid, snap, s, s->err);
 			disk_leave(f, d, NULL);
 		}
+		if (r == 0 && strcmp(s->verb, "rollback") == 0)
+			json_object_set_new(s->ans, "noted", json_boolean(note_size(f, path, s->size)));
 	}
 	nameplace_free(&p);
 	nameobj_free(&o);
@@ -168,7 +190,7 @@ static int snap_path(struct fsd *f, const char *path, struct snapping *s)
 
 int fsd_image(struct fsd *f, const char *verb, const char *path, const char *name, json_t *ans, struct objerr *err)
 {
-	struct snapping s = { verb, name, ans, err };
+	struct snapping s = { .verb = verb, .name = name, .ans = ans, .err = err };
 	_cleanup_free_ char *dir = strdup(path);
 	char *slash = dir ? strrchr(dir, '/') : NULL;
 

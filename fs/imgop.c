@@ -303,7 +303,7 @@ int image_end_log(const struct vol_env *env, const char *prefix, const char *pat
 	int r = image_has_refs(env->store, prefix, err);
 
 	if (r > 0) {
-		objerr_set(err, "a clone was made of a snapshot of it: delete or flatten that first");
+		objerr_set(err, "a clone was made of a snapshot of it: delete that first");
 		r = -EBUSY;
 	}
 	if (r == 0)

@@ -465,7 +465,7 @@ int vol_unsnap(struct volume *v, const char *name, struct objerr *err)
 	if (r == 0)
 		r = log_has_refs(v->log, o.target, &refs, err);
 	if (r == 0 && refs) {
-		objerr_set(err, "a clone was made of snapshot '%s': delete or flatten that first", name);
+		objerr_set(err, "a clone was made of snapshot '%s': delete that first", name);
 		r = -EBUSY;
 	}
 	if (r == 0)
