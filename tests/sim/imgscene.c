@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NODES = 3, ROUNDS = 16 };
+enum { NODES = 3, ROUNDS = 16, DENSE_ROUNDS = 48 };
 
 static struct node {
 	struct objstore *store;
@@ -37,10 +37,12 @@ static bool contest;      /* a busy writer, and others who want the image */
 static bool fine;         /* many small extents, and trees of many objects that take a while */
 static bool sleepers;     /* a small image, much overwritten; nodes stop just before what counts */
 static int again;         /* the node that starts next; 0: any */
+static uint64_t deadly;   /* the last step at which somebody should die */
 
 struct imgscene_stats *imgstats;
 uint64_t imgscene_first_death;
 enum imgscene_cleaner imgscene_cleaner;
+bool imgscene_dense;
 
 void imgscene_setup(void)
 {
@@ -52,7 +54,7 @@ void imgscene_setup(void)
 
 uint64_t imgscene_crash_points(void)
 {
-	return imgstats->at_store + imgstats->at_disk + imgstats->killed;
+	return imgstats->at_store + imgstats->at_disk;
 }
 
 void imgscene_print(void)
@@ -60,7 +62,7 @@ void imgscene_print(void)
 	const struct imgscene_stats *s = imgstats;
 
 	(void)printf("crash points %" PRIu64 ": at store calls %" PRIu64 ", at journal calls %" PRIu64
-		     ", elsewhere %" PRIu64 "; then power cut %" PRIu64 ", disk lost %" PRIu64 ", disk copied %" PRIu64
+		     "; killed elsewhere %" PRIu64 "; then power cut %" PRIu64 ", disk lost %" PRIu64 ", disk copied %" PRIu64
 		     "\n",
 		     imgscene_crash_points(), s->at_store, s->at_disk, s->killed, s->power, s->wiped, s->copied);
 	(void)printf(
@@ -244,6 +246,12 @@ static void thaw_all(void)
 
 /* ---- blows ---- */
 
+static void arm(uint64_t within)
+{
+	deadly = sim_steps() + 1 + sim_below(within);
+	sim_die_at(deadly);
+}
+
 static void freeze(int i)
 {
 	if (node[i].frozen) {
@@ -284,7 +292,7 @@ static void strike(int i)
 	case 1:
 	case 2:
 	case 3:
-		sim_die_at(sim_steps() + 1 + sim_below(sim_chance(1, 2) ? 40 : 800));
+		arm(sim_chance(1, 2) ? 40 : 800);
 		break;
 	case 4:
 		if (sim_chance(1, 4)) {
@@ -312,6 +320,17 @@ static void idle_time(unsigned scales)
 	pass(1 + (int64_t)sim_below((uint64_t)scale[sim_below(scales)]));
 }
 
+/* Until the step is reached at which somebody dies, or nobody moves. */
+static void until_deadly(void)
+{
+	int64_t until = clock_now_ns() + 20 * NSEC_PER_SEC;
+
+	if (sim_steps() >= deadly)
+		arm(sim_chance(1, 2) ? 60 : 300);
+	while (sim_steps() < deadly && pick(true) != 0 && clock_now_ns() < until)
+		pass(50 * NSEC_PER_MSEC);
+}
+
 static void round_of_blows(void)
 {
 	int i = again != 0 && !running(again) ? again : pick(false);
@@ -326,14 +345,17 @@ static void round_of_blows(void)
 	if (once_more) {
 		node[i].cursed = sim_chance(1, 2);
 		if (!node[i].cursed && sim_chance(2, 3))
-			sim_die_at(sim_steps() + 1 + sim_below(sim_chance(1, 2) ? 60 : 200));
+			arm(sim_chance(1, 2) ? 60 : 200);
 		idle_time(4);
 		return;
 	}
 	i = pick(true);
-	if (i != 0 && sim_chance(contest || sleepers ? 1 : 2, 3))
+	if (i != 0 && sim_chance(contest || sleepers || imgscene_dense ? 1 : 2, 3))
 		strike(i);
-	idle_time(contest ? 3 : sleepers ? 4 : 5);
+	if (imgscene_dense && !sim_chance(1, 4))
+		until_deadly();
+	else
+		idle_time(contest ? 3 : sleepers ? 4 : 5);
 }
 
 static void who_waits(void)
@@ -438,7 +460,11 @@ static void fatal(void *arg)
 /* The moments after a claim was made are the worst to die in. */
 static void on_claim(int i)
 {
-	if (node[i].cursed || sim_chance(haunted, 80))
+	if (!node[i].cursed && !sim_chance(haunted, 80))
+		return;
+	if (imgscene_dense)
+		arm(40);
+	else
 		sim_after(0, 1 + (int64_t)sim_below(3 * (uint64_t)simnet.latency_ns), fatal, &node[i]);
 }
 
@@ -570,6 +596,7 @@ static void world(void)
 
 void imgscene(void *arg)
 {
+	unsigned rounds = imgscene_first_death != 0 ? 4 : imgscene_dense ? DENSE_ROUNDS : ROUNDS;
 	int last = 0;
 
 	(void)arg;
@@ -591,7 +618,7 @@ void imgscene(void *arg)
 		pass(60 * NSEC_PER_SEC);
 		imgstats->survived += sim_steps() < imgscene_first_death;
 	}
-	for (int i = 0; i < (imgscene_first_death != 0 ? 4 : ROUNDS); i++)
+	for (unsigned i = 0; i < rounds; i++)
 		round_of_blows();
 	sim_die_at(0);
 	all_end();

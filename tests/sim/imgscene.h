@@ -63,7 +63,7 @@ struct imgscene_stats {
 };
 extern struct imgscene_stats *imgstats; /* shared memory, set by imgscene_setup() */
 void imgscene_setup(void);
-uint64_t imgscene_crash_points(void);
+uint64_t imgscene_crash_points(void); /* calls of store or journal at which a daemon died */
 void imgscene_print(void);
 
 /* The scenario, for sim_main(). */
@@ -72,6 +72,9 @@ void imgscene(void *arg);
 extern uint64_t imgscene_first_death;
 /* Whether the daemons clean: by the seed, the even ones; always; never. */
 extern enum imgscene_cleaner { CLEANER_SOME, CLEANER_ON, CLEANER_OFF } imgscene_cleaner;
+
+/* Somebody dies at a step every few moments, for a long time: many crash points for the time it takes. */
+extern bool imgscene_dense;
 
 /* ---- imgoracle.c ---- */
 void imgtrace(const char *fmt, ...) printf_like(1, 2);
