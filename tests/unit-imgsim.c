@@ -8,6 +8,7 @@
  *	DENSE=1				somebody dies at a call every few moments
  *	IMGSIM_POINTS=N SEED=N		seeds from there on until daemons have died at so many calls (tests/soak): three of four
  *					seeds dense, and every 1000th at each call of its first daemon, one after the other
+ *	WORLD=1..3			bent to something (enum imgscene_world); else some seeds are
  *	CLEANER=1, CLEANER=2		all of them clean, or none; else those of even seeds
  *	TRACE=1				tells what happens
  */
@@ -68,6 +69,7 @@ int main(int argc, char **argv)
 	imgscene_setup();
 	imgscene_first_death = number("IMGSIM_STEP", 0);
 	imgscene_dense = number("DENSE", 0) != 0;
+	imgscene_world = (enum imgscene_world)(number("WORLD", WORLD_ANY) % IMGSCENE_WORLDS);
 	imgscene_cleaner = (enum imgscene_cleaner)MIN(number("CLEANER", CLEANER_SOME), (uint64_t)CLEANER_OFF);
 	if (n != 0)
 		ok = points(argv[0], number("SEED", 1), n);

@@ -20,6 +20,7 @@ static struct claim {
 	unsigned life; /* of the node then */
 } claims[CLAIMS];
 static size_t nclaims;
+static uint64_t newest_data; /* number */
 static struct session *sessions; /* the newest report first */
 static void (*claim_seen)(int node);
 static struct session root; /* the image as it was made */
@@ -227,6 +228,8 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	r = logobj_decode(req->iov[0].iov_base, req->iov[0].iov_len, NULL, 0, &o, &need, &err);
 	sim_check(r == 0, "node %d sent an object that cannot be read: %s", node, err.msg);
 	imgstats->moves += o.type == LOG_CLEANER;
+	if (o.type == LOG_DATA)
+		newest_data = MAX(newest_data, o.number);
 	imgtrace("    a %s object, journal up to %" PRIu64, log_type_name[o.type], o.jseq);
 	if (o.type != LOG_CLAIM) {
 		logobj_free(&o);
@@ -288,6 +291,11 @@ struct session *oracle_session(uint64_t claim)
 			if (s->claim == c)
 				return s;
 	return &root;
+}
+
+uint64_t oracle_newest_data(void)
+{
+	return newest_data;
 }
 
 struct session *oracle_newest(void)

@@ -36,6 +36,7 @@ static unsigned haunted;  /* of 10 deaths are followed by another start on that 
 static bool contest;      /* a busy writer, and others who want the image */
 static bool fine;         /* many small extents, and trees of many objects that take a while */
 static bool sleepers;     /* a small image, much overwritten; nodes stop just before what counts */
+static enum imgscene_world bent;
 static int again;         /* the node that starts next; 0: any */
 static uint64_t deadly;   /* the last step at which somebody should die */
 
@@ -43,6 +44,7 @@ struct imgscene_stats *imgstats;
 uint64_t imgscene_first_death;
 enum imgscene_cleaner imgscene_cleaner;
 bool imgscene_dense;
+enum imgscene_world imgscene_world;
 
 void imgscene_setup(void)
 {
@@ -114,7 +116,7 @@ static void start(int i, bool reader, unsigned groups)
 	if (fine && !reader) {
 		g->groups *= 2;
 		g->busy = true;
-		g->busy_ns = (uint64_t)simnet.latency_ns;
+		g->busy_ns = (uint64_t)simnet.latency_ns / (bent == WORLD_TREES ? 4 : 1);
 	}
 	n->guest = g;
 	n->crashes = sim_incarnation(i);
@@ -406,8 +408,7 @@ static void remove_key(const char *key)
 }
 
 /*
- * The bucket as it was some time ago: the last object before the release, and what came after it, is gone, marks as
- * well. The node that was told that it is there must not go on.
+ * The bucket as it was some time ago: the last object with data, and what came after it, is gone, marks as well. The node that was told that it is there must not go on.
  */
 static void go_back(int i)
 {
@@ -420,14 +421,7 @@ static void go_back(int i)
 		objreq_done(&req);
 		return;
 	}
-	from = oracle_newest()->claim;
-	for (size_t k = 0; k < req.listing->n; k++) {
-		const char *key = req.listing->v[k].key + strlen(GUEST_PREFIX);
-
-		if (log_number_parse(key, &last) < 0)
-			continue;
-		from = last - 1; /* behind it is the release only */
-	}
+	from = oracle_newest_data();
 	for (size_t k = 0; k < req.listing->n && from > oracle_newest()->claim + 4; k++) {
 		const char *key = req.listing->v[k].key + strlen(GUEST_PREFIX);
 		bool mark = strncmp(key, "mark/", 5) == 0;
@@ -486,23 +480,34 @@ static void on_send(int i, const struct objreq *req)
 	bool mark = req->op == OBJ_PUT && strstr(req->key, "/mark/") != NULL;
 	bool gone = req->op == OBJ_DELETE || req->op == OBJ_DELETE_MANY;
 	bool walks, claim;
+	uint64_t longest;
 
 	if (!sleepers || node[i].frozen || !running(i))
 		return;
 	walks = node[i].guest->s == NULL;
 	claim = req->op == OBJ_PUT && !mark && walks;
+	if (mark && bent == WORLD_MARKS && haunted > 0 && sim_chance(1, 4))
+		arm(30);
 	if (!(claim   ? sim_chance(1, 3)
 	      : mark  ? sim_chance(1, 12)
 	      : gone  ? sim_chance(1, 20)
 	      : walks ? sim_chance(1, 40)
-		      : req->op == OBJ_LIST && sim_chance(1, 25)))
+		      : req->op == OBJ_LIST && sim_chance(1, bent == WORLD_LISTS ? 4 : 25)))
 		return;
 	imgtrace("-- node %d falls asleep before %s %s", i, obj_op_name[req->op],
 		 req->key != NULL ? strrchr(req->key, '/') : "");
 	sim_freeze(i, true);
 	node[i].frozen = true;
 	imgstats->frozen++;
-	sim_after(0, 1 + (int64_t)sim_below((walks || mark ? 20 : 6) * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
+	longest = walks || mark || bent == WORLD_LISTS ? 20 : 6;
+	sim_after(0, 1 + (int64_t)sim_below(longest * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
+}
+
+static int64_t slow_marks(const struct objreq *req)
+{
+	if (req->op != OBJ_PUT || strstr(req->key, "/mark/") == NULL || !sim_chance(1, 3))
+		return 0;
+	return (int64_t)sim_below(20 * (uint64_t)NSEC_PER_SEC);
 }
 
 static void faults(void)
@@ -544,15 +549,17 @@ static void world(void)
 			      .dirty_age_ns = (int64_t)(1 + sim_below(20)) * 100 * NSEC_PER_MSEC};
 
 	env.no_cleaner = imgscene_cleaner == CLEANER_OFF || (imgscene_cleaner == CLEANER_SOME && sim_seed() % 2 == 1);
-	contest = sim_chance(1, 5);
+	bent = imgscene_world != WORLD_ANY ? imgscene_world : (enum imgscene_world)sim_below(2 * IMGSCENE_WORLDS);
+	bent = bent < IMGSCENE_WORLDS ? bent : WORLD_ANY;
+	contest = bent == WORLD_ANY && sim_chance(1, 5);
 	if (contest) { /* nothing that makes it wait */
 		vc.fsync_remote = false;
 		env.digest_every = 0;
 		env.batch_bytes = 4 * KiB;
 	}
-	sleepers = !contest && sim_chance(1, 2);
+	sleepers = bent != WORLD_ANY || (!contest && sim_chance(1, 2));
 	if (sleepers) {
-		fine = sim_chance(1, 3);
+		fine = bent == WORLD_TREES || sim_chance(1, 3);
 		vc.size = fine ? SECTORS_MAX * SECTOR : (8 + sim_below(56)) * SECTOR;
 		env.map_fanout = fine ? 4 : env.map_fanout;
 		env.digest_every = 2 + (unsigned)sim_below(3);
@@ -561,6 +568,14 @@ static void world(void)
 		env.tree_object_bytes = sim_chance(1, 3) ? 0 : 5 * KiB; /* two pages each */
 		simnet_sends = on_send;
 	}
+	if (bent == WORLD_TREES) {
+		env.map_bytes = (12 + sim_below(20)) * KiB;
+		env.tree_object_bytes = 5 * KiB;
+		env.digest_every = 2;
+		env.dirty_age_ns = 100 * NSEC_PER_MSEC;
+	}
+	if (bent == WORLD_MARKS)
+		simnet_slow = slow_marks;
 	sim_check(store_mem_new(&shared) == 0, "no store");
 	remote = vc.fsync_remote;
 	handover = sim_chance(1, 3) ? 6 : (unsigned)sim_below(3);
@@ -586,7 +601,7 @@ static void world(void)
 	sim_preempt((unsigned)sim_below(100));
 	if (sleepers)
 		crowd = 5;
-	imgtrace("window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s", vc.window,
+	imgtrace("world %d, window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s", (int)bent, vc.window,
 		 remote ? "remote" : "local", env.batch_bytes, handover, crowd,
 		 contest    ? ", contest"
 		 : sleepers ? ", sleepers"
