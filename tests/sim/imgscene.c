@@ -421,6 +421,7 @@ static void go_back(int i)
 		objreq_done(&req);
 		return;
 	}
+	simnet_settle();
 	from = oracle_newest_data();
 	for (size_t k = 0; k < req.listing->n && from > oracle_newest()->claim + 4; k++) {
 		const char *key = req.listing->v[k].key + strlen(GUEST_PREFIX);
@@ -486,10 +487,10 @@ static void on_send(int i, const struct objreq *req)
 		return;
 	walks = node[i].guest->s == NULL;
 	claim = req->op == OBJ_PUT && !mark && walks;
-	if (mark && bent == WORLD_MARKS && haunted > 0 && sim_chance(1, 4))
+	if (mark && bent == WORLD_MARKS && haunted > 0 && sim_chance(1, 8))
 		arm(30);
 	if (!(claim   ? sim_chance(1, 3)
-	      : mark  ? sim_chance(1, 12)
+	      : mark  ? sim_chance(1, bent == WORLD_MARKS ? 4 : 12)
 	      : gone  ? sim_chance(1, 20)
 	      : walks ? sim_chance(1, 40)
 		      : req->op == OBJ_LIST && sim_chance(1, bent == WORLD_LISTS ? 4 : 25)))
@@ -569,7 +570,8 @@ static void world(void)
 		simnet_sends = on_send;
 	}
 	if (bent == WORLD_TREES) {
-		env.map_bytes = (12 + sim_below(20)) * KiB;
+		env.map_bytes = MiB; /* the tree does not hold up the data */
+		env.tree_digests = 2 + (unsigned)sim_below(4);
 		env.tree_object_bytes = 5 * KiB;
 		env.digest_every = 2;
 		env.dirty_age_ns = 100 * NSEC_PER_MSEC;
@@ -640,6 +642,7 @@ void imgscene(void *arg)
 	if (sim_chance(1, 2))
 		pass(simnet.late_ns); /* else some of it lands later */
 	handover = haunted = 0;
+	sim_die_at(0);
 	for (int k = 0; k < 2; k++) {
 		int i = 1 + (int)sim_below(NODES);
 
