@@ -635,8 +635,11 @@ void imgscene(void *arg)
 		pass(60 * NSEC_PER_SEC);
 		imgstats->survived += sim_steps() < imgscene_first_death;
 	}
-	for (unsigned i = 0; i < rounds; i++)
+	for (unsigned i = 0; i < rounds; i++) {
 		round_of_blows();
+		if (sim_chance(1, bent == WORLD_MARKS ? 1 : 4))
+			oracle_marks(shared);
+	}
 	sim_die_at(0);
 	all_end();
 	if (sim_chance(1, 2))

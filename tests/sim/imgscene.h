@@ -116,6 +116,8 @@ const struct session *oracle_floor(uint32_t *ret);
 void oracle_remote(struct session *s, uint32_t upto, const char *what);
 void oracle_power_cut(int node);
 void oracle_wiped(int node);
+/* imgmarks.c: reads all from each of the two newest marks. */
+void oracle_marks(struct objstore *shared);
 /* Whether a unit may read so: between operation lo and the present of that line. */
 bool oracle_plausible(const struct session *s, uint32_t lo, uint32_t unit, uint32_t stamp);
 
