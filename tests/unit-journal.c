@@ -5,7 +5,8 @@
  *
  * Expected after each crash: replay gives an unbroken row of sequences; everything whose append returned before a
  * kill is in it, everything whose commit returned before a power cut; bytes are those that were written; nothing that
- * was trimmed is needed.
+ * was trimmed is needed. At last it is set aside, with a death in the middle: the next opening finds all of it or
+ * nothing.
  */
 #include "config.h"
 #include "sim/simnet.h"
@@ -167,6 +168,39 @@ static void reopen(bool power)
 	S.stop = false;
 }
 
+static void set_aside(void *arg)
+{
+	char *name;
+
+	if (journal_set_aside(0, &S.jd, &name) == 0)
+		free(name);
+	*(bool *)arg = true;
+}
+
+static void aside_or_not(void)
+{
+	static const uint8_t uuid[16] = "journal of tests";
+	uint64_t first = R.first, last = R.last;
+	struct objerr err = {0};
+	bool done = false;
+	int r;
+
+	journal_close(S.j);
+	sim_die_at(sim_steps() + 1 + sim_below(24));
+	sim_spawn(1, "aside", set_aside, &done);
+	clock_sleep_ns(NSEC_PER_SEC);
+	sim_die_at(0);
+	if (!done && sim_chance(1, 2))
+		simdisk_power_cut(S.disk);
+	memset(&R, 0, sizeof(R));
+	r = journal_open(0, uuid, LIMIT, SEGMENT, &S.jd, on_record, NULL, &S.j, &err);
+	if (r != 0)
+		(void)fprintf(stderr, "%s\n", err.msg);
+	check(r == 0, "it does not open when half of it was aside", (uint64_t)-r);
+	check(R.last == 0 || (!done && R.first == first && R.last == last), "a part of it is aside", R.last);
+	journal_close(S.j);
+}
+
 static void scenario(void *arg)
 {
 	bool crashed_by_power = false;
@@ -194,6 +228,8 @@ static void scenario(void *arg)
 			simdisk_power_cut(S.disk);
 		crashed_by_power = power;
 	}
+	reopen(crashed_by_power);
+	aside_or_not();
 }
 
 int main(int argc, char **argv)

@@ -490,6 +490,90 @@ int journal_begin(struct journal *j, uint64_t seq)
 	return r;
 }
 
+/*
+ * ---- aside ----
+ *
+ * An empty file "aside-<time>" is there while the files move to "aside-<time>-*": a journal of which some files are
+ * gone would be damaged, so whoever opens it next ends what a dead daemon began.
+ */
+
+struct aside {
+	int dirfd;
+	struct jdisk disk;
+	char name[32];
+};
+
+static int aside_one(void *arg, const char *name)
+{
+	struct aside *a = arg;
+	char to[64];
+
+	if (strcmp(name, "nonces") != 0 && strncmp(name, "journal-", 8) != 0)
+		return 0;
+	(void)snprintf(to, sizeof(to), "%s-%s", a->name, name);
+	return a->disk.rename(a->disk.ctx, a->dirfd, name, to);
+}
+
+/* Its name is on the disk. */
+static int aside_all(struct aside *a)
+{
+	int r = a->disk.list(a->disk.ctx, a->dirfd, aside_one, a);
+
+	if (r == 0)
+		r = a->disk.dirsync(a->disk.ctx, a->dirfd);
+	if (r == 0)
+		r = a->disk.unlink(a->disk.ctx, a->dirfd, a->name);
+	/* It must not come back beside a new journal. */
+	return r < 0 ? r : a->disk.dirsync(a->disk.ctx, a->dirfd);
+}
+
+static int aside_begun(void *arg, const char *name)
+{
+	struct aside *a = arg;
+	size_t n = strlen(name);
+
+	if (strncmp(name, "aside-", 6) == 0 && n > 6 && n < sizeof(a->name) && strspn(name + 6, "0123456789") == n - 6)
+		memcpy(a->name, name, n + 1);
+	return 0;
+}
+
+static int end_aside(struct journal *j)
+{
+	struct aside a = {.dirfd = j->dirfd, .disk = j->disk};
+	int r = j->disk.list(j->disk.ctx, j->dirfd, aside_begun, &a);
+
+	if (r < 0 || a.name[0] == '\0')
+		return r;
+	/* Who began it may have died before its name was safe. */
+	r = j->disk.dirsync(j->disk.ctx, j->dirfd);
+	return r < 0 ? r : aside_all(&a);
+}
+
+int journal_set_aside(int dirfd, const struct jdisk *disk, char **ret_name)
+{
+	struct aside a = {.dirfd = dirfd};
+	int fd, r;
+
+	if (disk != NULL)
+		a.disk = *disk;
+	jdisk_real(&a.disk);
+	/* Never the name of an earlier one: a rename would take its place. */
+	(void)snprintf(a.name, sizeof(a.name), "aside-%" PRId64, clock_real_ns());
+	fd = a.disk.open(a.disk.ctx, dirfd, a.name, true);
+	if (fd < 0)
+		return fd;
+	a.disk.close(a.disk.ctx, fd);
+	r = a.disk.dirsync(a.disk.ctx, dirfd);
+	if (r == 0)
+		r = aside_all(&a);
+	if (r < 0)
+		return r;
+	*ret_name = strdup(a.name);
+	return *ret_name == NULL ? -ENOMEM : 0;
+}
+
+/* ---- open and close ---- */
+
 int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t segment, const struct jdisk *disk,
 		 int (*fn)(void *arg, const struct jrecord *r), void *arg, struct journal **ret, struct objerr *err)
 {
@@ -507,7 +591,9 @@ int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t seg
 	memcpy(j->uuid, uuid, 16);
 	j->limit = limit;
 	j->segment = segment;
-	r = nonces_read(j);
+	r = end_aside(j);
+	if (r == 0)
+		r = nonces_read(j);
 	if (r == 0)
 		r = j->disk.list(j->disk.ctx, dirfd, segment_add, j);
 	/* A segment whose maker died before its name was on the disk: what is committed to it shall not go with it. */
@@ -540,46 +626,4 @@ void journal_close(struct journal *j)
 	cond_destroy(&j->changed);
 	mtx_destroy(&j->lock);
 	free(j);
-}
-
-/* ---- aside ---- */
-
-struct aside {
-	int dirfd;
-	struct jdisk disk;
-	bool nonces; /* last: segments without nonces would be damage */
-	char name[32];
-};
-
-static int aside_one(void *arg, const char *name)
-{
-	struct aside *a = arg;
-	char to[64];
-
-	if (a->nonces ? strcmp(name, "nonces") != 0 : strncmp(name, "journal-", 8) != 0)
-		return 0;
-	(void)snprintf(to, sizeof(to), "%s-%s", a->name, name);
-	return a->disk.rename(a->disk.ctx, a->dirfd, name, to);
-}
-
-int journal_set_aside(int dirfd, const struct jdisk *disk, char **ret_name)
-{
-	struct aside a = {.dirfd = dirfd};
-	if (disk != NULL)
-		a.disk = *disk;
-	jdisk_real(&a.disk);
-	/* Never the name of an earlier one: a rename would take its place. */
-	(void)snprintf(a.name, sizeof(a.name), "aside-%" PRId64, clock_real_ns());
-	for (int i = 0; i < 2; i++) {
-		int r;
-
-		a.nonces = i == 1;
-		r = a.disk.list(a.disk.ctx, dirfd, aside_one, &a);
-		if (r == 0)
-			r = a.disk.dirsync(a.disk.ctx, dirfd);
-		if (r < 0)
-			return r;
-	}
-	*ret_name = strdup(a.name);
-	return *ret_name == NULL ? -ENOMEM : 0;
 }

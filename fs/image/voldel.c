@@ -165,6 +165,24 @@ static int delete_some(struct volume *v, const uint64_t *numbers, size_t n)
 	return r;
 }
 
+#ifdef LSVD_RULE_SWITCHES
+/* P_OWN off: p is the mark before the newest that there is. */
+static int listed_point(struct volume *v, struct vol_point *p)
+{
+	struct logobj o = {0};
+	struct objerr err = {0};
+	uint64_t newest, before;
+	int r = log_look(v->log, &newest, &before, &err);
+
+	if (r == 0 && before != 0)
+		r = log_head(v->log, before, &o, &err);
+	if (r == 0 && o.checkpoint != NULL)
+		r = vol_point_of(p, before, o.checkpoint);
+	logobj_free(&o);
+	return r;
+}
+#endif
+
 /* Best effort: what is left is tried again with the next mark. */
 int vol_delete_dead(struct volume *v)
 {
@@ -191,12 +209,8 @@ int vol_delete_dead(struct volume *v)
 	if (r == 0)
 		r = vol_pin_snapshots(v, &p);
 #ifdef LSVD_RULE_SWITCHES
-	if (r == 0 && !RULE(P_OWN)) {
-		uint64_t newest, before;
-
-		r = log_look(v->log, &newest, &before, NULL);
-		p.number = r == 0 ? before : p.number;
-	}
+	if (r == 0 && !RULE(P_OWN))
+		r = listed_point(v, &p);
 #endif
 	while (r == 0 && n > 0 && !stop) {
 		n = candidates(v, &p, &from, numbers, DELETE_MAX);

@@ -42,6 +42,7 @@ struct vol_env {
 	uint64_t segment_bytes; /* 0: 64 MiB */
 	uint64_t map_bytes;     /* memory for the map of one image; 0: 64 MiB */
 	unsigned digest_every;  /* objects between checkpoints, for tests; 0: VOL_DIGEST_EVERY */
+	unsigned tree_digests;  /* digests before a tree, for tests; 0: VOL_TREE_DIGESTS */
 	unsigned tree_object_bytes; /* of a map object, for tests; 0: 8 MiB */
 	unsigned map_fanout;    /* entries of a page of its tree, for tests; 0: as many as fit */
 	uint64_t batch_bytes;   /* 0: what the create record says */
