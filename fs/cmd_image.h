@@ -32,7 +32,8 @@ struct site {
 	/* what was asked for: */
 	char *path; /* below url.prefix, without suffix; "" is the prefix itself */
 	char *said; /* as the user wrote it, for messages */
-	bool json, force, data;
+	bool json, force, data, drop;
+	const char *id, *out; /* of journal */
 };
 
 /* An image by its name. */
@@ -80,6 +81,7 @@ int image_import(struct site *s, const char *file);
 int image_list(struct site *s);
 int image_collect(struct site *s); /* gc */
 int image_check_cmd(struct site *s);
+int image_journal(struct site *s);
 
 /* --- names: cmd_imglist.c --- */
 struct found_name {

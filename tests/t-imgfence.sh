@@ -47,9 +47,24 @@ of_image() { # NODE PATH KEY
 print(next((i[sys.argv[2]] for i in ast.literal_eval(sys.stdin.read()) if i["path"] == sys.argv[1]), ""))' "$2" "$3"
 }
 writes() { [ "$(of_image a "$1" state)" = owner ] && [ "$(of_image a "$1" journal_used)" -gt 100000 ]; }
+sends() { [ "$(of_image a "$1" stored)" -ge "$2" ]; }
+given_up() { [ "$(of_image a "$1" state)" = waiting ]; }
 let_go() { [ -z "$(of_image "$1" "$2" state)" ]; }
 # stamp check MODE on a copy of the log, which stays as it is
 judge() { cp "$2" "$T/judged" && "$stamp" check "$1" "$T/judged" "$3"; }
+# What the image went on without: what the second one found, with that laid over it, has all that the first was told to be
+# written.
+lost() { # IMAGE LOG
+	local id
+	"$LSVDFS" image journal "$T/a/$1" --json | jq '[.[] | select(.unsent > 0)]' >"$T/journal.json"
+	eq "$(jq -r length "$T/journal.json")" 1 "journals of $1: $(cat "$T/journal.json")"
+	id=$(jq -r '.[0].id' "$T/journal.json")
+	"$LSVDFS" image journal "$T/a/$1" --id "$id" --json >"$T/changes.json"
+	eq "$(jq '[.[] | select(.sent | not)] | length' "$T/changes.json")" "$(jq '.[0].unsent' "$T/journal.json")" "unsent changes"
+	"$LSVDFS" image journal "$T/a/$1" --id "$id" --out "$T/copy" --force
+	judge all "$2" "$T/copy" >"$T/judge.log" || fail "neither in the image nor in the journal: $(cat "$T/judge.log")"
+}
+none_lost() { [ "$("$LSVDFS" image journal "$T/a/$1" --json | jq '[.[] | select(.unsent > 0)] | length')" = 0 ]; }
 # The image as the log says it, by another reader than ours.
 read_log() { # UUID FILE
 	local key bucket=$T/bucket
@@ -65,11 +80,13 @@ read_log() { # UUID FILE
 }
 
 fence() { # ROUND MODE HOW TAKEN
-	local i=$1 mode=$2 how=$3 taken=$4 img=$2.img log=$T/log.$2 rc=0 promise writer
+	local i=$1 mode=$2 how=$3 taken=$4 img=$2.img log=$T/log.$2 rc=0 promise writer kept id stored
 	[ "$mode" = remote ] && promise=synced || promise=any
 	timeout 200 "$stamp" run -t 4 "$log" "$T/a/$img" $OPS >"$T/run.log" 2>&1 &
 	writer=$!
 	wait_for 30 writes "$img"
+	stored=$(of_image a "$img" stored)
+	wait_for 60 sends "$img" $((stored + 1))
 	sleep "$(pick "s$i" 0.0 0.1 0.3 0.7 1.3)"
 	if [ "$how" = frozen ]; then
 		if [ "$BACKEND" = front ]; then
@@ -107,6 +124,11 @@ fence() { # ROUND MODE HOW TAKEN
 	[ $rc = 2 ] && grep -q 'Input/output error' "$T/run.log" || fail "the first writer ended with $rc: $(cat "$T/run.log")"
 	judge $promise "$log" "$T/copy" >"$T/judge.log" || fail "synced by the first, not in the image: $(cat "$T/judge.log")"
 
+	wait_for 30 given_up "$img"
+	cp "$log" "$T/first"
+	kept=$(pick "j$i" now aside)
+	[ $kept = aside ] || lost "$img" "$T/first"
+
 	# the rest of its mount
 	wait_for 30 beats "$(cat "$T/beat")"
 	rnd 100000 "other$i" >"$T/other"
@@ -126,7 +148,11 @@ fence() { # ROUND MODE HOW TAKEN
 	"$stamp" check -w all "$log" "$T/a/$img"
 	same "$T/a/$img" "$T/model"
 	wait_for 30 let_go a "$img"
-	note "round $i: $mode, $how, $taken; $(sed -n 's/^# //p' "$T/judge.log"); gc $(jq -c '[.moved, .deleted]' "$T/gc.json" 2>/dev/null)"
+	[ $kept = now ] || lost "$img" "$T/first"
+	id=$("$LSVDFS" image journal "$T/a/$img" --json | jq -r '.[] | select(.unsent > 0).id')
+	"$LSVDFS" image journal "$T/a/$img" --id "$id" --drop
+	none_lost "$img" || fail "a journal is still there"
+	note "round $i: $mode, $how, $taken, $kept; $(jq -c '.[0] | [.changes, .unsent]' "$T/journal.json") changes; gc $(jq -c '[.moved, .deleted]' "$T/gc.json" 2>/dev/null)"
 }
 
 for i in $(seq "$ROUNDS"); do

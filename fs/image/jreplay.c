@@ -366,6 +366,8 @@ static int segment_replay(struct journal *j, struct jseg *s, uint64_t *io_next,
 		rec.where = s->generation * j->segment + off + JHEADER;
 		if (rec.type == J_COMMITTED)
 			j->committed = MAX(j->committed, rec.off);
+		if (rec.type == J_COMMITTED)
+			j->sent = MAX(j->sent, rec.len);
 		r = fn(arg, &rec);
 		s->last = rec.seq;
 		if (rec.type != J_COMMITTED)
@@ -479,6 +481,7 @@ int journal_begin(struct journal *j, uint64_t seq)
 {
 	int r = 0;
 
+	j->sent = MAX(j->sent, seq);
 	if (seq <= j->done)
 		return 0;
 	for (size_t i = j->nfree; i < j->nseg && r == 0; i++)
@@ -544,42 +547,92 @@ void journal_close(struct journal *j)
 
 /* ---- aside ---- */
 
+/*
+ * Newest first, each on the disk before the next one: what a crash leaves is a journal without its end, never one with
+ * a hole. The nonces last: segments without them would be damage.
+ */
 struct aside {
 	int dirfd;
 	struct jdisk disk;
-	bool nonces; /* last: segments without nonces would be damage */
-	char name[32];
+	char pick[32]; /* the newest segment that is there */
+	uint64_t generation;
 };
 
-static int aside_one(void *arg, const char *name)
+static int aside_pick(void *arg, const char *name)
 {
 	struct aside *a = arg;
-	char to[64];
+	uint8_t h[8] = {0};
+	struct cursor c = {.p = h, .len = sizeof(h)};
+	uint64_t generation;
+	int fd;
 
-	if (a->nonces ? strcmp(name, "nonces") != 0 : strncmp(name, "journal-", 8) != 0)
+	if (strncmp(name, "journal-", 8) != 0 || strlen(name) != 16)
 		return 0;
-	(void)snprintf(to, sizeof(to), "%s-%s", a->name, name);
-	return a->disk.rename(a->disk.ctx, a->dirfd, name, to);
+	fd = a->disk.open(a->disk.ctx, a->dirfd, name, false);
+	if (fd < 0)
+		return fd;
+	ignore(a->disk.pread(a->disk.ctx, fd, h, sizeof(h), 32)); /* one without a header is none of them */
+	a->disk.close(a->disk.ctx, fd);
+	generation = cur_get(&c, sizeof(h));
+	if (a->pick[0] == '\0' || generation > a->generation) {
+		a->generation = generation;
+		(void)snprintf(a->pick, sizeof(a->pick), "%s", name);
+	}
+	return 0;
+}
+
+/* to NULL: away with it */
+static int aside_move(struct aside *a, const char *name, const char *to)
+{
+	char path[64];
+	int r;
+
+	if (to == NULL) {
+		r = a->disk.unlink(a->disk.ctx, a->dirfd, name);
+	} else {
+		(void)snprintf(path, sizeof(path), "%s-%s", to, name);
+		r = a->disk.rename(a->disk.ctx, a->dirfd, name, path);
+	}
+	return r < 0 ? r : a->disk.dirsync(a->disk.ctx, a->dirfd);
+}
+
+static int put_away(int dirfd, const struct jdisk *disk, const char *to)
+{
+	struct aside a = {.dirfd = dirfd};
+	int r;
+
+	if (disk != NULL)
+		a.disk = *disk;
+	jdisk_real(&a.disk);
+	for (;;) {
+		a.pick[0] = '\0';
+		r = a.disk.list(a.disk.ctx, dirfd, aside_pick, &a);
+		if (r < 0 || a.pick[0] == '\0')
+			break;
+		r = aside_move(&a, a.pick, to);
+		if (r < 0)
+			break;
+	}
+	if (r == 0)
+		r = aside_move(&a, "nonces", to);
+	return r == -ENOENT ? 0 : r; /* there were no nonces */
 }
 
 int journal_set_aside(int dirfd, const struct jdisk *disk, char **ret_name)
 {
-	struct aside a = {.dirfd = dirfd};
-	if (disk != NULL)
-		a.disk = *disk;
-	jdisk_real(&a.disk);
-	/* Never the name of an earlier one: a rename would take its place. */
-	(void)snprintf(a.name, sizeof(a.name), "aside-%" PRId64, clock_real_ns());
-	for (int i = 0; i < 2; i++) {
-		int r;
+	char name[32];
+	int r;
 
-		a.nonces = i == 1;
-		r = a.disk.list(a.disk.ctx, dirfd, aside_one, &a);
-		if (r == 0)
-			r = a.disk.dirsync(a.disk.ctx, dirfd);
-		if (r < 0)
-			return r;
-	}
-	*ret_name = strdup(a.name);
+	/* Never the name of an earlier one: a rename would take its place. */
+	(void)snprintf(name, sizeof(name), "aside-%" PRId64, clock_real_ns());
+	r = put_away(dirfd, disk, name);
+	if (r < 0)
+		return r;
+	*ret_name = strdup(name);
 	return *ret_name == NULL ? -ENOMEM : 0;
+}
+
+int journal_discard(int dirfd, const struct jdisk *disk)
+{
+	return put_away(dirfd, disk, NULL);
 }
