@@ -483,11 +483,12 @@ static int policy(struct volume *v, struct objerr *err)
 	struct log_view view;
 
 	log_view(v->log, &view);
-	if (view.claim == 0 || view.released || v->env.takeover == VOL_TAKEOVER_ALWAYS ||
+	if (view.claim == 0 || v->env.takeover == VOL_TAKEOVER_ALWAYS ||
+	    (view.released && v->env.takeover != VOL_TAKEOVER_NEVER) ||
 	    (v->journal != NULL && journal_knows_nonce(v->journal, &view.nonce)))
 		return 0;
-	objerr_set(err, "the image is held by %s (claim %016" PRIx64 ", epoch %" PRIu64 ")", view.host, view.claim,
-		   view.epoch);
+	objerr_set(err, "the image %s by %s (claim %016" PRIx64 ", epoch %" PRIu64 ")",
+		   view.released ? "was last written" : "is held", view.host, view.claim, view.epoch);
 	return -EBUSY;
 }
 
@@ -511,7 +512,8 @@ static int claim(struct volume *v, struct objerr *err)
 			r = claim_once(v, err);
 			between = r == -EBUSY;
 		}
-		if (r != -EBUSY || (!between && clock_now_ns() >= until))
+		if (r != -EBUSY ||
+		    (!between && (clock_now_ns() >= until || v->env.takeover == VOL_TAKEOVER_NEVER)))
 			return r;
 		if (!between)
 			clock_sleep_ns(200 * NSEC_PER_MSEC);

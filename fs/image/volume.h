@@ -27,6 +27,7 @@ struct fetch;
 struct pool;
 struct jdisk;
 
+/* Of an image that another node claimed last: once it was released; at any time; not at all. */
 enum vol_takeover { VOL_TAKEOVER_RELEASED, VOL_TAKEOVER_ALWAYS, VOL_TAKEOVER_NEVER };
 
 /* What all images of a mount share. Everything borrowed for the life of the volumes. */
