@@ -7,7 +7,7 @@
 # Sectors carry the number of the write (tests/stamp.c); the second machine's numbers begin behind all that the first can
 # reach. `front`: the first machine's uploads are held back on their way, and let go when the image is another's.
 . "$TESTS_DIR/lib.sh"
-ROUNDS=${ROUNDS:-2} SECTORS=65536 OPS=90000
+ROUNDS=${ROUNDS:-2} SECTORS=33024 OPS=90000
 stamp=$top_builddir/tests/stamp
 [ -x "$stamp" ] || skip "$stamp is not built"
 need_cmd jq
@@ -41,30 +41,40 @@ py - "$T/a/other.img" "$T/beat" "$T/stop" <<-'P' >"$T/beat.log" 2>&1 &
 beating=$!
 beats() { [ "$(cat "$T/beat")" -gt $(($1 + 1)) ]; }
 wait_for 30 test -e "$T/beat"
-pick() { py -c 'import random,sys; print(random.Random(sys.argv[1]).choice(sys.argv[2:]))' "$SEED.$*" "${@:2}"; }
+# the seed's choices for a round: the mode, who takes it how, when, ...
+py - "$SEED" "$ROUNDS" "$T/plan" <<-'P'
+	import random, sys
+	seed, rounds, plan = sys.argv[1:]
+	r = random.Random(seed)
+	with open(plan, 'w') as f:
+	    for i in range(int(rounds)):
+	        print(i + 1, r.choice(('local', 'remote')), 'live' if i % 2 else 'frozen', r.choice(('open', 'claim')),
+	              r.choice(('now', 'aside')), r.choice((0, .1, .3, .7, 1.3)), r.choice((1, 2)), r.choice(('first', 'last')),
+	              file=f)
+	P
 of_image() { # NODE PATH KEY
-	status "$1" fs.images | py -c 'import ast,sys
-print(next((i[sys.argv[2]] for i in ast.literal_eval(sys.stdin.read()) if i["path"] == sys.argv[1]), ""))' "$2" "$3"
+	"$LSVDFS" status --json "$T/$1" | jq -r --arg p "$2" ".fs.images[] | select(.path == \$p).$3"
 }
-writes() { [ "$(of_image a "$1" state)" = owner ] && [ "$(of_image a "$1" journal_used)" -gt 100000 ]; }
-sends() { [ "$(of_image a "$1" stored)" -ge "$2" ]; }
+# what was stored of it when it was claimed; then more
+writes() { stored=$(of_image a "$1" 'state + " " + (.stored | tostring)') && [[ $stored == owner* ]]; }
+sends() { [ "$(of_image a "$1" stored)" -gt "$2" ]; }
 given_up() { [ "$(of_image a "$1" state)" = waiting ]; }
 let_go() { [ -z "$(of_image "$1" "$2" state)" ]; }
 # stamp check MODE on a copy of the log, which stays as it is
 judge() { cp "$2" "$T/judged" && "$stamp" check "$1" "$T/judged" "$3"; }
 # What the image went on without: what the second one found, with that laid over it, has all that the first was told to be
 # written.
+lost_id() {
+	"$LSVDFS" image journal "$T/a/$1" --json >"$T/journal.json"
+	id=$(jq -r '.[] | select(.unsent > 0).id' "$T/journal.json")
+}
 lost() { # IMAGE LOG
-	local id
-	"$LSVDFS" image journal "$T/a/$1" --json | jq '[.[] | select(.unsent > 0)]' >"$T/journal.json"
-	eq "$(jq -r length "$T/journal.json")" 1 "journals of $1: $(cat "$T/journal.json")"
-	id=$(jq -r '.[0].id' "$T/journal.json")
-	"$LSVDFS" image journal "$T/a/$1" --id "$id" --json >"$T/changes.json"
-	eq "$(jq '[.[] | select(.sent | not)] | length' "$T/changes.json")" "$(jq '.[0].unsent' "$T/journal.json")" "unsent changes"
+	lost_id "$1"
+	[ -n "$id" ] && [ "$(wc -l <<<"$id")" = 1 ] || fail "not one journal of $1: $(cat "$T/journal.json")"
+	eq "$("$LSVDFS" image journal "$T/a/$1" --id "$id" | grep -c 'not sent$')" "$(jq '.[] | select(.unsent > 0).unsent' "$T/journal.json")" "unsent changes"
 	"$LSVDFS" image journal "$T/a/$1" --id "$id" --out "$T/copy" --force
 	judge all "$2" "$T/copy" >"$T/judge.log" || fail "neither in the image nor in the journal: $(cat "$T/judge.log")"
 }
-none_lost() { [ "$("$LSVDFS" image journal "$T/a/$1" --json | jq '[.[] | select(.unsent > 0)] | length')" = 0 ]; }
 # The image as the log says it, by another reader than ours.
 read_log() { # UUID FILE
 	local key bucket=$T/bucket
@@ -79,32 +89,29 @@ read_log() { # UUID FILE
 	py "$TESTS_DIR/image-reader.py" "$bucket" --log ".lsvd/img/$1/" --verify --output "$2"
 }
 
-fence() { # ROUND MODE HOW TAKEN
-	local i=$1 mode=$2 how=$3 taken=$4 img=$2.img log=$T/log.$2 rc=0 promise writer kept id stored
+fence() { # a line of the plan
+	local i=$1 mode=$2 how=$3 taken=$4 kept=$5 nap=$6 hold=$7 thaw=$8 img=$2.img log=$T/log.$2 rc=0 promise writer id stored uuid
 	[ "$mode" = remote ] && promise=synced || promise=any
+	if [ "$BACKEND:$how" = front:frozen ]; then # some of what arrives takes effect once more when all is over
+		uuid=$(uuid_of "$img")
+		front_ctl rule twice act=twice op=PUT "key=.lsvd/img/$uuid" skip=1 every=2 count=4
+	fi
 	timeout 200 "$stamp" run -t 4 "$log" "$T/a/$img" $OPS >"$T/run.log" 2>&1 &
 	writer=$!
 	wait_for 30 writes "$img"
-	stored=$(of_image a "$img" stored)
-	wait_for 60 sends "$img" $((stored + 1))
-	sleep "$(pick "s$i" 0.0 0.1 0.3 0.7 1.3)"
+	wait_for 60 sends "$img" "${stored#owner }"
+	sleep "$nap"
 	if [ "$how" = frozen ]; then
 		if [ "$BACKEND" = front ]; then
-			front_ctl rule late act=hold op=PUT key=.lsvd/img/
-			front_ctl wait late "$(pick "h$i" 1 2)" 20000
+			front_ctl rule late act=hold op=PUT "key=.lsvd/img/$uuid"
+			front_ctl wait late "$hold" 20000
 		fi
 		kill -STOP "${daemon[a]}"
 	fi
 
 	# the other one takes it; what it finds is what it keeps
 	[ "$taken" != claim ] || "$LSVDFS" image claim "$T/b/$img" 2>>"$T/claim.log" >&2
-	py - "$T/b/$img" "$T/copy" <<-'P'
-	import os, sys
-	f = os.open(sys.argv[1], os.O_RDWR)
-	with open(sys.argv[2], 'wb') as out:
-	    while d := os.read(f, 1 << 20): out.write(d)
-	os.close(f)
-	P
+	cat <>"$T/b/$img" >"$T/copy"
 	cp "$log" "$T/snap"
 	"$stamp" check $promise "$T/snap" "$T/copy"
 	"$stamp" skip "$T/snap" 100000
@@ -115,23 +122,27 @@ fence() { # ROUND MODE HOW TAKEN
 		"$LSVDFS" image gc "$T/b/$img" --json >"$T/gc.json"
 		"$stamp" run "$T/snap" "$T/b/$img" 50
 		"$stamp" check -w all "$T/snap" "$T/b/$img"
+		[ "$BACKEND" != front ] || obj_keys ".lsvd/img/$uuid/" >"$T/keys"
 		# and the first goes on, with what it has under way
-		if [ "$BACKEND" = front ] && [ "$(pick "t$i" first last)" = first ]; then front_ctl clear; fi
+		if [ "$BACKEND:$thaw" = front:first ]; then front_ctl clear; fi
 		kill -CONT "${daemon[a]}"
 		[ "$BACKEND" != front ] || front_ctl clear
 	fi
 	wait $writer || rc=$?
+	if [ "$BACKEND:$how" = front:frozen ]; then
+		obj_keys ".lsvd/img/$uuid/" | comm -13 "$T/keys" - >"$T/late"
+		back=$((back + $(wc -l <"$T/late")))
+	fi
 	[ $rc = 2 ] && grep -q 'Input/output error' "$T/run.log" || fail "the first writer ended with $rc: $(cat "$T/run.log")"
 	judge $promise "$log" "$T/copy" >"$T/judge.log" || fail "synced by the first, not in the image: $(cat "$T/judge.log")"
 
 	wait_for 30 given_up "$img"
 	cp "$log" "$T/first"
-	kept=$(pick "j$i" now aside)
-	[ $kept = aside ] || lost "$img" "$T/first"
+	[ "$kept" = aside ] || lost "$img" "$T/first"
 
 	# the rest of its mount
 	wait_for 30 beats "$(cat "$T/beat")"
-	rnd 100000 "other$i" >"$T/other"
+	tail -c "1$i" "$T/copy" >"$T/other"
 	cp "$T/other" "$T/a/plain"
 	same "$T/b/plain" "$T/other"
 
@@ -148,16 +159,16 @@ fence() { # ROUND MODE HOW TAKEN
 	"$stamp" check -w all "$log" "$T/a/$img"
 	same "$T/a/$img" "$T/model"
 	wait_for 30 let_go a "$img"
-	[ $kept = now ] || lost "$img" "$T/first"
-	id=$("$LSVDFS" image journal "$T/a/$img" --json | jq -r '.[] | select(.unsent > 0).id')
+	if [ "$kept" = aside ]; then lost "$img" "$T/first"; else lost_id "$img"; fi
 	"$LSVDFS" image journal "$T/a/$img" --id "$id" --drop
-	none_lost "$img" || fail "a journal is still there"
-	note "round $i: $mode, $how, $taken, $kept; $(jq -c '.[0] | [.changes, .unsent]' "$T/journal.json") changes; gc $(jq -c '[.moved, .deleted]' "$T/gc.json" 2>/dev/null)"
+	note "round $i: $mode, $how, $taken, $kept; $(jq -c '.[] | select(.unsent > 0) | [.changes, .unsent]' "$T/journal.json") changes; gc $(jq -c '[.moved, .deleted]' "$T/gc.json" 2>/dev/null)"
 }
 
-for i in $(seq "$ROUNDS"); do
-	fence "$i" "$(pick "m$((i / 2))" local remote)" "$([ $((i % 2)) = 0 ] && echo live || echo frozen)" "$(pick "c$i" open claim)"
-done
+back=0
+while read -r -a words; do
+	fence "${words[@]}"
+done <"$T/plan"
+[ "$BACKEND" != front ] || at_least $back "$ROUNDS" "objects that late requests made"
 : >"$T/stop"
 wait $beating || fail "the other image of the first machine: $(cat "$T/beat.log")"
 finish
