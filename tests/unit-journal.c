@@ -5,7 +5,8 @@
  *
  * Expected after each crash: replay gives an unbroken row of sequences; everything whose append returned before a
  * kill is in it, everything whose commit returned before a power cut; bytes are those that were written; nothing that
- * was trimmed is needed.
+ * was trimmed is needed. And whatever moment of setting a journal aside, or removing it, is the last one: what is left of
+ * it opens, and begins where it began.
  */
 #include "config.h"
 #include "sim/simnet.h"
@@ -167,6 +168,49 @@ static void reopen(bool power)
 	S.stop = false;
 }
 
+static bool aside;
+
+static void away(void *arg)
+{
+	_cleanup_free_ char *name = NULL;
+
+	(void)arg;
+	journal_close(S.j);
+	ignore(aside ? journal_set_aside(0, &S.jd, &name) : journal_discard(0, &S.jd));
+}
+
+static uint64_t first;
+
+static int prefix(void *arg, const struct jrecord *r)
+{
+	(void)arg;
+	first = first == 0 ? r->seq : first;
+	return 0;
+}
+
+/* The image went on without it: the files go, or nearly. */
+static void end_of_it(void)
+{
+	static const uint8_t uuid[16] = "journal of tests";
+	struct objerr err = {0};
+	int r;
+
+	aside = sim_chance(1, 2);
+	sim_spawn(1, "away", away, NULL);
+	sim_die_at(sim_steps() + 1 + sim_below(aside ? 16 : 20));
+	clock_sleep_ns(NSEC_PER_SEC);
+	sim_die_at(0);
+	sim_crash(1);
+	if (sim_chance(1, 2))
+		simdisk_power_cut(S.disk);
+	r = journal_open(0, uuid, LIMIT, SEGMENT, &S.jd, prefix, NULL, &S.j, &err);
+	if (r != 0)
+		(void)fprintf(stderr, "%s\n", err.msg);
+	check(r == 0, "what is left of a journal that went away does not open", (uint64_t)-r);
+	check(first == 0 || first == R.first, "its beginning went before its end", first);
+	journal_close(S.j);
+}
+
 static void scenario(void *arg)
 {
 	bool crashed_by_power = false;
@@ -194,6 +238,8 @@ static void scenario(void *arg)
 			simdisk_power_cut(S.disk);
 		crashed_by_power = power;
 	}
+	reopen(crashed_by_power);
+	end_of_it();
 }
 
 int main(int argc, char **argv)
