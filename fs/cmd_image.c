@@ -367,16 +367,19 @@ static const struct action {
     {"gc", true, false, image_collect, NULL},	     {"claim", false, false, claim, NULL},
     {"snapshot", false, false, image_snapshot, NULL}, {"snapshots", false, false, image_snapshots, NULL},
     {"rollback", false, false, image_rollback, NULL}, {"clone", false, true, NULL, image_clone},
+    {"journal", true, false, image_journal, NULL},
 };
 
 static bool flag(int c, const char *arg, void *ctx)
 {
 	struct site *s = ctx;
 
-	(void)arg;
 	s->force |= c == 'F';
 	s->data |= c == 'D';
-	return c == 'F' || c == 'D';
+	s->drop |= c == 'X';
+	s->id = c == 'I' ? arg : s->id;
+	s->out = c == 'O' ? arg : s->out;
+	return c && strchr("FDXIO", c);
 }
 
 static int run(struct site *s, char **pos, int npos)
@@ -388,10 +391,12 @@ static int run(struct site *s, char **pos, int npos)
 		if (!strcmp(pos[0], actions[i].name))
 			a = &actions[i];
 	if (!a)
-		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc, claim, "
+		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc, claim, journal, "
 				 "snapshot, snapshots, rollback or clone");
 	if (npos < 2)
 		return cmd_usage("image %s: missing arguments (lsvdfs image --help)", a->name);
+	if (a->fn != image_journal && (s->id || s->out || s->drop))
+		return cmd_usage("image %s: --id, --out and --drop are of image journal", a->name);
 	/* SOURCE PATH, or PATH on a mount; then what the action wants */
 	want = 2 + a->more + cmd_is_source(pos[1]);
 	least = want - (a->dir && cmd_is_source(pos[1]));

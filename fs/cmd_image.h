@@ -32,7 +32,8 @@ struct site {
 	/* what was asked for: */
 	char *path; /* below url.prefix, without suffix; "" is the prefix itself */
 	char *said; /* as the user wrote it, for messages */
-	bool json, force, data;
+	bool json, force, data, drop;
+	const char *id, *out; /* of journal */
 };
 
 /* An image by its name. */
@@ -84,6 +85,7 @@ int image_import(struct site *s, const char *file);
 int image_list(struct site *s);
 int image_collect(struct site *s); /* gc */
 int image_check_cmd(struct site *s);
+int image_journal(struct site *s);
 
 /* --- snapshots: cmd_imgsnap.c. The path is IMAGE@NAME but for the list. --- */
 /* Cuts s->path at its last '@'; *ret_name points to the name within it, NULL: there is none, or the whole is an image. */

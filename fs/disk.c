@@ -331,7 +331,8 @@ static void put(struct fsd *f, struct disk *d)
 	r = vol_close(d->v);
 	d->v = NULL;
 	if (r < 0 && d->marked) {
-		log_error("%s: not everything that was written to this image is in the bucket; its journal stays", d->path);
+		log_error("%s: not everything that was written to this image is in the bucket; its journal stays "
+			  "(lsvdfs image journal)", d->path);
 		disk_leave(f, d, "closed after an error; its journal may hold what the bucket does not have");
 	} else {
 		disk_leave(f, d, NULL);

@@ -178,7 +178,7 @@ static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, in
 	for (;;) {
 		if (j->broken)
 			return -EIO;
-		if (j->stopping)
+		if (j->stopping && !note)
 			return -ESHUTDOWN;
 		if (j->nseg > j->nfree && current(j)->used + n <= j->segment)
 			break;
@@ -357,6 +357,7 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 
 	mtx_lock(&j->lock);
 	j->trimmed = MAX(j->trimmed, MIN(seq, j->done));
+	j->sent = MAX(j->sent, seq);
 	/* Not the one that is being written, and not one that somebody is still writing into. */
 	while (j->nfree + 1 < j->nseg && j->seg[j->nfree].needed <= j->trimmed && j->seg[j->nfree].last <= j->done) {
 		j->nfree++;
@@ -391,6 +392,17 @@ uint64_t journal_committed(struct journal *j)
 	n = j->committed;
 	mtx_unlock(&j->lock);
 	return n;
+}
+
+bool journal_has_unsent(struct journal *j, uint64_t *ret_sent)
+{
+	bool unsent;
+
+	mtx_lock(&j->lock);
+	unsent = j->needed > j->sent;
+	*ret_sent = j->sent;
+	mtx_unlock(&j->lock);
+	return unsent;
 }
 
 void journal_set_nonce(struct journal *j, const struct log_nonce *nonce)

@@ -366,6 +366,8 @@ static int segment_replay(struct journal *j, struct jseg *s, uint64_t *io_next,
 		rec.where = s->generation * j->segment + off + JHEADER;
 		if (rec.type == J_COMMITTED)
 			j->committed = MAX(j->committed, rec.off);
+		if (rec.type == J_COMMITTED)
+			j->sent = MAX(j->sent, rec.len);
 		r = fn(arg, &rec);
 		s->last = rec.seq;
 		if (rec.type != J_COMMITTED)
@@ -479,6 +481,7 @@ int journal_begin(struct journal *j, uint64_t seq)
 {
 	int r = 0;
 
+	j->sent = MAX(j->sent, seq);
 	if (seq <= j->done)
 		return 0;
 	for (size_t i = j->nfree; i < j->nseg && r == 0; i++)
@@ -626,4 +629,69 @@ void journal_close(struct journal *j)
 	cond_destroy(&j->changed);
 	mtx_destroy(&j->lock);
 	free(j);
+}
+
+/* ---- away ---- */
+
+/*
+ * Newest first, each on the disk before the next one: what a crash leaves is a journal without its end, never one with
+ * a hole. The nonces last: segments without them would be damage.
+ */
+struct discard {
+	int dirfd;
+	struct jdisk disk;
+	char pick[32]; /* the newest segment that is there */
+	uint64_t generation;
+};
+
+static int discard_pick(void *arg, const char *name)
+{
+	struct discard *a = arg;
+	uint8_t h[8] = {0};
+	struct cursor c = {.p = h, .len = sizeof(h)};
+	uint64_t generation;
+	int fd;
+
+	if (strncmp(name, "journal-", 8) != 0 || strlen(name) != 16)
+		return 0;
+	fd = a->disk.open(a->disk.ctx, a->dirfd, name, false);
+	if (fd < 0)
+		return fd;
+	ignore(a->disk.pread(a->disk.ctx, fd, h, sizeof(h), 32)); /* one without a header is none of them */
+	a->disk.close(a->disk.ctx, fd);
+	generation = cur_get(&c, sizeof(h));
+	if (a->pick[0] == '\0' || generation > a->generation) {
+		a->generation = generation;
+		(void)snprintf(a->pick, sizeof(a->pick), "%s", name);
+	}
+	return 0;
+}
+
+static int discard_one(const struct discard *a, const char *name)
+{
+	int r = a->disk.unlink(a->disk.ctx, a->dirfd, name);
+
+	return r < 0 ? r : a->disk.dirsync(a->disk.ctx, a->dirfd);
+}
+
+int journal_discard(int dirfd, const struct jdisk *disk)
+{
+	struct discard a = {.dirfd = dirfd};
+	int r;
+
+	if (disk != NULL)
+		a.disk = *disk;
+	jdisk_real(&a.disk);
+	for (;;) {
+		a.pick[0] = '\0';
+		r = a.disk.list(a.disk.ctx, dirfd, discard_pick, &a);
+		if (r < 0 || a.pick[0] == '\0')
+			break;
+		r = discard_one(&a, a.pick);
+		if (r < 0)
+			break;
+	}
+	if (r == 0)
+		r = discard_one(&a, "nonces");
+	return r == -ENOENT ? 0 : r; /* there were no nonces */
 }

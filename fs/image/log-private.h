@@ -30,6 +30,7 @@ struct log {
 	unsigned lost_races; /* claims that found their number taken, since the last success */
 	/* OWNER */
 	uint64_t low, next; /* [low, next) have been given; low is not durable */
+	uint64_t below;     /* FENCED: the winner's claim was made on top of all numbers below it; 0: not known */
 	unsigned reserved, under_way;
 	bool durable[LOG_W_MAX]; /* by number modulo W */
 	struct log_put *again;   /* failed, to be sent again */

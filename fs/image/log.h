@@ -123,6 +123,11 @@ void log_send(struct log *l, struct log_put *p);
 
 uint64_t log_committed(struct log *l); /* every number up to it is durable */
 /*
+ * Every number up to it is in the log: the committed ones, and after another node's claim also what that one stands on,
+ * though we never had an answer. For people: nothing is deleted or marked by it.
+ */
+uint64_t log_arrived(struct log *l);
+/*
  * on_committed runs on a store thread whenever committed grew, fenced when the log was lost. Must not wait. Set
  * before log_claim.
  */

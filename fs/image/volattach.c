@@ -310,7 +310,6 @@ struct replay {
 	struct volume *v;
 	uint64_t from; /* records up to it are in the log */
 	bool apply;
-	uint64_t last, committed; /* seen: sequence of the last change, of the last one known to be in the log */
 };
 
 static int on_record(void *arg, const struct jrecord *rec)
@@ -318,10 +317,6 @@ static int on_record(void *arg, const struct jrecord *rec)
 	struct replay *p = arg;
 	int r;
 
-	if (rec->type == J_COMMITTED)
-		p->committed = MAX(p->committed, rec->len);
-	else
-		p->last = rec->seq;
 	if (!p->apply || rec->seq <= p->from || rec->type == J_COMMITTED)
 		return 0;
 	mtx_lock(&p->v->batch);
@@ -365,11 +360,15 @@ static int journal_make(struct volume *v, bool apply, uint64_t from, struct obje
 	return journal_read_in(v, &p, err);
 }
 
+/* One that the image has outlived. What is known to be in the image needs no room: *ret_name is NULL then. */
 static int set_aside(struct volume *v, char **ret_name)
 {
+	uint64_t sent;
+	bool unsent = journal_has_unsent(v->journal, &sent);
+
 	journal_close(v->journal);
 	v->journal = NULL;
-	return journal_set_aside(v->dirfd, v->env.disk, ret_name);
+	return unsent ? journal_set_aside(v->dirfd, v->env.disk, ret_name) : journal_discard(v->dirfd, v->env.disk);
 }
 
 /* Opens the journal, or sets it aside if the image went on without it. ret_jseq: what of it the log has. */
@@ -484,11 +483,12 @@ static int policy(struct volume *v, struct objerr *err)
 	struct log_view view;
 
 	log_view(v->log, &view);
-	if (view.claim == 0 || view.released || v->env.takeover == VOL_TAKEOVER_ALWAYS ||
+	if (view.claim == 0 || v->env.takeover == VOL_TAKEOVER_ALWAYS ||
+	    (view.released && v->env.takeover != VOL_TAKEOVER_NEVER) ||
 	    (v->journal != NULL && journal_knows_nonce(v->journal, &view.nonce)))
 		return 0;
-	objerr_set(err, "the image is held by %s (claim %016" PRIx64 ", epoch %" PRIu64 ")", view.host, view.claim,
-		   view.epoch);
+	objerr_set(err, "the image %s by %s (claim %016" PRIx64 ", epoch %" PRIu64 ")",
+		   view.released ? "was last written" : "is held", view.host, view.claim, view.epoch);
 	return -EBUSY;
 }
 
@@ -512,7 +512,8 @@ static int claim(struct volume *v, struct objerr *err)
 			r = claim_once(v, err);
 			between = r == -EBUSY;
 		}
-		if (r != -EBUSY || (!between && clock_now_ns() >= until))
+		if (r != -EBUSY ||
+		    (!between && (clock_now_ns() >= until || v->env.takeover == VOL_TAKEOVER_NEVER)))
 			return r;
 		if (!between)
 			clock_sleep_ns(200 * NSEC_PER_MSEC);
@@ -571,12 +572,11 @@ static int look_at_journal(struct volume *v, struct objerr *err)
 	log_view(v->log, &view);
 	if (view.claim != 0 && journal_knows_nonce(v->journal, &view.nonce))
 		return view.released ? 0 : 1;
-	if (p.last <= p.committed)
-		return 0;
 	r = set_aside(v, &aside);
-	if (r < 0)
+	if (r < 0 || aside == NULL)
 		return r;
-	objerr_set(err, "the image was taken over by %s; what had not been sent was set aside as %s", view.host, aside);
+	objerr_set(err, "the image was taken over by %s; what had not been sent was set aside as %s (lsvdfs image journal)",
+		   view.host, aside);
 	return -ESTALE;
 }
 

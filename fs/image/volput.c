@@ -36,7 +36,7 @@ static void put_done(struct log_put *put, int status)
 	if (status == 0 && u->charged > 0 && !u->moved)
 		throttle_progress(&v->pace, u->charged);
 	mtx_lock(&v->batch);
-	if (status == 0) {
+	if (status == 0 || put->number <= log_arrived(v->log)) {
 		v->done[put->number % LOG_W_MAX].number = put->number;
 		v->done[put->number % LOG_W_MAX].jseq = u->jseq;
 	}

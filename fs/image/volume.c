@@ -188,12 +188,28 @@ int vol_let_go_after(struct volume *v, int (*before)(struct volume *v, void *arg
 	return r == 0 ? 0 : -EIO;
 }
 
+/* The journal of an image that another node took: what of it is in the image all the same. */
+static void note_arrived(struct volume *v)
+{
+	uint64_t number = log_arrived(v->log), jseq = 0;
+
+	mtx_lock(&v->batch);
+	for (size_t i = 0; i < LOG_W_MAX; i++)
+		if (v->done[i].number != 0 && v->done[i].number <= number)
+			jseq = MAX(jseq, v->done[i].jseq);
+	jseq = MAX(jseq, v->trim_jseq);
+	mtx_unlock(&v->batch);
+	ignore(journal_trim(v->journal, number, jseq, true)); /* else more of it seems to be lost than was */
+}
+
 int vol_close(struct volume *v)
 {
 	int r = vol_let_go(v);
 
 	log_stop(v->log);
 	vol_stop_uploader(v);
+	if (v->state == VOL_FENCED && v->journal != NULL)
+		note_arrived(v);
 	destroy(v);
 	return r;
 }

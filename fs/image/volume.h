@@ -27,6 +27,7 @@ struct fetch;
 struct pool;
 struct jdisk;
 
+/* Of an image that another node claimed last: once it was released; at any time; not at all. */
 enum vol_takeover { VOL_TAKEOVER_RELEASED, VOL_TAKEOVER_ALWAYS, VOL_TAKEOVER_NEVER };
 
 /* What all images of a mount share. Everything borrowed for the life of the volumes. */
@@ -202,6 +203,32 @@ int must_check vol_clone(struct volume *of, const char *name, const char *prefix
  * A volume that is the snapshot, to read only, as long as its record is there; of: of the image, stays open meanwhile.
  */
 int must_check vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err);
+
+/*
+ * Journals of an image in its directory below the state directory, to be looked at: the one of now ("now"), and those of
+ * which the image went on without something ("aside-<time>"). Reading changes nothing; the one of now is to be read
+ * while nobody writes to the image here.
+ */
+struct vol_journal {
+	int64_t time_s;        /* when it was set aside; "now": 0 */
+	uint64_t records;      /* changes that are in it */
+	uint64_t sent;         /* up to this sequence all of them are known to be in the image; more may be */
+	uint64_t unsent, bytes; /* changes behind that; of data */
+};
+struct vol_jchange {
+	const char *what; /* write, zero, discard, resize */
+	uint64_t seq, off, len; /* bytes; resize: off is the new size */
+	bool sent;
+	const void *data; /* of a write that is not known to be in the image */
+};
+/* Names, oldest first, to be freed, each and all. */
+int must_check vol_journal_names(const char *dir, char ***ret, size_t *ret_n);
+/* fn (may be NULL): for each change in order; non-zero ends it with that code. -ENOENT: there is none. -EUCLEAN: words. */
+int must_check vol_journal_read(const char *dir, const uint8_t uuid[16], const char *name,
+				int (*fn)(void *arg, const struct vol_jchange *c), void *arg, struct vol_journal *ret,
+				struct objerr *err);
+/* For good; not the one of now (-EINVAL). */
+int must_check vol_journal_drop(const char *dir, const char *name);
 
 enum vol_state { VOL_FOLLOWER, VOL_OWNER, VOL_RELEASING, VOL_FENCED, VOL_FAILED };
 struct vol_stat {
