@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-journal.c - a journal in the simulated world (tests/sim): appends by several writers, commits, trims, a full
- * journal; then kill -9 or a power cut at any disk call, and a new opening, many times over.
+ * unit-journal.c - a journal in the simulated world (tests/sim): appends by several writers, commits, trims, segments
+ * that are made ready meanwhile, a full journal; then kill -9 or a power cut at any disk call, and a new opening, many times over.
  *
  * Expected after each crash: replay gives an unbroken row of sequences; everything whose append returned before a
  * kill is in it, everything whose commit returned before a power cut; bytes are those that were written; nothing that
@@ -68,7 +68,11 @@ static void writer(void *arg)
 		int r;
 
 		fill(buf, len, stamp);
-		r = journal_append(S.j, t, off, len, iov, 2, on_append, &stamp, &seq);
+		r = t == J_WRITE && sim_chance(1, 2)
+			? journal_append_now(S.j, off, len, &(struct iovec){buf, len}, on_append, &stamp, &seq)
+			: -EAGAIN;
+		if (r == -EAGAIN)
+			r = journal_append(S.j, t, off, len, iov, 2, on_append, &stamp, &seq);
 		if (r == -ESHUTDOWN || r == -EIO)
 			return;
 		check(r == 0, "append failed", (uint64_t)-r);
@@ -92,6 +96,21 @@ static void writer(void *arg)
 		if (sim_chance(1, 300))
 			S.stop = true;
 	}
+}
+
+static void prepare(void *arg)
+{
+	(void)arg;
+	journal_prepare(S.j);
+}
+
+static bool low(void *arg)
+{
+	(void)arg;
+	if (sim_chance(1, 8))
+		return false;
+	sim_spawn(1, "prepare", prepare, NULL);
+	return true;
 }
 
 static struct {
@@ -163,6 +182,7 @@ static void reopen(bool power)
 	base_random(nonce.b, sizeof(nonce.b));
 	check(journal_note_nonce(S.j, &nonce, NULL) == 0, "it cannot note a nonce", 0);
 	journal_set_nonce(S.j, &nonce);
+	journal_on_low(S.j, low, NULL);
 	S.acked = MAX(R.last, S.trimmed);
 	S.durable = MIN(S.durable, S.acked);
 	S.stop = false;

@@ -42,6 +42,12 @@ static int real_pread(void *ctx, int fd, void *p, size_t n, uint64_t off)
 	return base_pread_all(fd, p, n, off);
 }
 
+static int real_pread_now(void *ctx, int fd, void *p, size_t n, uint64_t off)
+{
+	(void)ctx;
+	return base_pread_now(fd, p, n, off);
+}
+
 static int real_allocate(void *ctx, int fd, uint64_t len)
 {
 	static const uint8_t zeros[65536];
@@ -108,12 +114,15 @@ static void real_close(void *ctx, int fd)
 
 void jdisk_real(struct jdisk *d)
 {
-	static const struct jdisk real = {NULL,          real_open,     real_pwrite,  real_pread,
-					  real_allocate, real_datasync, real_dirsync, real_unlink,
-					  real_rename,   real_list,     real_close};
+	static const struct jdisk real = {
+		NULL,          real_open,     real_pwrite,  real_pread,  real_pread_now, real_allocate,
+		real_datasync, real_dirsync,  real_unlink,  real_rename, real_list,      real_close,
+	};
 
 	if (d->open == NULL)
 		*d = real;
+	if (d->pread_now == NULL)
+		d->pread_now = d->pread;
 }
 
 static int damaged(struct journal *j, const char *fmt, ...) printf_like(2, 3);
@@ -585,6 +594,7 @@ int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t seg
 
 	if (j == NULL)
 		return -ENOMEM;
+	j->spare.fd = -1;
 	mtx_init(&j->lock, RANK_JOURNAL);
 	cond_init(&j->changed);
 	j->dirfd = dirfd;
@@ -625,6 +635,8 @@ void journal_close(struct journal *j)
 		return;
 	for (size_t i = 0; i < j->nseg; i++)
 		j->disk.close(j->disk.ctx, j->seg[i].fd);
+	if (j->spare.fd >= 0)
+		j->disk.close(j->disk.ctx, j->spare.fd);
 	free(j->seg);
 	cond_destroy(&j->changed);
 	mtx_destroy(&j->lock);

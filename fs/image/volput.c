@@ -399,12 +399,41 @@ static void uploader(struct job *job)
 	mtx_unlock(&v->batch);
 }
 
+/* ---- the next segment of the journal ---- */
+
+static void prepare(struct job *job)
+{
+	struct volume *v = container_of(job, struct volume, prepare);
+
+	journal_prepare(v->journal);
+	mtx_lock(&v->batch);
+	v->preparing = false;
+	cond_broadcast(&v->work);
+	mtx_unlock(&v->batch);
+}
+
+static bool on_low(void *arg)
+{
+	struct volume *v = arg;
+	bool go;
+
+	mtx_lock(&v->batch);
+	go = v->up && !v->up_stop && !v->preparing;
+	v->preparing = v->preparing || go;
+	mtx_unlock(&v->batch);
+	if (go)
+		pool_submit(v->env.pool, &v->prepare);
+	return go;
+}
+
 void vol_start_uploader(struct volume *v)
 {
+	journal_on_low(v->journal, on_low, v);
 	mtx_lock(&v->batch);
 	v->up = true;
 	v->up_stop = false;
 	v->uploader.fn = uploader;
+	v->prepare.fn = prepare;
 	mtx_unlock(&v->batch);
 	pool_submit(v->env.pool, &v->uploader);
 }
@@ -414,7 +443,7 @@ void vol_stop_uploader(struct volume *v)
 	mtx_lock(&v->batch);
 	v->up_stop = true;
 	cond_broadcast(&v->work);
-	while (v->up || v->tending || v->cleaning || v->puts != NULL)
+	while (v->up || v->tending || v->cleaning || v->preparing || v->puts != NULL)
 		cond_wait(&v->work, &v->batch);
 #ifdef LSVD_RULE_SWITCHES
 	while (v->marks_out > 0)

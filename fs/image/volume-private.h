@@ -120,6 +120,8 @@ struct volume {
 	bool up, up_stop;  /* the uploader runs; shall end */
 	bool broken;       /* the map could not take a record: memory */
 	struct job uploader;
+	bool preparing; /* the job runs that makes the journal's next segment */
+	struct job prepare;
 	/* what checkpoints need, under batch */
 	struct log_checkpoint
 	    ck; /* of the current tree; its lists are owned here */

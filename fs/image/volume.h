@@ -138,6 +138,14 @@ int must_check vol_refresh(struct volume *v);
  */
 ssize_t must_check vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n);
 int must_check vol_write(struct volume *v, uint64_t off, const struct iovec *iov, int iovcnt, size_t n);
+/*
+ * The same for a thread that must not wait: for the owner of the image, whole sectors within its size, what is in memory
+ * or the page cache and not long. -EAGAIN: nothing was done, vol_read() or vol_write() by somebody who may wait. The
+ * answer of the read is all of n.
+ */
+#define VOL_NOW_MAX (64 * KiB)
+int must_check vol_read_now(struct volume *v, uint64_t off, void *buf, size_t n);
+int must_check vol_write_now(struct volume *v, uint64_t off, const void *p, size_t n);
 int must_check vol_discard(struct volume *v, uint64_t off, uint64_t n); /* reads as zeros, a hole */
 int must_check vol_zero(struct volume *v, uint64_t off, uint64_t n);    /* reads as zeros, allocated */
 int must_check vol_flush(struct volume *v);
