@@ -229,6 +229,9 @@ int log_look_again(struct log *l, uint64_t m, bool follower, bool *ret_moved, st
 	if (r < 0)
 		return r;
 	*ret_moved = now != m && !(follower && before == m);
+	mtx_lock(&l->lock);
+	l->looked_at = now == m ? clock_now_ns() : 0;
+	mtx_unlock(&l->lock);
 #ifdef LSVD_RULE_SWITCHES
 	if (!RULE(T5_NEWER) && m != 0)
 		*ret_moved = !mark_is_there(l, m);

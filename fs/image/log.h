@@ -83,6 +83,9 @@ struct log_view {
 };
 void log_view(struct log *l, struct log_view *ret);
 
+/* The last walk was followed by a look that a claim may build on, just now: another walk would only cost time. */
+bool log_fresh(struct log *l);
+
 /*
  * Step 3.4. nonce: durable in the journal already. jseq, size: for the claim's header. Walks again where the protocol
  * says so (w as in attach). -EBUSY: another one's claim came between: attach again, think about policy again. 0: OWNER.

@@ -7,6 +7,7 @@
  * leaves two names of one image; whoever began it has an intent in the bucket and does it again.
  */
 #include "config.h"
+#include "log-private.h"
 #include "nameobj.h"
 #include "../../objstore/base/clock.h"
 #include "../../objstore/base/str.h"
@@ -192,35 +193,41 @@ static char *base_of(const char *path, const char *name)
 	return strndup(path, n - k);
 }
 
-static int anything_below(struct objstore *s, const char *prefix, struct objerr *err)
-{
-	struct objreq req;
-	int r;
-
-	objreq_init(&req, OBJ_LIST, prefix);
-	req.max_keys = 1;
-	r = obj_do(s, &req);
-	if (r < 0 && err != NULL)
-		*err = req.err;
-	r = r < 0 ? r : req.listing->n > 0;
-	objreq_done(&req);
-	return r;
-}
-
-/* Is there a log in this directory? 1, 0. */
+/* Is there a log in this directory? 1, 0. And is it marked as dead? One round trip. */
 static int try_base(struct objstore *s, const char *base, const char *log, struct nameplace *p, struct objerr *err)
 {
-	_cleanup_free_ char *prefix = NULL;
+	_cleanup_free_ char *prefix = NULL, *dead = NULL;
+	struct objreq list, head;
+	struct log_batch both;
 	int r = join(base, log, "", &prefix);
 
 	if (r == 0)
-		r = anything_below(s, prefix, err);
-	if (r <= 0)
+		r = join(prefix, "dead", "", &dead);
+	if (r < 0)
 		return r;
-	p->base = strdup(base);
-	p->prefix = prefix;
-	prefix = NULL;
-	return p->base == NULL ? -ENOMEM : 1;
+	log_batch_init(&both);
+	objreq_init(&list, OBJ_LIST, prefix);
+	list.max_keys = 1;
+	log_batch_submit(&both, s, &list);
+	objreq_init(&head, OBJ_HEAD, dead);
+	log_batch_submit(&both, s, &head);
+	log_batch_wait(&both);
+	log_batch_destroy(&both);
+	r = list.status < 0 ? list.status : list.listing->n > 0;
+	if (r > 0 && head.status < 0 && head.status != -ENOENT)
+		r = head.status;
+	if (r < 0 && err != NULL)
+		*err = list.status < 0 ? list.err : head.err;
+	if (r > 0) {
+		p->dead = head.status == 0;
+		p->base = strdup(base);
+		p->prefix = prefix;
+		prefix = NULL;
+		r = p->base == NULL ? -ENOMEM : 1;
+	}
+	objreq_done(&list);
+	objreq_done(&head);
+	return r;
 }
 
 static int find_log(struct objstore *s, const char *top, const char *path, const struct imgname *n,
@@ -307,10 +314,6 @@ int nameobj_place(struct objstore *s, const char *top, const char *key, const st
 	if (r == 0) {
 		r = is_copy(s, p.base, key, n, err);
 		p.copy = r > 0;
-	}
-	if (r >= 0) {
-		r = image_is_dead(s, p.prefix, err);
-		p.dead = r > 0;
 	}
 	if (r < 0) {
 		nameplace_free(&p);

@@ -492,16 +492,20 @@ static int policy(struct volume *v, struct objerr *err)
 	return -EBUSY;
 }
 
-/* Claims; waits for a release for a while. The caller made sure that nobody else does. */
+/*
+ * Claims; waits for a release for a while. The caller made sure that nobody else does. Who has just attached need not
+ * walk once more: where somebody came meanwhile the claim's number is taken.
+ */
 static int claim(struct volume *v, struct objerr *err)
 {
 	int64_t until = clock_now_ns() + v->env.claim_wait_ns;
+	bool fresh = v->mapped && !v->owned && log_fresh(v->log);
 	int r;
 
 	for (;;) {
 		bool between = false; /* somebody came: think again */
 
-		r = catch_up(v, false, false, err);
+		r = fresh ? 0 : catch_up(v, false, false, err);
 		if (r == 0 && v->journal == NULL) {
 			r = open_dir(v);
 			if (r == 0)
@@ -512,6 +516,8 @@ static int claim(struct volume *v, struct objerr *err)
 			r = claim_once(v, err);
 			between = r == -EBUSY;
 		}
+		between = between || fresh;
+		fresh = false;
 		if (r != -EBUSY ||
 		    (!between && (clock_now_ns() >= until || v->env.takeover == VOL_TAKEOVER_NEVER)))
 			return r;
