@@ -65,14 +65,17 @@ static void local_image(struct collect *c, const struct vol_env *env, const uint
 	int r;
 
 	if (image_file(env->state_dir, uuid, "importing", &importing) ||
-	    image_file(env->state_dir, uuid, "deleting", &deleting) ||
-	    image_read_where(env->state_dir, uuid, &prefix, &path))
+	    image_file(env->state_dir, uuid, "deleting", &deleting))
 		return;
 	if (!access(importing, F_OK)) {
 		r = image_drop_import(env, c->s->url.prefix, uuid, &err);
 		if (r)
 			note_local(c, uuid, "an import that did not end", r, &err);
-	} else if (!access(deleting, F_OK) && image_is_dead(env->store, prefix, &err) == 1) {
+		return;
+	}
+	if (access(deleting, F_OK) || image_read_where(env->state_dir, uuid, &prefix, &path))
+		return;
+	if (image_ended(env, c->s->url.prefix, uuid, &err) == 1) {
 		remove_dead_name(c, env, uuid, path);
 		r = image_erase_left(env, uuid, &err);
 		note_local(c, uuid, "a removal that did not end", r, &err);
