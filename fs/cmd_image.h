@@ -81,6 +81,10 @@ int image_list(struct site *s);
 int image_collect(struct site *s); /* gc */
 int image_check_cmd(struct site *s);
 
+/* For recover: an entry for each log below prefix that has no name, or is left of a deleted image. Removes nothing. */
+int must_check image_left_logs(struct objstore *store, const char *prefix, json_t *ret, struct objerr *err);
+void image_print_left(const json_t *e);
+
 /* --- names: cmd_imglist.c --- */
 struct found_name {
 	char *key;

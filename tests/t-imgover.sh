@@ -45,15 +45,26 @@ state() { # SOURCE
 	*) echo "$d: $(ls "$A")" ;;
 	esac
 }
+# start POINT: mounts with a fail point armed; false when it died of it before it was there
+start() {
+	LSVD_FAILPOINT=$1 "$LSVDFS" mount -f "$SOURCE" "$A" \
+		-o "state_dir=$A.state,cache_dir=$A.cache,$O${STORE_OPTS:+,$STORE_OPTS}" >>"$A.log" 2>&1 &
+	daemon[a]=$!
+	until mountpoint -q "$A"; do
+		kill -0 "${daemon[a]}" 2>/dev/null || return 1
+		sleep 0.02
+	done
+}
 # killed_at POINT SOURCE: $hit says whether the daemon came there. The mount that finds it serves the next one, too.
 killed_at() {
 	local got
 	prepare "$2"
 	umount_lsvdfs a
-	hit=
-	LSVD_FAILPOINT=$1 mount_lsvdfs a "$O"
-	mv -f "$A/$2" "$A/d.img" 2>"$T/mv.log" || hit=1
-	[ -z "$hit" ] || has 'aborted|abort|not connected' <"$T/mv.log" || fail "$1: mv said: $(cat "$T/mv.log")"
+	hit=1
+	if start "$1"; then
+		mv -f "$A/$2" "$A/d.img" 2>"$T/mv.log" && hit=
+		[ -z "$hit" ] || has 'abort|not connected' <"$T/mv.log" || fail "$1: mv said: $(cat "$T/mv.log")"
+	fi
 	kill -9 "${daemon[a]}" 2>/dev/null || true # else the log of the old image may be on its way out
 	daemon_died a
 	mount_lsvdfs a "$O"
