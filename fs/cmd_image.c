@@ -16,10 +16,15 @@
 
 /* --- create ----------------------------------------------------------------------------------------------------- */
 
+#define IMAGE_SIZE_MAX ((uint64_t)1 << 57)
+
 static int parse_size(const char *s, uint64_t *ret)
 {
-	if (str_parse_size(s, ret) || *ret > ((uint64_t)1 << 57))
+	if (str_parse_size(s, ret))
 		return cmd_usage("'%.40s' is no size of an image: write 10G, 512M or bytes", s);
+	if (*ret > IMAGE_SIZE_MAX)
+		return cmd_usage("'%.40s' is more than the %lluT that an image can have", s,
+				 (unsigned long long)(IMAGE_SIZE_MAX >> 40));
 	return CMD_OK;
 }
 

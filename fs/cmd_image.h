@@ -101,6 +101,10 @@ int image_open_at(struct site *s, const struct image *i, const char *name, struc
 /* The name says sizes for stat(2) of who does not open the image. */
 int image_note_size(struct site *s, struct image *i, uint64_t size, struct objerr *err);
 
+/* For recover: an entry for each log below prefix that has no name, or is left of a deleted image. Removes nothing. */
+int must_check image_left_logs(struct objstore *store, const char *prefix, json_t *ret, struct objerr *err);
+void image_print_left(const json_t *e);
+
 /* --- names: cmd_imglist.c --- */
 struct found_name {
 	char *key;

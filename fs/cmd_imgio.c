@@ -477,6 +477,7 @@ static int import_failed(struct site *s, const char *file, const struct in *in, 
 int image_import(struct site *s, const char *file)
 {
 	struct vol_create vc = {.fsync_remote = s->o.fsync_remote};
+	_cleanup_free_ char *dir = NULL;
 	struct in in = {.fd = -1};
 	struct image_new place;
 	struct objerr err = {0};
@@ -495,8 +496,11 @@ int image_import(struct site *s, const char *file)
 		r = image_note_importing(s->img_dir, place.uuid, true);
 	if (!r)
 		r = image_note_where(s->img_dir, place.uuid, place.prefix, s->path);
-	if (r) {
-		r = site_fail(s, r, NULL);
+	if (r) { /* there is no log yet */
+		if (!image_file(s->img_dir, place.uuid, NULL, &dir))
+			image_remove_dir(dir);
+		objerr_set(&err, "%s: %s", s->img_dir, explain_errno(r));
+		r = site_fail(s, r, &err);
 		goto out;
 	}
 	memcpy(vc.uuid, place.uuid, sizeof vc.uuid);

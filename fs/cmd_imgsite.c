@@ -231,8 +231,9 @@ int site_open(struct site *s, char **args, int n, bool dir)
 		return r;
 	while (source && dir && str_has_suffix(s->path, "/"))
 		s->path[strlen(s->path) - 1] = '\0';
-	if ((!dir && !s->path[0]) || !path_ok(s->path))
-		return cmd_usage("'%.200s' is no path of an image", cmd_printable(s->said));
+	cmd_printable(s->said); /* from here on it is only for messages */
+	if ((!dir && !s->path[0]) || !path_ok(s->path) || (!dir && !image_path_ok(s->path)))
+		return cmd_usage("'%.200s' is no path of an image", s->said);
 	r = open_bucket(s, &err);
 	if (r) {
 		cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(r));
@@ -342,6 +343,29 @@ static int there(struct site *s, const char *suffix, bool whole, struct objerr *
 	return r;
 }
 
+/* A file or an image above would be hidden by the directory that this makes of it. */
+static int parents_free(struct site *s, struct objerr *err)
+{
+	_cleanup_free_ char *above = strdup(s->path);
+	char *whole = s->path, *slash;
+	int r = above ? 0 : -ENOMEM;
+
+	s->path = above;
+	while (r == 0 && (slash = strrchr(above, '/'))) {
+		*slash = '\0';
+		r = there(s, "/", false, err); /* a directory: what lies beside it is hidden already */
+		if (r != 0)
+			break;
+		r = there(s, "", true, err);
+		if (r == 0)
+			r = there(s, IMGNAME_SUFFIX, true, err);
+		if (r > 0)
+			r = -ENOTDIR;
+	}
+	s->path = whole;
+	return MIN(r, 0);
+}
+
 int site_path_free(struct site *s)
 {
 	const char *name = strrchr(s->path, '/');
@@ -351,7 +375,9 @@ int site_path_free(struct site *s)
 	name = name ? name + 1 : s->path;
 	if (strlen(name) + strlen(IMGNAME_SUFFIX) > PATH_NAME_MAX)
 		return site_fail(s, -ENAMETOOLONG, NULL);
-	r = there(s, "", true, &err);
+	r = parents_free(s, &err);
+	if (r == 0)
+		r = there(s, "", true, &err);
 	if (!r)
 		r = there(s, "/", false, &err);
 	if (!r)

@@ -85,9 +85,22 @@ int must_check disk_create(struct fsd *f, const char *dir, const char *name, con
 			   struct objerr *err);
 /* Removes name and log; -EBUSY: in use here, or held elsewhere. Guard and operation are held. */
 int must_check disk_unlink(struct fsd *f, struct inode *i, const char *dir, const char *name, struct objerr *err);
-/* The name object goes to a free name. Guards and operation are held. ret: its version there. */
+/*
+ * The same in steps, for a rename onto the image (imgop.h has them): doom, then bury, disk_remove_name() if there is still
+ * one, gone; or spare. The entry stays BUSY between.
+ */
+int must_check disk_doom(struct fsd *f, struct inode *i, const char *dir, const char *name, struct disk **ret,
+			 struct objerr *err);
+void disk_spare(struct fsd *f, struct disk *d);
+int must_check disk_bury(struct fsd *f, struct disk *d, struct objerr *err);
+int must_check disk_remove_name(struct fsd *f, const char *dir, const char *name, struct objerr *err);
+void disk_gone(struct fsd *f, struct disk *d, struct inode *i);
+/*
+ * The name object goes to a free name, or to that of the image `over` (NULL: free). Guards and operation are held. ret:
+ * its version there.
+ */
 int must_check disk_rename(struct fsd *f, struct inode *i, const char *sdir, const char *sname, const char *ddir,
-			   const char *dname, struct version *ret, struct objerr *err);
+			   const char *dname, const uint8_t over[16], struct version *ret, struct objerr *err);
 /* What an earlier process left: journals to drain, deletions to finish. In the background. */
 void disks_leftovers(struct fsd *f);
 

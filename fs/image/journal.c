@@ -295,8 +295,8 @@ static int place(struct journal *j, uint64_t n, bool note, bool now, uint64_t *r
 		if (now && j->spare.fd < 0)
 			return -EAGAIN;
 		r = j->preparing ? -EAGAIN : journal_rotate_locked(j);
-		if ((r == -EAGAIN || r == -ENOSPC) && note)
-			return r;
+		if (r == -ENOMEM || ((r == -EAGAIN || r == -ENOSPC) && note))
+			return r; /* nothing has happened */
 		/* A disk that is full is no worse than a journal that is, as long as there is a segment to be freed. */
 		if (r == -ENOSPC && j->nseg - j->nfree <= 1)
 			return r;
@@ -512,7 +512,7 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 	if (!freed && !force)
 		return 0;
 	r = append(j, &note, NULL, 0, false, NULL, NULL, &ignored);
-	return r == -EAGAIN || r == -ENOSPC ? 0 : r; /* only a note */
+	return r == -EAGAIN || r == -ENOSPC || r == -ENOMEM ? 0 : r; /* only a note */
 }
 
 uint64_t journal_first(struct journal *j)

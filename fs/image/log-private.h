@@ -22,7 +22,7 @@ struct log {
 	struct mtx lock;      /* RANK_NUMBERS, all below */
 	struct cond progress; /* low, state, stopping, under_way or resending changed */
 	enum log_state state;
-	bool stopping;
+	bool stopping, broken;
 	struct log_view view;
 	uint64_t covers; /* numbers below it are in the tree that the last walk built on */
 	struct log_origin *origins; /* from the create record; paths resolved to whole prefixes */

@@ -44,6 +44,7 @@ struct log_at {
 int must_check log_open(const struct log_at *at, struct log **ret);
 void log_close(struct log *l); /* waits for what is under way (not for what must be sent again). NULL is fine */
 void log_stop(struct log *l);  /* every wait ends with -ESHUTDOWN */
+void log_break(struct log *l); /* no more numbers: who waits for one, or for what is committed, gets -EIO */
 
 /*
  * Creates the first object (PUT if absent). o: create record, with everything but what log_fill() gives. -EEXIST:

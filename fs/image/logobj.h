@@ -238,6 +238,7 @@ struct imgname {
 	uint8_t uuid[16];
 	char *name, *log; /* log ends in '/' */
 	uint64_t size;    /* bytes */
+	uint8_t replaces[16]; /* the image that this name was put over; all zero: none */
 };
 void imgname_free(struct imgname *n);
 int must_check imgname_encode(const struct imgname *n, char **ret);

@@ -442,6 +442,9 @@ static int some_digests(struct walk *k, const struct logobj *own, const uint64_t
 		r = hs->v[i].status;
 		if (r == 0)
 			r = one_digest(k, own, &hs->v[i].o, io_end);
+		else if (r == -ENOENT)
+			objerr_set(k->err, "log object %016" PRIx64 " is missing: it holds a part of the map (a digest)",
+				   numbers[i]);
 	}
 	if (r == 0 && m > n && hs->v[n].status == 0) {
 		note_host(&k->v, &hs->v[n].o);
@@ -708,7 +711,7 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 	struct objerr sink = {0};
 	uint64_t m, before, now, now_before;
 	bool moved;
-	int r = -EUCLEAN;
+	int r = -EUCLEAN, e;
 
 	err = err != NULL ? err : &sink;
 	for (int i = 0; i < ATTEMPTS; i++) {
@@ -738,10 +741,10 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 		}
 		if (r < 0 && !worth_another_look(r))
 			return r;
-		if (!RULE(T5_LOOK))
-			moved = false;
-		else if (log_look_again(l, m, follower && r == 0, &moved, err) < 0)
-			return -EAGAIN;
+		moved = false;
+		e = RULE(T5_LOOK) ? log_look_again(l, m, follower && r == 0, &moved, err) : 0;
+		if (e < 0)
+			return e;
 		if (moved)
 			continue;
 		if (r < 0)

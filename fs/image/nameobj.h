@@ -41,12 +41,13 @@ int must_check nameobj_place(struct objstore *s, const char *top, const char *ke
 			     struct nameplace *ret, struct objerr *err);
 
 /*
- * The name at key `from` goes to the absent key `to`, with h instead of its headers (NULL: its own); its text says the
- * new name then, unless it is a copy's. Steps: put, delete. May be begun again after a crash. ret (may be NULL): the new
- * one. -EEXIST: another object is there; -ENOENT, -ENODATA: no name at `from`; -EXDEV: out of the reach of its log.
+ * The name at key `from` goes to the key `to`, with h instead of its headers (NULL: its own); its text says the new name
+ * then, unless it is a copy's. `to` must be absent, or the name of the image `over` (NULL: absent), which its text says as
+ * well. Steps: put, delete. May be begun again after a crash. ret (may be NULL): the new one. -EEXIST: another object is
+ * there; -ENOENT, -ENODATA: no name at `from`; -EXDEV: out of the reach of its log.
  */
 int must_check nameobj_move(struct objstore *s, const char *from, const char *to, const struct obj_headers *h,
-			    struct nameobj *ret, struct objerr *err);
+			    const uint8_t over[16], struct nameobj *ret, struct objerr *err);
 /* The same without the delete, for a rename of a directory: over whatever is at `to`. -ENODATA: not a name. */
 int must_check nameobj_copy(struct objstore *s, const char *from, const char *etag, const char *to,
 			    struct nameobj *ret, struct objerr *err);

@@ -345,6 +345,16 @@ static int open_dir(struct volume *v)
 	return v->dirfd < 0 ? -errno : 0;
 }
 
+/* A claim that failed without words of its own: `local` by what lies here, else by the store. */
+static int claim_failed(const struct volume *v, int r, bool local, struct objerr *err)
+{
+	if (r < 0 && err->msg[0] == '\0' && local && v->env.disk == NULL)
+		objerr_set(err, "%s: %s", v->env.state_dir, strerror(-r));
+	else if (r < 0 && r != -EBUSY && err->msg[0] == '\0')
+		objerr_set(err, "the image cannot be claimed: %s", strerror(-r));
+	return r;
+}
+
 static int journal_read_in(struct volume *v, struct replay *p, struct objerr *err)
 {
 	uint64_t limit = v->env.journal_bytes != 0 ? v->env.journal_bytes : 1 * GiB;
@@ -453,7 +463,7 @@ static int claim_once(struct volume *v, struct objerr *err)
 	int r = open_journal(v, &jseq, err);
 
 	if (r < 0)
-		return r;
+		return claim_failed(v, r, true, err);
 	w.arg = v;
 	base_random(nonce.b, sizeof(nonce.b));
 	log_view(v->log, &view);
@@ -461,14 +471,14 @@ static int claim_once(struct volume *v, struct objerr *err)
 		nonce = view.nonce;
 	r = RULE(T7_INTENT) ? journal_note_nonce(v->journal, &nonce, &view.nonce) : 0;
 	if (r < 0)
-		return r;
+		return claim_failed(v, r, true, err);
 	remap_begin(v);
-	r = log_claim(v->log, &nonce, jseq, &w, err);
+	r = claim_failed(v, log_claim(v->log, &nonce, jseq, &w, err), false, err);
 	if (r == 0 && !RULE(T7_INTENT))
 		r = journal_note_nonce(v->journal, &nonce, &view.nonce);
 	if (r == 0) {
 		vol_walked(v);
-		r = replay_journal(v, jseq, err);
+		r = claim_failed(v, replay_journal(v, jseq, err), true, err);
 		v->walk_size = v->size;
 	}
 	remap_end(v, r == 0);
@@ -510,6 +520,7 @@ static int claim(struct volume *v, struct objerr *err)
 			r = open_dir(v);
 			if (r == 0)
 				r = journal_make(v, false, 0, err);
+			claim_failed(v, r, true, err);
 		}
 		r = r == -EBUSY ? -EIO : r == 0 ? policy(v, err) : r;
 		if (r == 0) {

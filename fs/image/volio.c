@@ -685,7 +685,7 @@ static int seek_mapped(struct volume *v, bool hole, uint64_t lba, uint64_t end, 
 			continue;
 		}
 		for (int i = 0; i < k; i++) {
-			if ((p[i].kind == EM_HOLE) == hole) {
+			if ((p[i].kind == EM_HOLE || p[i].kind == EM_ZERO) == hole) {
 				*ret = p[i].lba * SECTOR;
 				return 0;
 			}

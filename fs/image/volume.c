@@ -43,6 +43,7 @@ void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...)
 	if (v->journal != NULL)
 		journal_wake(v->journal, true); /* whoever waits for space waits no more */
 	throttle_stop(&v->pace);
+	log_break(v->log); /* a number that got no bytes would be waited for for ever */
 	mtx_lock(&v->batch);
 	v->up_stop = true;
 	cond_broadcast(&v->work);

@@ -154,7 +154,7 @@ int must_check vol_upload(struct volume *v);
 /* Claims, as the first write does: 0 owner; -EBUSY, -EIO, -EROFS, words in vol_stat(). */
 int must_check vol_own(struct volume *v);
 int must_check vol_resize(struct volume *v, uint64_t size);
-/* SEEK_DATA, SEEK_HOLE: the next offset at or behind off, -ENXIO. */
+/* SEEK_DATA, SEEK_HOLE: the next offset at or behind off, -ENXIO. What was zeroed is a hole here, as in other file systems. */
 int must_check vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret);
 
 /*
