@@ -4,7 +4,7 @@
  * the kernel lets it; later says whether it is all there. It needs no second file to compare with, so that what it keeps
  * of memory is what the mount under test keeps.
  *
- *	pages (map | write) FILE MIB SEED	says "half" and "synced" when it is that far
+ *	pages (map | write) FILE MIB SEED	says "open", "half" and "synced" when it is that far
  *	pages check FILE MIB SEED
  */
 #include "config.h"
@@ -115,6 +115,7 @@ int main(int argc, char **argv)
 		return check(fd, pages, seed);
 	if (ftruncate(fd, (off_t)(pages * PAGE)) < 0)
 		die("ftruncate");
+	say("open");
 	if (maps)
 		map_pages(fd, pages, seed);
 	else

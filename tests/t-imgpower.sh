@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The daemon runs in a virtual machine whose power is cut while images are written: what its kernel had not put on the disk
-# of the state directory is lost. The machine boots again, with that disk or, as another node, with an empty one.
+# of the state directory is lost, and of what that disk had in its write cache (tests/guests/disk) some. The machine boots
+# again, with that disk or, as another node, with an empty one.
 #
 # Round: WHAT-FSYNC-kept|lost. stamp: an image is written as it is (tests/stamp.c); it must be a prefix of what was written
 # and hold all that was before the last fsync that completed. files: an ext4 and an xfs on loop devices on two images
@@ -71,6 +72,20 @@ new_disk() {
 	truncate -s 2G "$T/state.disk"
 	mkfs.ext4 -q -F "$T/state.disk"
 }
+disk=
+disk_off() {
+	[ -n "$disk" ] || return 0
+	kill "$disk"
+	wait "$disk" || true
+	disk=
+}
+disk_on() {
+	rm -f "$T/disk.sock"
+	"$TESTS_DIR/guests/disk" "$T/state.disk" "$T/disk.sock" "$SEED.$cuts" >"$T/disk.out" 2>"$T/disk.log" &
+	disk=$!
+	wait_for 30 test -S "$T/disk.sock"
+}
+on_exit disk_off
 # two more objects of each image: then what was written when this begins is in the bucket, mkfs at least
 objects() { obj_keys ".lsvd/img/$(uuid_of "$1")/" | wc -l; }
 uploaded() {
@@ -106,7 +121,8 @@ for round in $(for _ in $(seq "$TIMES"); do echo $ROUNDS; done); do
 	first=$(py -c 'import struct,sys; print(struct.unpack_from("<4Q", open(sys.argv[1], "rb").read(32))[3])' "$T/log")
 	echo "$round" | tee "$T/w.root/round" >"$T/v.root/round"
 	cp --sparse=always "$T/log" "$T/w.root/log"
-	guest_start w "$T/write" "$T/state.disk,cache=writeback"
+	disk_on
+	guest_start w "$T/write" "nbd:unix:$T/disk.sock,cache=writeback"
 	case $what in
 	stamp) guest_wait_said w '^synced ' "$SLOW" ;;
 	files) guest_wait_said w '^done ext4 ' "$SLOW" && guest_wait_said w '^done xfs ' "$SLOW" ;;
@@ -115,6 +131,7 @@ for round in $(for _ in $(seq "$TIMES"); do echo $ROUNDS; done); do
 	sleep "$(py -c 'import random,sys; print(random.Random(sys.argv[1]).uniform(.1, float(sys.argv[2])))' "$SEED.$cuts" "$LOAD")"
 	! guest_off w || fail "the guest ended: $(tail -n 5 "$T/w.out")"
 	guest_kill w
+	disk_off
 	cuts=$((cuts + 1))
 	mode=synced
 	if [ "$what" = stamp ]; then
@@ -132,10 +149,13 @@ for round in $(for _ in $(seq "$TIMES"); do echo $ROUNDS; done); do
 	cp --sparse=always "$T/log" "$T/v.root/log"
 	echo $mode >"$T/v.root/mode"
 	[ "$fate" = kept ] || new_disk
-	guest_start v "$T/verify" "$T/state.disk,cache=writeback"
-	guest_wait v "$SLOW" || fail "after cut $cuts of $round ($told): $(cat "$T/v.out")"
+	power=$(cat "$T/disk.out")
+	disk_on
+	guest_start v "$T/verify" "nbd:unix:$T/disk.sock,cache=writeback"
+	guest_wait v "$SLOW" || fail "after cut $cuts of $round ($told; $power): $(cat "$T/v.out")"
+	disk_off
 	saw=$(tr -d '\r\0' <"$T/v.out" | sed -n 's/.*\(operations, \| up to \)/\1/p' | tr '\n' ';')
-	note "cut $cuts, $round: $told;$saw"
+	note "cut $cuts, $round: $told;$saw ${power#ready?}"
 	! has ' damaged' <"$T/v.out" || note "$(grep -a ' damaged' "$T/v.out")"
 	[ "$what-$where-$fate" != files-local-lost ] ||
 		prefixes=$((prefixes + $(tr -d '\r\0' <"$T/v.out" | sed -n 's/.*: up to \([0-9]*\),.*/+ \1/p' | tr '\n' ' ')))
