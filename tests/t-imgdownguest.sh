@@ -90,15 +90,15 @@ for i in 0 1 2; do
 done
 front refuse 1
 # each question takes a second of a machine without hardware support
-# nine tenths of the time for the writers: here a question takes seconds, and the fuller the journal the slower they are
+# most of the time for the writers: here a question takes seconds, and the fuller the journal the slower they are
 for i in $(seq 200); do
 	t=${EPOCHREALTIME/./}
 	s=$(status)
 	[[ $s != *'the journal is full'* ]] || break
 	no_kill
 	[[ $s =~ journal_used\":\ *([0-9]+) ]] && echo "$SECONDS s: ${BASH_REMATCH[1]} in the journal"
-	t=$((${EPOCHREALTIME/./} - t))
-	sleep $((t * 9 / 1000000 + 1))
+	t=$(((${EPOCHREALTIME/./} - t) * 9 / 1000000 + 1))
+	sleep $((t < 60 ? t : 60))
 done
 [[ $s = *'the journal is full'* ]] || fail "the journal is not full: $s"
 echo "full: $(grep -o '"why": *"[^"]*"' <<<"$s" | head -n 1)"
