@@ -23,7 +23,7 @@ cat >"$T/script" <<G
 export HOME=/root AWS_EC2_METADATA_DISABLED=true AWS_ACCESS_KEY_ID=$AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY=$AWS_SECRET_ACCESS_KEY
 IFS=- read -r version loop </root/round
 OPTS=images=*.img,journal_size=64M,memory=64M,${STORE_OPTS/127.0.0.1/10.0.2.2}
-SOURCE=$SOURCE CTL=$FRONT_CTL LIMIT=$((LIMIT << 20)) MIB=$MIB LOAD=$LOAD SEED=$SEED
+SOURCE=$SOURCE CTL=$FRONT_CTL LIMIT=$((LIMIT << 20)) MIB=$MIB LOAD=$LOAD SEED=$SEED PATIENCE=$((DEADLINE / 2))
 G
 cat >>"$T/script" <<'G'
 fail() {
@@ -118,7 +118,7 @@ start=$SECONDS
 for i in 1 2 0; do
 	p=${pids[i]}
 	while kill -0 $p 2>/dev/null; do
-		[ $((SECONDS - start)) -lt 400 ] || fail "a writer stands still though the store is back: $(cat /proc/$p/stack)"
+		[ $((SECONDS - start)) -lt $PATIENCE ] || fail "a writer stands still though the store is back: $(cat /proc/$p/stack)"
 		sleep 0.2
 	done
 	# of a plain file fsync says it when the store is away for too long; the bytes are kept all the same
