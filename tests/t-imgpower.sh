@@ -89,10 +89,12 @@ on_exit disk_off
 # two more objects of each image: then what was written when this begins is in the bucket, mkfs at least
 objects() { obj_keys ".lsvd/img/$(uuid_of "$1")/" | wc -l; }
 uploaded() {
-	local e x
-	e=$(objects ext4.img) x=$(objects xfs.img)
-	more() { [ "$(objects ext4.img)" -ge $((e + 2)) ] && [ "$(objects xfs.img)" -ge $((x + 2)) ]; }
-	wait_for "$SLOW" more
+	local i n
+	for i; do
+		n=$(objects "$i")
+		more() { [ "$(objects "$i")" -ge $((n + 2)) ]; }
+		wait_for "$SLOW" more
+	done
 }
 said_last() { tr -d '\r\0' <"$T/w.out" | sed -n "s/^$1 \([0-9]*\)\$/\1/p" | tail -n 1; }
 judge() { "$@" >"$T/judge.log" 2>&1 || fail "$*: $(cat "$T/judge.log")"; }
@@ -127,7 +129,11 @@ for round in $(for _ in $(seq "$TIMES"); do echo $ROUNDS; done); do
 	stamp) guest_wait_said w '^synced ' "$SLOW" ;;
 	files) guest_wait_said w '^done ext4 ' "$SLOW" && guest_wait_said w '^done xfs ' "$SLOW" ;;
 	esac
-	[ "$what-$where-$fate" != files-local-lost ] || uploaded
+	# or a lost disk leaves nothing to look at
+	case $what-$where-$fate in
+	files-local-lost) uploaded ext4.img xfs.img ;;
+	stamp-local-lost) uploaded disk.img ;;
+	esac
 	sleep "$(py -c 'import random,sys; print(random.Random(sys.argv[1]).uniform(.1, float(sys.argv[2])))' "$SEED.$cuts" "$LOAD")"
 	! guest_off w || fail "the guest ended: $(tail -n 5 "$T/w.out")"
 	guest_kill w
@@ -157,6 +163,7 @@ for round in $(for _ in $(seq "$TIMES"); do echo $ROUNDS; done); do
 	saw=$(tr -d '\r\0' <"$T/v.out" | sed -n 's/.*\(operations, \| up to \)/\1/p' | tr '\n' ';')
 	note "cut $cuts, $round: $told;$saw ${power#ready?}"
 	! has ' damaged' <"$T/v.out" || note "$(grep -a ' damaged' "$T/v.out")"
+	[ "$what" = files ] || has ' [1-9][0-9]* must be there' <"$T/v.out" || fail "$round: looked at nothing: $saw"
 	[ "$what-$where-$fate" != files-local-lost ] ||
 		prefixes=$((prefixes + $(tr -d '\r\0' <"$T/v.out" | sed -n 's/.*: up to \([0-9]*\),.*/+ \1/p' | tr '\n' ' ')))
 	host_checks
