@@ -53,7 +53,11 @@ const struct cmd_help cmd_helps[] = {
      "  claim TARGET            takes the image from whoever holds it: that machine's unsent bytes are lost to it\n"
      "  journal TARGET|DIR|SOURCE\n"
      "                          what this machine wrote that is not known to be in the image, as after a claim by another:\n"
-     "                          --id ID each change; --out FILE its bytes; --drop throws it away",
+     "                          --id ID each change; --out FILE its bytes; --drop throws it away\n"
+     "  snapshot TARGET@NAME    keeps what the image is now, while a guest writes; export and delete take TARGET@NAME too\n"
+     "  snapshots TARGET        those that there are\n"
+     "  rollback TARGET@NAME    back to it; what the image was until now becomes a snapshot first\n"
+     "  clone TARGET@NAME NEW   a new image that begins as the snapshot, at once and whatever the size",
      false},
 };
 const size_t cmd_nhelps = ARRAY_SIZE(cmd_helps);

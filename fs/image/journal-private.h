@@ -40,6 +40,11 @@ struct journal {
 	uint64_t appends, datasyncs;
 	unsigned waiting; /* for a free segment */
 	bool syncing, broken, stopping;
+	struct jseg spare; /* the next segment, empty on the disk, not among seg; fd -1: none */
+	bool preparing;    /* it is being made: nobody goes on to another one */
+	bool asked;        /* low() was called for it */
+	bool (*low)(void *arg);
+	void *low_arg;
 	char why[128]; /* opening: what is damaged */
 };
 

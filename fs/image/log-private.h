@@ -22,11 +22,12 @@ struct log {
 	struct mtx lock;      /* RANK_NUMBERS, all below */
 	struct cond progress; /* low, state, stopping, under_way or resending changed */
 	enum log_state state;
-	bool stopping;
+	bool stopping, broken;
 	struct log_view view;
 	uint64_t covers; /* numbers below it are in the tree that the last walk built on */
 	struct log_origin *origins; /* from the create record; paths resolved to whole prefixes */
 	size_t norigins;
+	int64_t looked_at; /* when a look said that the mark of the last walk was the newest; 0: it was not */
 	unsigned lost_races; /* claims that found their number taken, since the last success */
 	/* OWNER */
 	uint64_t low, next; /* [low, next) have been given; low is not durable */

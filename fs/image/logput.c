@@ -109,7 +109,7 @@ int log_create_object(struct log *l, uint64_t number, void *bytes, size_t len, u
 
 static int state_error_locked(const struct log *l)
 {
-	return l->stopping ? -ESHUTDOWN : l->state == LOG_OWNER ? 0 : -EIO;
+	return l->stopping ? -ESHUTDOWN : l->state == LOG_OWNER && !l->broken ? 0 : -EIO;
 }
 
 static bool window_full_locked(const struct log *l)
@@ -120,6 +120,14 @@ static bool window_full_locked(const struct log *l)
 		for (uint64_t n = l->low; n < l->next && upto - l->low < LOG_W_MAX; n++)
 			low += l->durable[n % LOG_W_MAX];
 	return upto >= low + l->view.window;
+}
+
+void log_break(struct log *l)
+{
+	mtx_lock(&l->lock);
+	l->broken = true;
+	cond_broadcast(&l->progress);
+	mtx_unlock(&l->lock);
 }
 
 int log_reserve(struct log *l)

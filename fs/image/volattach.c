@@ -110,14 +110,17 @@ static int on_begin(void *arg, const struct logobj *o, const struct log_checkpoi
 	return 0;
 }
 
-static int on_digest(void *arg, const struct log_digest *d)
+static int on_digest(void *arg, const struct logobj *o)
 {
+	const struct log_digest *d = o->digest;
 	struct volume *v = arg;
 	int r = 0;
 
 	for (size_t i = 0; i < d->n && r == 0; i++)
 		r = map_apply(v->map, &d->v[i], 0);
 	v->digest_end = d->end;
+	if (r == 0 && o->type == LOG_ROLLBACK)
+		map_rolled_back(v->map, o->number);
 	return r;
 }
 
@@ -130,10 +133,6 @@ static int on_object(void *arg, const struct logobj *o)
 	int r = 0;
 
 	e.first = (o->header_bytes + LOG_BLOCK - 1) / LOG_BLOCK * (LOG_BLOCK / SECTOR);
-	if (o->type == LOG_ROLLBACK) { /* map and size are those of its checkpoint */
-		r = on_begin(v, o, o->checkpoint);
-		return r == 0 && o->digest != NULL ? on_digest(v, o->digest) : r;
-	}
 	if (o->type == LOG_DATA || o->type == LOG_CLEANER || o->type == LOG_RESIZE) {
 		r = map_apply(v->map, &e, o->content_sectors);
 		if (r == 0)
@@ -146,7 +145,7 @@ static int on_object(void *arg, const struct logobj *o)
 	}
 	if (r == 0 && o->type == LOG_CLAIM)
 		r = vol_append_u64(&v->ck.claims, &v->ck.nclaims, &v->capclaims, o->number);
-	return r;
+	return r == 0 ? vol_see_snapshot(v, o) : r;
 }
 
 const struct log_walker vol_walker = {on_begin, on_digest, on_object, NULL};
@@ -192,9 +191,11 @@ static int catch_up(struct volume *v, bool follower, bool anew, struct objerr *e
 
 	w.arg = v;
 	remap_begin(v);
-	if (on)
+	if (v->snapshot != 0)
+		r = log_attach_snapshot(v->log, v->snapshot, &w, err);
+	else if (on)
 		r = log_follow(v->log, &w, follower, err);
-	if (r < 0 && r != -ESHUTDOWN) {
+	if (r < 0 && r != -ESHUTDOWN && v->snapshot == 0) {
 		r = log_attach(v->log, &w, follower, err);
 		v->owned = v->owned && r < 0;
 	}
@@ -212,8 +213,7 @@ static void claiming_locked(struct volume *v)
 	v->claiming = true;
 }
 
-/* Nobody claims, releases or follows meanwhile. 0: a follower; 1: an owner, whose view is the newest. */
-static int hold_follower(struct volume *v)
+int vol_hold_follower(struct volume *v)
 {
 	int r = 0;
 
@@ -228,7 +228,7 @@ static int hold_follower(struct volume *v)
 	return r;
 }
 
-static void let_follower(struct volume *v)
+void vol_let_follower(struct volume *v)
 {
 	mtx_lock(&v->lock);
 	v->claiming = false;
@@ -240,7 +240,7 @@ int vol_attach_again(struct volume *v, uint64_t remapped)
 {
 	struct objerr err = {0};
 	bool done;
-	int held = hold_follower(v), r = 0;
+	int held = vol_hold_follower(v), r = 0;
 
 	mtx_lock(&v->lock);
 	done = v->remapped != remapped; /* by another one, who waited for the same */
@@ -252,7 +252,7 @@ int vol_attach_again(struct volume *v, uint64_t remapped)
 	if (r < 0 && held == 0)
 		vol_note(v, "%s", err.msg);
 	if (held == 0)
-		let_follower(v);
+		vol_let_follower(v);
 	return r;
 }
 
@@ -261,12 +261,12 @@ int vol_refresh(struct volume *v)
 	struct objerr err = {0};
 	int r;
 
-	if (hold_follower(v) != 0)
+	if (v->snapshot != 0 || vol_hold_follower(v) != 0)
 		return 0;
 	r = catch_up(v, true, false, &err);
 	if (r < 0)
 		vol_note(v, "%s", err.msg);
-	let_follower(v);
+	vol_let_follower(v);
 	return r;
 }
 
@@ -343,6 +343,16 @@ static int open_dir(struct volume *v)
 		return -errno;
 	v->dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return v->dirfd < 0 ? -errno : 0;
+}
+
+/* A claim that failed without words of its own: `local` by what lies here, else by the store. */
+static int claim_failed(const struct volume *v, int r, bool local, struct objerr *err)
+{
+	if (r < 0 && err->msg[0] == '\0' && local && v->env.disk == NULL)
+		objerr_set(err, "%s: %s", v->env.state_dir, strerror(-r));
+	else if (r < 0 && r != -EBUSY && err->msg[0] == '\0')
+		objerr_set(err, "the image cannot be claimed: %s", strerror(-r));
+	return r;
 }
 
 static int journal_read_in(struct volume *v, struct replay *p, struct objerr *err)
@@ -453,7 +463,7 @@ static int claim_once(struct volume *v, struct objerr *err)
 	int r = open_journal(v, &jseq, err);
 
 	if (r < 0)
-		return r;
+		return claim_failed(v, r, true, err);
 	w.arg = v;
 	base_random(nonce.b, sizeof(nonce.b));
 	log_view(v->log, &view);
@@ -461,14 +471,14 @@ static int claim_once(struct volume *v, struct objerr *err)
 		nonce = view.nonce;
 	r = RULE(T7_INTENT) ? journal_note_nonce(v->journal, &nonce, &view.nonce) : 0;
 	if (r < 0)
-		return r;
+		return claim_failed(v, r, true, err);
 	remap_begin(v);
-	r = log_claim(v->log, &nonce, jseq, &w, err);
+	r = claim_failed(v, log_claim(v->log, &nonce, jseq, &w, err), false, err);
 	if (r == 0 && !RULE(T7_INTENT))
 		r = journal_note_nonce(v->journal, &nonce, &view.nonce);
 	if (r == 0) {
 		vol_walked(v);
-		r = replay_journal(v, jseq, err);
+		r = claim_failed(v, replay_journal(v, jseq, err), true, err);
 		v->walk_size = v->size;
 	}
 	remap_end(v, r == 0);
@@ -492,26 +502,33 @@ static int policy(struct volume *v, struct objerr *err)
 	return -EBUSY;
 }
 
-/* Claims; waits for a release for a while. The caller made sure that nobody else does. */
+/*
+ * Claims; waits for a release for a while. The caller made sure that nobody else does. Who has just attached need not
+ * walk once more: where somebody came meanwhile the claim's number is taken.
+ */
 static int claim(struct volume *v, struct objerr *err)
 {
 	int64_t until = clock_now_ns() + v->env.claim_wait_ns;
+	bool fresh = v->mapped && !v->owned && log_fresh(v->log);
 	int r;
 
 	for (;;) {
 		bool between = false; /* somebody came: think again */
 
-		r = catch_up(v, false, false, err);
+		r = fresh ? 0 : catch_up(v, false, false, err);
 		if (r == 0 && v->journal == NULL) {
 			r = open_dir(v);
 			if (r == 0)
 				r = journal_make(v, false, 0, err);
+			claim_failed(v, r, true, err);
 		}
 		r = r == -EBUSY ? -EIO : r == 0 ? policy(v, err) : r;
 		if (r == 0) {
 			r = claim_once(v, err);
 			between = r == -EBUSY;
 		}
+		between = between || fresh;
+		fresh = false;
 		if (r != -EBUSY ||
 		    (!between && (clock_now_ns() >= until || v->env.takeover == VOL_TAKEOVER_NEVER)))
 			return r;
@@ -584,10 +601,10 @@ int vol_recover(struct volume *v, struct objerr *err)
 {
 	int r;
 
-	if (hold_follower(v) != 0)
+	if (vol_hold_follower(v) != 0)
 		return 0;
 	r = look_at_journal(v, err);
-	let_follower(v);
+	vol_let_follower(v);
 	if (r <= 0)
 		return r;
 	r = vol_own(v);
@@ -603,15 +620,18 @@ int vol_recover(struct volume *v, struct objerr *err)
 int vol_doom(struct volume *v, struct vol_remains *ret)
 {
 	uint64_t *claims;
+	char *ref = NULL;
 	int r = vol_own(v);
 
+	if (r == 0)
+		r = log_own_ref(v->log, &ref);
 	if (r < 0)
 		return r;
 	mtx_lock(&v->batch);
 	claims = calloc(v->ck.nclaims + 1, sizeof(*claims));
 	if (claims != NULL && v->ck.nclaims > 0)
 		memcpy(claims, v->ck.claims, v->ck.nclaims * sizeof(*claims));
-	*ret = (struct vol_remains){v->first_own, claims, v->ck.nclaims};
+	*ret = (struct vol_remains){v->first_own, claims, v->ck.nclaims, ref};
 	mtx_unlock(&v->batch);
 	vol_fail(v, VOL_FAILED, "the image is being deleted");
 	return claims != NULL ? 0 : -ENOMEM;

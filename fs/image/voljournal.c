@@ -89,7 +89,9 @@ static int look_list(void *ctx, int dirfd, int (*fn)(void *arg, const char *name
 		return r;
 	}
 	while (r == 0 && (e = readdir(d)) != NULL)
-		if (str_has_prefix(e->d_name, l->prefix))
+		/* One that was being set aside when its daemon died is looked at as it is. */
+		if (str_has_prefix(e->d_name, l->prefix) &&
+		    (l->prefix[0] != '\0' || !str_has_prefix(e->d_name, "aside-")))
 			r = fn(arg, e->d_name + strlen(l->prefix));
 	(void)closedir(d);
 	return r;
@@ -217,8 +219,18 @@ int vol_journal_read(const char *dir, const uint8_t uuid[16], const char *name,
 {
 	_cleanup_close_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct look l;
-	struct jdisk disk = {&l,	look_open,   look_pwrite, look_pread, look_allocate, look_sync,
-			     look_sync, look_unlink, look_rename, look_list,  look_close};
+	struct jdisk disk = {.ctx = &l,
+			     .open = look_open,
+			     .pwrite = look_pwrite,
+			     .pread = look_pread,
+			     .pread_now = look_pread,
+			     .allocate = look_allocate,
+			     .datasync = look_sync,
+			     .dirsync = look_sync,
+			     .unlink = look_unlink,
+			     .rename = look_rename,
+			     .list = look_list,
+			     .close = look_close};
 	struct vol_journal s = {0};
 	struct changes c = {0};
 	struct journal *j;
