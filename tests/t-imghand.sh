@@ -101,5 +101,6 @@ for i in $(seq "$ROUNDS"); do
 	[ $from = a ] && from=b to=a || from=a to=b
 done
 for n in a b; do ! grep -iE 'EBUSY|busy|fenced|damaged' "$T/$n.log" || fail "$n complained"; done
+[ -z "$(find "$T/a.state" "$T/b.state" -name 'aside-*')" ] || fail "journals of which nothing is missing were kept"
 note "$ROUNDS rounds"
 finish
