@@ -5,7 +5,8 @@
  *
  * Expected after each crash: replay gives an unbroken row of sequences; everything whose append returned before a
  * kill is in it, everything whose commit returned before a power cut; bytes are those that were written; nothing that
- * was trimmed is needed.
+ * was trimmed is needed. At last it is set aside or thrown away, with a death in the middle: what is left opens, all of
+ * it or nothing, or its beginning.
  */
 #include "config.h"
 #include "sim/simnet.h"
@@ -187,6 +188,43 @@ static void reopen(bool power)
 	S.stop = false;
 }
 
+static bool aside;
+
+static void away(void *arg)
+{
+	_cleanup_free_ char *name = NULL;
+
+	if ((aside ? journal_set_aside(0, &S.jd, &name) : journal_discard(0, &S.jd)) == 0)
+		*(bool *)arg = true;
+}
+
+/* The image went on without it: all of it is aside, or nothing; of one that is thrown away the beginning is left. */
+static void end_of_it(void)
+{
+	static const uint8_t uuid[16] = "journal of tests";
+	uint64_t first = R.first, last = R.last;
+	struct objerr err = {0};
+	bool done = false;
+	int r;
+
+	aside = sim_chance(1, 2);
+	journal_close(S.j);
+	sim_die_at(sim_steps() + 1 + sim_below(24));
+	sim_spawn(1, "away", away, &done);
+	clock_sleep_ns(NSEC_PER_SEC);
+	sim_die_at(0);
+	sim_crash(1);
+	if (!done && sim_chance(1, 2))
+		simdisk_power_cut(S.disk);
+	memset(&R, 0, sizeof(R));
+	r = journal_open(0, uuid, LIMIT, SEGMENT, &S.jd, on_record, NULL, &S.j, &err);
+	if (r != 0)
+		(void)fprintf(stderr, "%s\n", err.msg);
+	check(r == 0, "what is left of a journal that went away does not open", (uint64_t)-r);
+	check(R.last == 0 || (!done && R.first == first && (!aside || R.last == last)), "a part of it went", R.last);
+	journal_close(S.j);
+}
+
 static void scenario(void *arg)
 {
 	bool crashed_by_power = false;
@@ -214,6 +252,8 @@ static void scenario(void *arg)
 			simdisk_power_cut(S.disk);
 		crashed_by_power = power;
 	}
+	reopen(crashed_by_power);
+	end_of_it();
 }
 
 int main(int argc, char **argv)

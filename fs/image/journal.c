@@ -287,15 +287,15 @@ static int place(struct journal *j, uint64_t n, bool note, bool now, uint64_t *r
 	for (;;) {
 		if (j->broken)
 			return -EIO;
-		if (j->stopping)
+		if (j->stopping && !note)
 			return -ESHUTDOWN;
 		if (j->nseg > j->nfree && current(j)->used + n <= j->segment)
 			break;
 		if (now && j->spare.fd < 0)
 			return -EAGAIN;
 		r = j->preparing ? -EAGAIN : journal_rotate_locked(j);
-		if ((r == -EAGAIN || r == -ENOSPC) && note)
-			return r;
+		if (r == -ENOMEM || ((r == -EAGAIN || r == -ENOSPC) && note))
+			return r; /* nothing has happened */
 		/* A disk that is full is no worse than a journal that is, as long as there is a segment to be freed. */
 		if (r == -ENOSPC && j->nseg - j->nfree <= 1)
 			return r;
@@ -497,6 +497,7 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 
 	mtx_lock(&j->lock);
 	j->trimmed = MAX(j->trimmed, MIN(seq, j->done));
+	j->sent = MAX(j->sent, seq);
 	/* Not the one that is being written, and not one that somebody is still writing into. */
 	while (j->nfree + 1 < j->nseg && j->seg[j->nfree].needed <= j->trimmed && j->seg[j->nfree].last <= j->done) {
 		j->nfree++;
@@ -510,7 +511,7 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 	if (!freed && !force)
 		return 0;
 	r = append(j, &note, NULL, 0, false, NULL, NULL, &ignored);
-	return r == -EAGAIN || r == -ENOSPC ? 0 : r; /* only a note */
+	return r == -EAGAIN || r == -ENOSPC || r == -ENOMEM ? 0 : r; /* only a note */
 }
 
 uint64_t journal_first(struct journal *j)
@@ -531,6 +532,17 @@ uint64_t journal_committed(struct journal *j)
 	n = j->committed;
 	mtx_unlock(&j->lock);
 	return n;
+}
+
+bool journal_has_unsent(struct journal *j, uint64_t *ret_sent)
+{
+	bool unsent;
+
+	mtx_lock(&j->lock);
+	unsent = j->needed > j->sent;
+	*ret_sent = j->sent;
+	mtx_unlock(&j->lock);
+	return unsent;
 }
 
 void journal_set_nonce(struct journal *j, const struct log_nonce *nonce)

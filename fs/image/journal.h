@@ -98,7 +98,7 @@ int must_check journal_read(struct journal *j, uint64_t where, void *p, size_t n
 int must_check journal_read_now(struct journal *j, uint64_t where, void *p, size_t n);
 /*
  * Everything up to seq is in the bucket (number: the log's committed). Segments that hold nothing newer become free.
- * Notes (number, seq) as a J_COMMITTED record when it frees a segment and at `force`.
+ * Notes (number, seq) as a J_COMMITTED record when it frees a segment and at `force`, also after journal_wake(stop).
  */
 int must_check journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force);
 /*
@@ -114,6 +114,11 @@ uint64_t journal_first(struct journal *j);
  * Notes use up sequences, too, and no log ever has those.
  */
 uint64_t journal_before(struct journal *j);
+/*
+ * Is there a change that is not known to be in the log? ret_sent: up to here all is, as notes, trims and
+ * journal_begin() said; more may be.
+ */
+bool journal_has_unsent(struct journal *j, uint64_t *ret_sent);
 /* Largest committed number that a replayed or appended J_COMMITTED named; 0: none. */
 uint64_t journal_committed(struct journal *j);
 
@@ -131,5 +136,7 @@ void journal_wake(struct journal *j, bool stop);
  * closed.
  */
 int must_check journal_set_aside(int dirfd, const struct jdisk *disk, char **ret_name);
+/* The same for one that has nothing unsent: its files are removed, and their room is there again. */
+int must_check journal_discard(int dirfd, const struct jdisk *disk);
 
 #endif

@@ -281,11 +281,13 @@ enum { LOOKS = 16 };
 /*
  * Whether to do it again after r. A follower pins nothing: what it does not find may have been deleted rightly, and it
  * attaches again, once (PROTOCOL.md 3), and does all of it by the newer map; if the owner has moved on by a mark
- * meanwhile, once more. -EAGAIN: there was no map.
+ * meanwhile, once more. -EAGAIN: there was no map. What kept it from attaching is what the caller hears: a store that
+ * does not answer is no damage.
  */
-static bool look_again(struct volume *v, struct look *l, int r)
+static bool look_again(struct volume *v, struct look *l, int *io_r)
 {
 	struct log_view view;
+	int r = *io_r;
 
 	if ((r != -ENOENT && r != -EUCLEAN && r != -EAGAIN) || l->tries == LOOKS || !RULE(E_GONE))
 		return false;
@@ -293,7 +295,10 @@ static bool look_again(struct volume *v, struct look *l, int r)
 	if (l->tries++ > 0 && view.mark == l->mark)
 		return false;
 	l->mark = view.mark;
-	return vol_attach_again(v, l->remapped) == 0;
+	r = vol_attach_again(v, l->remapped);
+	if (r < 0 && r != -EIO)
+		*io_r = r;
+	return r == 0;
 }
 
 static int look_error(const struct look *l, int r)
@@ -314,7 +319,7 @@ static int read_sectors(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out
 			r = read_mapped(v, lba, n, out);
 			vol_read_end(v, l.gen);
 		}
-	} while (look_again(v, &l, r));
+	} while (look_again(v, &l, &r));
 	return look_error(&l, r);
 }
 
@@ -680,7 +685,7 @@ static int seek_mapped(struct volume *v, bool hole, uint64_t lba, uint64_t end, 
 			continue;
 		}
 		for (int i = 0; i < k; i++) {
-			if ((p[i].kind == EM_HOLE) == hole) {
+			if ((p[i].kind == EM_HOLE || p[i].kind == EM_ZERO) == hole) {
 				*ret = p[i].lba * SECTOR;
 				return 0;
 			}
@@ -704,7 +709,7 @@ int vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret)
 			r = seek_mapped(v, hole, off / SECTOR, end, &found);
 			vol_read_end(v, l.gen);
 		}
-	} while (look_again(v, &l, r));
+	} while (look_again(v, &l, &r));
 	if (r == 0)
 		*ret = MAX(off, found);
 	else if (r == -ENXIO && hole)
