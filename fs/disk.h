@@ -107,7 +107,7 @@ void disks_leftovers(struct fsd *f);
 /* diskop.c */
 void disk_open_handle(struct call *c, struct handle *take_h, bool created);
 /* Answered by the reader of the session, if that waits for nothing. false: a call on the pool. */
-bool disk_read_now(struct fsd *f, struct handle *h, fuse_req_t req, size_t size, off_t off);
+bool disk_read_now(struct handle *h, fuse_req_t req, size_t size, off_t off);
 bool disk_write_now(struct fsd *f, fuse_req_t req, const char *buf, size_t size, off_t off,
 		    const struct fuse_file_info *fi);
 void disk_op_read(struct call *c);

@@ -404,7 +404,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		return;
 	}
 	if (h->disk) {
-		bool done = disk_read_now(f, h, req, size, off);
+		bool done = disk_read_now(h, req, size, off);
 
 		handle_put(f, h);
 		if (done)

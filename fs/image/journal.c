@@ -5,7 +5,8 @@
  * A record's sequence and place are given under the lock, its bytes are written without it, and its append ends in
  * sequence order again: `done` is never behind a hole. One thread syncs for everybody who waits: all that was done
  * when it began. Segments stand in the order of their generations; free ones are the oldest, so they are at the front
- * and are reused from there.
+ * and are reused from there. The next one is made ready in the background (journal_prepare): empty on the disk, with its
+ * generation, so that no crash lets that generation be given twice.
  */
 #include "config.h"
 #include "journal-private.h"
@@ -213,16 +214,14 @@ static void break_locked(struct journal *j)
 	cond_broadcast(&j->changed);
 }
 
-/*
- * The next segment is being made ready on the disk, by a job or by nobody: `low` is called for it in time. Its
- * generation was given before that, so nobody goes on to another segment meanwhile.
- */
+/* Time to make the next segment ready: half of this one is written. */
 static bool wants_spare_locked(const struct journal *j)
 {
 	return j->low != NULL && !j->asked && j->spare.fd < 0 && !j->broken && j->nseg > j->nfree &&
 	       j->seg[j->nseg - 1].used > j->segment / 2 && (j->nfree > 0 || room_locked(j));
 }
 
+/* The new segment's generation is given first, so nobody goes on to another segment meanwhile. */
 void journal_prepare(struct journal *j)
 {
 	struct jseg s = {.fd = -1};

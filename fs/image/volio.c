@@ -560,7 +560,7 @@ int vol_write_now(struct volume *v, uint64_t off, const void *p, size_t n)
 	uint64_t size;
 	int r = -EAGAIN;
 
-	if (n == 0 || n > RECORD_MAX || off % SECTOR != 0 || n % SECTOR != 0 || !try_enter(v))
+	if (n == 0 || n > VOL_NOW_MAX || off % SECTOR != 0 || n % SECTOR != 0 || !try_enter(v))
 		return -EAGAIN;
 	journal_stat(v->journal, &js);
 	size = vol_size(v);
