@@ -12,9 +12,8 @@
  *
  * How much: under load the log is held at CLEAN_BUSY per cent live; when the guest is calmer at more, when it is quiet
  * at most that pays. How fast: so many objects under way, more the further it is behind, never more than half of the
- * window. Where even that is not enough, writers get half of the window as well, then one place in it, then none until
- * something was gained: the journal fills, which slows them smoothly (throttle.h). What is dead and not deleted yet is
- * up to 72 objects (two checkpoints and what is under way), so there is not much room to fall behind. A round that gains nothing ends it until
+ * window. Where even that is not enough, writers get half of the window as well, then one place in it: the journal
+ * fills, which slows them smoothly (throttle.h); nobody waits for the cleaner. A round that gains nothing ends it until
  * the guest writes again, so that an idle image sends nothing.
  */
 #include "config.h"
@@ -28,7 +27,7 @@
 enum {
 	CLEAN_BUSY = 69, CLEAN_CALM = 75, CLEAN_QUIET = 92, CLEAN_GC = 90, /* per cent live */
 	SLACK = 4,                                 /* objects that may be dead however little is live */
-	BEHIND = 8, /* so many more than at CLEAN_BUSY: writers are held back; twice: more; three times: they wait */
+	BEHIND = 48, /* so many more than at CLEAN_BUSY: writers are held back; twice: more */
 	VICTIMS = 256, READ_PIECES = 256, SHARE_MAX = LOG_W_MAX / 2, AGAIN = 64 /* numbers */
 };
 #define FULL 0.97 /* nothing to gain */
@@ -77,7 +76,7 @@ static bool due_locked(struct volume *v, bool running, unsigned *ret_percent)
 	if (v->env.no_cleaner || v->clean_idle || v->up_stop || !v->table_known || clock_now_ns() < v->clean_after)
 		return false;
 	map_usage(v->map, &live, &stored);
-	v->clean_behind = (unsigned)MIN((stored - MIN(live * 100 / CLEAN_BUSY, stored)) / (BEHIND * slack), (uint64_t)3);
+	v->clean_behind = (unsigned)MIN((stored - MIN(live * 100 / CLEAN_BUSY, stored)) / (BEHIND * slack), (uint64_t)2);
 	if (goal <= CLEAN_CALM)
 		slack *= SLACK;
 	*ret_percent = stored > 0 ? (unsigned)(live * 100 / stored) : 100;
@@ -114,7 +113,7 @@ bool vol_clean_holds_locked(const struct volume *v)
 	log_view(v->log, &view);
 	for (const struct vol_put *u = v->puts; u != NULL; u = u->next)
 		n += !u->moved;
-	return v->clean_behind == 3 || n >= (v->clean_behind == 1 ? MAX(view.window / 2, 1u) : 1);
+	return n >= (v->clean_behind == 1 ? MAX(view.window / 2, 1u) : 1);
 }
 
 bool vol_idle_clean_locked(struct volume *v)

@@ -133,7 +133,7 @@ struct volume {
 	bool cleaning;                       /* the job runs */
 	bool clean_look;                     /* something came, look whether there is anything to do */
 	bool clean_idle;                     /* there was nothing to gain: not before something comes */
-	unsigned clean_behind;               /* uploads give way to it: 1 a little, 2 more, 3 wholly */
+	unsigned clean_behind;               /* uploads give way to it: 1 a little, 2 more */
 	unsigned draining;                   /* somebody waits for all of them */
 	unsigned clean_goal;                 /* vol_gc(): per cent that shall be live; 0: as usual */
 	int64_t guest_at, clean_after;       /* the guest's last data; not before, it failed */
