@@ -68,7 +68,8 @@ int must_check rename_intent_parse(const char *p, size_t n, char **ret_from, cha
 int must_check rename_resume(struct objstore *store, const char *prefix, const char *from, const char *to,
 			     int64_t begun_s, struct objerr *err);
 /* What the control socket asks of an image (control.h); path below the root. Adds to ans. -EINVAL: unknown verb. */
-int must_check fsd_image(struct fsd *f, const char *verb, const char *path, json_t *ans, struct objerr *err);
+int must_check fsd_image(struct fsd *f, const char *verb, const char *path, const char *name, json_t *ans,
+			 struct objerr *err);
 /* Adds "nodes", "handles", "dirty_files", ... to obj. */
 void fsd_status(struct fsd *f, json_t *obj);
 

@@ -83,7 +83,7 @@ static const struct opt_desc table[] = {
 
     {"images", "GLOBS", OPT_STR, F(images), "new files of these paths become disk images (none)"},
     {"fsync", "local|remote", OPT_STR, F(fsync_word), "of new images: what fsync waits for (local)"},
-    {"takeover", "HOW", OPT_STR, F(takeover_word), "of images others hold: released, always, never (released)"},
+    {"takeover", "HOW", OPT_STR, F(takeover_word), "of others' images: released, always, never (released)"},
     {"claim_wait", "SECONDS", OPT_SECS, F(claim_wait_ns), "wait so long for the release of an image (30)"},
     {"dirty_age", "SECONDS", OPT_SECS, F(dirty_age_ns), "what images write is sent after at most so long (5)"},
     {"journal_size", "SIZE", OPT_SIZE, F(journal_size), "ceiling of the journal of one image (1G)"},

@@ -87,6 +87,7 @@ static int own(struct log *l, const struct log_nonce *nonce)
 	if (memcmp(&l->view.nonce, nonce, sizeof(*nonce)) == 0) {
 		l->state = LOG_OWNER;
 		l->low = l->next = l->view.tail;
+		l->below = 0;
 		l->reserved = 0;
 		l->lost_races = 0;
 		r = 0;

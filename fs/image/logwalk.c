@@ -200,6 +200,23 @@ static void heads_free(struct heads *hs, size_t n)
 	log_batch_destroy(&hs->batch);
 }
 
+int log_heads(struct log *l, const uint64_t *v, size_t n, int (*each)(void *arg, const struct logobj *o), void *arg,
+	      struct objerr *err)
+{
+	struct heads *hs = malloc(sizeof(*hs));
+	int r = hs == NULL ? -ENOMEM : 0;
+
+	for (size_t done = 0, m; r == 0 && done < n; done += m) {
+		m = MIN(n - done, (size_t)READ_AHEAD);
+		r = heads_get(l, v + done, m, hs, err);
+		for (size_t i = 0; i < m && r == 0; i++)
+			r = hs->v[i].status == 0 ? each(arg, &hs->v[i].o) : hs->v[i].status;
+		heads_free(hs, m);
+	}
+	free(hs);
+	return r;
+}
+
 /* ---- one object ---- */
 
 static void note_host(struct log_view *v, const struct logobj *o)
@@ -344,12 +361,12 @@ static bool list_end(struct walk *k, bool keep)
 }
 
 /*
- * The create record, number 1 but for a clone's, and the object of the mark, in one round. Without a mark the walk
+ * The create record, number 1 but for a clone's (which is known once it was read), and the object of the mark, in one round. Without a mark the walk
  * begins with the create record.
  */
 static int read_start(struct walk *k, uint64_t mark, struct logobj *ret)
 {
-	uint64_t numbers[2] = {1, mark}, first = 1;
+	uint64_t numbers[2] = {log_first(k->l), mark}, first = 1;
 	struct heads *hs = malloc(sizeof(*hs));
 	struct logobj o;
 	int r;
@@ -397,7 +414,7 @@ static int one_digest(struct walk *k, const struct logobj *own, const struct log
 			   o->number, own->number);
 		return -EUCLEAN;
 	}
-	r = k->w->digest(k->w->arg, o->digest);
+	r = k->w->digest(k->w->arg, o);
 	if (r == 0)
 		*io_end = o->digest->end;
 	return r;
@@ -425,6 +442,9 @@ static int some_digests(struct walk *k, const struct logobj *own, const uint64_t
 		r = hs->v[i].status;
 		if (r == 0)
 			r = one_digest(k, own, &hs->v[i].o, io_end);
+		else if (r == -ENOENT)
+			objerr_set(k->err, "log object %016" PRIx64 " is missing: it holds a part of the map (a digest)",
+				   numbers[i]);
 	}
 	if (r == 0 && m > n && hs->v[n].status == 0) {
 		note_host(&k->v, &hs->v[n].o);
@@ -517,9 +537,13 @@ static int step(struct walk *k, const struct logobj *o)
 		if (r < 0 || k->at != o->number)
 			return r;
 	}
+	/* Map and size are those of its checkpoint; where the walk began with it, they are already. */
+	if (o->type == LOG_ROLLBACK && o->number != k->v.checkpoint) {
+		r = start_from(k, o, o->checkpoint);
+		if (r < 0)
+			return r;
+	}
 	r = k->w->object(k->w->arg, o);
-	if (r == 0 && o->type == LOG_ROLLBACK)
-		k->covers = o->checkpoint->tree_covers;
 	if (r == 0) {
 		see(&k->v, o);
 		k->at = k->v.tail;
@@ -687,7 +711,7 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 	struct objerr sink = {0};
 	uint64_t m, before, now, now_before;
 	bool moved;
-	int r = -EUCLEAN;
+	int r = -EUCLEAN, e;
 
 	err = err != NULL ? err : &sink;
 	for (int i = 0; i < ATTEMPTS; i++) {
@@ -717,10 +741,10 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 		}
 		if (r < 0 && !worth_another_look(r))
 			return r;
-		if (!RULE(T5_LOOK))
-			moved = false;
-		else if (log_look_again(l, m, follower && r == 0, &moved, err) < 0)
-			return -EAGAIN;
+		moved = false;
+		e = RULE(T5_LOOK) ? log_look_again(l, m, follower && r == 0, &moved, err) : 0;
+		if (e < 0)
+			return e;
 		if (moved)
 			continue;
 		if (r < 0)
@@ -736,6 +760,37 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 	}
 	objerr_set(err, "the owner of the image moves on faster than it can be read");
 	return r == 0 ? -EAGAIN : r;
+}
+
+int log_attach_snapshot(struct log *l, uint64_t number, const struct log_walker *w, struct objerr *err)
+{
+	struct walk k = {.l = l, .w = w, .err = err};
+	struct logobj o;
+	int r = read_start(&k, number, &o);
+
+	if (r < 0)
+		return r;
+	if (o.type != LOG_SNAPSHOT) {
+		objerr_set(err, "log object %016" PRIx64 " is no snapshot", number);
+		r = -EUCLEAN;
+	}
+	k.check = number;
+	if (r == 0)
+		r = start_from(&k, &o, o.checkpoint);
+	if (r == 0 && k.at != number) {
+		objerr_set(err, "snapshot %016" PRIx64 " needs more than its record", number);
+		r = -EUCLEAN;
+	}
+	if (r == 0) {
+		see(&k.v, &o);
+		k.v.released = true;
+		mtx_lock(&l->lock);
+		l->view = k.v;
+		l->state = LOG_READER;
+		mtx_unlock(&l->lock);
+	}
+	logobj_free(&o);
+	return r;
 }
 
 int log_follow(struct log *l, const struct log_walker *w, bool follower, struct objerr *err)
