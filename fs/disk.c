@@ -272,7 +272,9 @@ static int open_volume(struct fsd *f, struct disk *d, const char *key, struct ob
 	return r == -ENOENT || r == -EUCLEAN ? -EIO : r;
 }
 
-static int get(struct fsd *f, struct inode *i, const char *path, const char *key, struct disk **ret, struct objerr *err)
+/* ret_opened: it was read just now. */
+static int get(struct fsd *f, struct inode *i, const char *path, const char *key, struct disk **ret, bool *ret_opened,
+	       struct objerr *err)
 {
 	struct disk *d;
 	int r = 0;
@@ -286,7 +288,8 @@ static int get(struct fsd *f, struct inode *i, const char *path, const char *key
 	mtx_unlock(&f->disks_lock);
 	if (r < 0)
 		return r;
-	if (d->state == DISK_OPEN) { /* ours by the reference */
+	*ret_opened = d->state != DISK_OPEN;
+	if (!*ret_opened) { /* ours by the reference */
 		*ret = d;
 		return 0;
 	}
@@ -410,11 +413,15 @@ static int hold(struct fsd *f, struct inode *i, const char *path, const char *ke
 		struct objerr *err)
 {
 	struct disk *d;
-	int r = get(f, i, path, key, &d, err);
+	bool opened;
+	int r = get(f, i, path, key, &d, &opened, err);
 
 	if (r < 0)
 		return r;
-	r = writer ? disk_begin_write(f, d, err) : vol_refresh(d->v);
+	if (writer)
+		r = disk_begin_write(f, d, err);
+	else if (!opened)
+		r = vol_refresh(d->v);
 	if (r < 0) {
 		leaving(f, d, false);
 		put(f, d);

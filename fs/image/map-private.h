@@ -34,6 +34,7 @@ struct map {
 	uint64_t size;
 	struct log_pageref root;            /* number 0: an empty tree */
 	uint64_t allocated[LAYER_TREE + 1]; /* sectors, per layer as a difference: what it added (wraps below 0) */
+	uint64_t hidden; /* sectors of the overlays over leaves that nobody has read: the live counts below have them still */
 	struct htab pages;
 	struct extmap *watch; /* what the cleaner is about to move, as far as it still holds */
 	bool watch_exact;      /* of the object that is looked at, every leaf was settled */

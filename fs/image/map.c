@@ -73,6 +73,7 @@ void map_reset(struct map *m, const struct log_checkpoint *c, uint64_t size)
 		m->allocated[LAYER_TREE] = c->allocated;
 	}
 	m->nobj = 0;
+	m->hidden = 0;
 	m->newest = 0;
 	m->rolled = 0;
 	m->is_frozen = false;
@@ -97,6 +98,8 @@ static void hide_locked(struct map *m, uint64_t lba, uint64_t len, bool allocate
 		map_resolve_locked(m, LAYER_ACTIVE, lba, end - lba, &p, &need);
 		if (p.kind == EM_LOG)
 			mobject_dead_locked(m, p.number, p.len);
+		if (p.kind == EM_NONE)
+			m->hidden += p.len;
 		if (p.kind != EM_NONE && is_allocated(p.kind) != allocated)
 			m->allocated[LAYER_ACTIVE] += allocated ? p.len : -p.len;
 		lba += p.len;

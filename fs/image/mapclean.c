@@ -263,6 +263,7 @@ void map_usage(struct map *m, uint64_t *ret_live, uint64_t *ret_stored)
 			live += m->obj[i].o.live;
 			stored += m->obj[i].o.sectors;
 		}
+	live -= MIN(m->hidden, live);
 	mtx_unlock(&m->lock);
 	*ret_live = live;
 	*ret_stored = stored;

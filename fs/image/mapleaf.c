@@ -155,6 +155,17 @@ static void settle_locked(struct map *m, struct mpage *leaf)
 		}
 	}
 	leaf->settled = true;
+	for (uint64_t at = leaf->page.first; at < leaf->page.end;) {
+		struct em_ext a, f;
+		uint64_t n;
+
+		extmap_get(m->layer[LAYER_ACTIVE], at, leaf->page.end - at, &a);
+		extmap_get(m->layer[LAYER_FROZEN], at, leaf->page.end - at, &f);
+		n = MIN(a.len, f.len);
+		if (a.kind != EM_NONE || f.kind != EM_NONE)
+			m->hidden -= MIN(n, m->hidden);
+		at += n;
+	}
 }
 
 /*

@@ -335,6 +335,16 @@ static int give_back_locked(struct map *m)
 	return 0;
 }
 
+/* No leaf of the new tree was read. */
+static void hidden_locked(struct map *m)
+{
+	struct em_ext e;
+
+	m->hidden = 0;
+	for (uint64_t at = 0; extmap_next(m->layer[LAYER_ACTIVE], at, &e); at = e.lba + e.len)
+		m->hidden += e.len;
+}
+
 int map_thaw(struct map *m, const struct log_pageref *root)
 {
 	int r = 0;
@@ -351,6 +361,7 @@ int map_thaw(struct map *m, const struct log_pageref *root)
 		m->allocated[LAYER_TREE] = m->walked_allocated;
 		for (size_t i = 0; i < m->nobj; i++)
 			walked_locked(m, &m->obj[i]);
+		hidden_locked(m);
 	}
 	m->allocated[LAYER_FROZEN] = 0;
 	m->is_frozen = false;

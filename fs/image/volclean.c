@@ -25,9 +25,9 @@
 #include <string.h>
 
 enum {
-	CLEAN_BUSY = 70, CLEAN_CALM = 75, CLEAN_QUIET = 92, CLEAN_GC = 90, /* per cent live */
+	CLEAN_BUSY = 69, CLEAN_CALM = 75, CLEAN_QUIET = 92, CLEAN_GC = 90, /* per cent live */
 	SLACK = 4,                                 /* objects that may be dead however little is live */
-	BEHIND = 48,                               /* so many more than at CLEAN_BUSY: writers are held back */
+	BEHIND = 48, /* so many more than at CLEAN_BUSY: writers are held back; twice: more */
 	VICTIMS = 256, READ_PIECES = 256, SHARE_MAX = LOG_W_MAX / 2, AGAIN = 64 /* numbers */
 };
 #define FULL 0.97 /* nothing to gain */
@@ -327,12 +327,15 @@ static int take_pieces(struct round *r)
 	return 0;
 }
 
-/* Whole victims, three quarters of an object to one and a half: what is left of one that was half moved is as dear. */
+/*
+ * Whole victims, an object to one and a half (less would cost more requests than a guest's data do): what is left of one
+ * that was half moved is as dear.
+ */
 static bool enough(const struct round *r, const struct page_object *next)
 {
 	uint64_t aim = r->v->batch_bytes / SECTOR;
 
-	return r->sectors >= aim * 3 / 4 || (r->sectors > 0 && r->sectors + next->live > aim * 3 / 2);
+	return r->sectors >= aim || (r->sectors > 0 && r->sectors + next->live > aim * 3 / 2);
 }
 
 /*
@@ -468,6 +471,10 @@ static int wait_for_turn(struct round *r, unsigned percent)
 	uint64_t share = percent + 1 >= CLEAN_BUSY ? 2 : 2 + (CLEAN_BUSY - percent);
 
 	log_view(r->v->log, &view);
+	mtx_lock(&r->v->batch);
+	if (r->v->clean_behind > 0)
+		share = view.window;
+	mtx_unlock(&r->v->batch);
 	share = MAX(MIN(share, (uint64_t)view.window / 2), (uint64_t)1);
 	return r->n < share ? 0 : log_wait_committed(r->v->log, r->under_way[(r->n - share) % SHARE_MAX]);
 }
