@@ -281,30 +281,35 @@ int image_export(struct site *s, const char *file)
 	struct out o = {.fd = -1};
 	struct objerr err = {0};
 	struct stat before;
-	struct volume *v;
+	struct volume *v, *of;
+	const char *snapshot;
 	struct image i;
 	bool made;
 	int r;
 
 	if (s->json && !strcmp(file, "-"))
 		return cmd_usage("image export: --json and the image cannot both go to standard output");
-	r = site_find(s, &i);
+	r = site_snapshot(s, &snapshot);
+	if (!r)
+		r = site_find(s, &i);
 	if (r)
 		return r;
 	/* what was written through the mount and waits there */
-	if (s->mounted && site_here(s, i.uuid))
+	if (s->mounted && !snapshot && site_here(s, i.uuid))
 		r = site_ask(s, "upload", NULL);
 	made = stat(file, &before) && errno == ENOENT;
 	if (!r)
 		r = open_out(s, file, &o);
 	if (!r) {
 		watch_signals();
-		r = vol_open(&s->env, i.p.prefix, i.o.n.uuid, &v, &err);
+		r = image_open_at(s, &i, snapshot, &of, &v, &err);
 		if (r) {
 			r = site_fail(s, r, &err);
 		} else {
 			r = export_to(s, v, file, &o);
 			ignore(vol_close(v)); /* nothing was written */
+			if (of)
+				ignore(vol_close(of));
 		}
 		if (r && made && !o.stream)
 			(void)unlink(file); /* half an image is none */

@@ -18,7 +18,7 @@ int site_fail(const struct site *s, int r, const struct objerr *err)
 {
 	const char *words = err && err->msg[0] ? err->msg : explain_errno(r);
 
-	if (r == -EBUSY)
+	if (r == -EBUSY && strstr(words, "held by"))
 		return cmd_fail("%s: %s (wait for its release, or lsvdfs image claim takes it)", s->said, words);
 	return cmd_fail("%s: %s", s->said, words);
 }
@@ -129,8 +129,13 @@ static int on_mount(struct site *s, const char *path)
 
 int site_ask(struct site *s, const char *what, json_t **ret)
 {
+	return site_ask_name(s, what, NULL, ret);
+}
+
+int site_ask_name(struct site *s, const char *what, const char *name, json_t **ret)
+{
 	json_t *ans;
-	int r = ask(s, json_pack("{s:s, s:s, s:s}", "cmd", "image", "do", what, "path", s->path), &ans);
+	int r = ask(s, json_pack("{s:s, s:s, s:s, s:s*}", "cmd", "image", "do", what, "path", s->path, "name", name), &ans);
 
 	if (!r && ret)
 		*ret = ans;
@@ -380,4 +385,43 @@ int site_path_free(struct site *s)
 	if (r > 0)
 		return cmd_fail("%s: there is something of this name already", s->said);
 	return r ? site_fail(s, r, &err) : CMD_OK;
+}
+
+static int path_on_mount(struct site *s, const char *text, char **ret)
+{
+	_cleanup_free_ char *full = NULL;
+	struct mntpoint mnt;
+	bool same;
+	int r = absolute(text, &full);
+
+	if (!r)
+		r = holding_mount(full, &mnt, ret);
+	if (r)
+		return cmd_fail("%s: %s", text, r == -ENOENT ? "not on a mount" : explain_errno(r));
+	same = !strcmp(mnt.dir, s->mnt.dir);
+	mntpoint_done(&mnt);
+	return same ? CMD_OK : cmd_fail("%s: not on the same mount as %s", text, s->said);
+}
+
+int site_other_path(struct site *s, const char *text, char **ret)
+{
+	char *path = s->path, *said = s->said, *other = NULL;
+	int r = s->mounted ? path_on_mount(s, text, &other) : CMD_OK;
+
+	if (!r && !other)
+		other = strdup(text);
+	if (!r && (!other || !other[0] || !path_ok(other)))
+		r = cmd_usage("'%.200s' is no path of an image", other ? cmd_printable(other) : "");
+	if (!r) {
+		s->path = other;
+		s->said = (char *)text;
+		r = site_path_free(s);
+		s->path = path;
+		s->said = said;
+	}
+	if (r)
+		free(other);
+	else
+		*ret = other;
+	return r;
 }

@@ -57,6 +57,9 @@ int must_check disk_hold(struct fsd *f, struct inode *i, bool writer, struct dis
 /* The image, if it is open: one more user, who reads or writes nothing. NULL: it is not. Waits while somebody is busy. */
 struct disk *disk_borrow(struct fsd *f, const uint8_t uuid[16]);
 void disk_return(struct fsd *f, struct disk *d);
+/* A borrower writes. -EROFS: a copy. */
+int must_check disk_begin_write(struct fsd *f, struct disk *d, struct objerr *err);
+void disk_end_write(struct fsd *f, struct disk *d);
 void disk_drop(struct fsd *f, struct inode *i, struct disk *d, bool writer);
 /* Size and allocated bytes as of now; waits for nothing. */
 void disk_size_locked(struct inode *i, uint64_t *ret_size, uint64_t *ret_allocated);
@@ -71,6 +74,9 @@ int must_check disk_note_where(struct fsd *f, const uint8_t uuid[16], const char
 int must_check disks_wait(struct fsd *f);
 json_t *disks_status(struct fsd *f);
 json_t *disks_reads_status(struct fsd *f); /* what all images share: requests, block cache */
+
+/* fsd.c: the node, when it is known, with a reference; NULL. */
+struct inode *fsd_known_image(struct fsd *f, const char *path);
 
 /* diskname.c */
 bool disk_wanted(struct fsd *f, const char *dir, const char *name);
@@ -100,6 +106,10 @@ void disks_leftovers(struct fsd *f);
 
 /* diskop.c */
 void disk_open_handle(struct call *c, struct handle *take_h, bool created);
+/* Answered by the reader of the session, if that waits for nothing. false: a call on the pool. */
+bool disk_read_now(struct fsd *f, struct handle *h, fuse_req_t req, size_t size, off_t off);
+bool disk_write_now(struct fsd *f, fuse_req_t req, const char *buf, size_t size, off_t off,
+		    const struct fuse_file_info *fi);
 void disk_op_read(struct call *c);
 void disk_op_write(struct call *c);
 void disk_op_flush(struct call *c);

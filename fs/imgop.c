@@ -183,6 +183,7 @@ static void remains_done(struct remains *m)
 {
 	free(m->prefix);
 	free(m->r.claims);
+	free(m->r.ref);
 }
 
 /* Durable before the name goes. */
@@ -198,6 +199,8 @@ static int write_remains(const char *img, const uint8_t uuid[16], const struct r
 	str_addf(&s, "%s\n%" PRIu64 "\n", m->prefix, m->r.next);
 	for (size_t i = 0; i < m->r.nclaims; i++)
 		str_addf(&s, "%" PRIu64 "\n", m->r.claims[i]);
+	if (m->r.ref)
+		str_addf(&s, "ref %s\n", m->r.ref);
 	str_add(&s, "end\n");
 	if (str_take(&s, &text) < 0 || r < 0)
 		return -ENOMEM;
@@ -235,6 +238,11 @@ static int read_remains(FILE *fp, struct remains *ret)
 		if (r < 0 || strcmp(line, "end\n") == 0)
 			break;
 		line[strcspn(line, "\n")] = 0;
+		if (str_has_prefix(line, "ref ") && !m.r.ref) {
+			m.r.ref = strdup(line + 4);
+			r = m.r.ref ? 0 : -ENOMEM;
+			continue;
+		}
 		v = reallocarray(m.r.claims, m.r.nclaims + 1, sizeof *v);
 		if (v)
 			m.r.claims = v;
@@ -295,8 +303,15 @@ static int doom_log(const struct vol_env *env, const char *prefix, const char *p
 {
 	struct remains m = { 0 };
 	bool was_clean = false;
-	int r = image_note_where(env->state_dir, uuid, prefix, path);
+	int r = image_has_refs(env->store, prefix, err);
 
+	if (r > 0) {
+		objerr_set(err, "a clone was made of a snapshot of it: delete that first");
+		r = -EBUSY;
+	}
+	if (r < 0)
+		return r;
+	r = image_note_where(env->state_dir, uuid, prefix, path);
 	if (r == 0) { /* a claim that is not released is for a mount to look at */
 		r = image_note_clean(env->state_dir, uuid, false);
 		was_clean = r == 0;
@@ -456,6 +471,9 @@ int image_erase_left(const struct vol_env *env, const uint8_t uuid[16], struct o
 		fclose(fp);
 	if (r == 0) {
 		r = image_erase(env->store, m.prefix, m.r.next, m.r.claims, m.r.nclaims, &left, err);
+		if (r == 0 && m.r.ref)
+			r = obj_delete(env->store, m.r.ref, NULL, err);
+		r = r == -ENOENT ? 0 : r;
 		remains_done(&m);
 	}
 	if (r == 0)

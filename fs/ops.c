@@ -404,7 +404,11 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		return;
 	}
 	if (h->disk) {
+		bool done = disk_read_now(f, h, req, size, off);
+
 		handle_put(f, h);
+		if (done)
+			return;
 		image_go(call_new(f, req, ino, NULL, NULL, NULL, 0, disk_op_read), fi, size, off);
 		return;
 	}
@@ -428,6 +432,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		return;
 	if (i->image) {
 		inode_put(f, i);
+		if (disk_write_now(f, req, buf, size, off, fi))
+			return;
 		image_go(call_new(f, req, ino, NULL, NULL, buf, size, disk_op_write), fi, size, off);
 		return;
 	}

@@ -24,6 +24,8 @@ enum { SEEDS = 1000, QUICK = 300 };
 #define CLEANERS (OFF(C_NOW) | OFF(C_LIST) | OFF(C_JOURNAL)) /* rules that only a cleaner can break */
 
 uint64_t image_rules_off;
+static enum imgscene_world world;
+static bool dense;
 
 static const struct rule {
 	const char *name;
@@ -52,6 +54,8 @@ static const struct rule {
     {"T19", OFF(T19_PAGES), 1, 0, "a page of a newer tree counts as referred to"},
     {"P", OFF(P_OWN), 1, 0, "p is a mark attached from, or put by this owner"},
     {"A", OFF(A_ADOPT), 1, 0, "a walk takes over the tree of a checkpoint that it passes"},
+    {"T13A", OFF(T13_ONE) | OFF(A_ADOPT), 1, 0, "T13 and A"},
+    {"PA", OFF(P_OWN) | OFF(A_ADOPT), 1, 0, "P and A"},
     {"B1", OFF(B1_NEXT), 257, 1000, "a burst's claims have next = N + 2W - 1"},
     {"B2", OFF(B2_NEAR), 101, 300, "a burst stays below N + W"},
     {"B3", OFF(B3_LOOK), 101, 300, "after a burst: walk, and look"},
@@ -99,6 +103,8 @@ static bool breaks(uint64_t off, uint64_t seed, char *why, size_t n)
 			(void)dup2(fd[1], 2);
 		(void)alarm(20);
 		image_rules_off = off;
+		imgscene_world = world;
+		imgscene_dense = dense;
 		imgscene_cleaner = (off & CLEANERS) != 0 ? CLEANER_ON : CLEANER_OFF;
 		sim_begin(seed);
 		_exit(sim_run(imgscene, NULL) ? 0 : 2);
@@ -146,8 +152,12 @@ int main(int argc, char **argv)
 
 	if (seeds != NULL && seed != NULL) /* SEED alone is meant for other tests */
 		first = strtoull(seed, NULL, 10);
-	while ((c = getopt(argc, argv, "f:n:")) >= 0) {
-		if (c == 'f')
+	while ((c = getopt(argc, argv, "f:n:w:d")) >= 0) {
+		if (c == 'w')
+			world = (enum imgscene_world)atoi(optarg);
+		else if (c == 'd')
+			dense = true;
+		else if (c == 'f')
 			first = strtoull(optarg, NULL, 10);
 		else if (c == 'n')
 			count = strtoull(optarg, NULL, 10);

@@ -5,8 +5,10 @@
  *
  *	unit-imgsim [SEED [COUNT]]	SEED alone: that one; neither: those of `make check`
  *	IMGSIM_STEP=N			the first daemon dies at its N-th call of store or journal
- *	IMGSIM_POINTS=N SEED=N		seeds from there on until so many daemons have died (tests/soak); of every 50th seed
- *					at each call of its first daemon, one after the other
+ *	DENSE=1				somebody dies at a call every few moments
+ *	IMGSIM_POINTS=N SEED=N		seeds from there on until daemons have died at so many calls (tests/soak): three of four
+ *					seeds dense, and every 1000th at each call of its first daemon, one after the other
+ *	WORLD=1..3			bent to something (enum imgscene_world); else some seeds are
  *	CLEANER=1, CLEANER=2		all of them clean, or none; else those of even seeds
  *	TRACE=1				tells what happens
  */
@@ -15,7 +17,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { SEEDS = 120, EACH_STEP_OF = 50 };
+enum { SEEDS = 120, EACH_STEP_OF = 1000, SPARSE_OF = 4 };
 
 static uint64_t number(const char *name, uint64_t otherwise)
 {
@@ -47,8 +49,10 @@ static bool points(const char *program, uint64_t seed, uint64_t n)
 			(void)printf("seed %" PRIu64 ": %" PRIu64 " crash points\n", seed, said);
 			(void)fflush(stdout);
 		}
+		imgscene_dense = seed % SPARSE_OF != 0;
 		if (!sim_try(seed, imgscene)) {
-			(void)printf("not ok: seed %" PRIu64 " (run %s %" PRIu64 ")\n", seed, program, seed);
+			(void)printf("not ok: seed %" PRIu64 " (run DENSE=%d %s %" PRIu64 ")\n", seed, imgscene_dense, program,
+				     seed);
 			return false;
 		}
 		if (seed % EACH_STEP_OF == 0 && !each_step(program, seed, 1))
@@ -64,6 +68,8 @@ int main(int argc, char **argv)
 
 	imgscene_setup();
 	imgscene_first_death = number("IMGSIM_STEP", 0);
+	imgscene_dense = number("DENSE", 0) != 0;
+	imgscene_world = (enum imgscene_world)(number("WORLD", WORLD_ANY) % IMGSCENE_WORLDS);
 	imgscene_cleaner = (enum imgscene_cleaner)MIN(number("CLEANER", CLEANER_SOME), (uint64_t)CLEANER_OFF);
 	if (n != 0)
 		ok = points(argv[0], number("SEED", 1), n);

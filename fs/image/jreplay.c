@@ -42,6 +42,12 @@ static int real_pread(void *ctx, int fd, void *p, size_t n, uint64_t off)
 	return base_pread_all(fd, p, n, off);
 }
 
+static int real_pread_now(void *ctx, int fd, void *p, size_t n, uint64_t off)
+{
+	(void)ctx;
+	return base_pread_now(fd, p, n, off);
+}
+
 static int real_allocate(void *ctx, int fd, uint64_t len)
 {
 	static const uint8_t zeros[65536];
@@ -108,12 +114,15 @@ static void real_close(void *ctx, int fd)
 
 void jdisk_real(struct jdisk *d)
 {
-	static const struct jdisk real = {NULL,          real_open,     real_pwrite,  real_pread,
-					  real_allocate, real_datasync, real_dirsync, real_unlink,
-					  real_rename,   real_list,     real_close};
+	static const struct jdisk real = {
+		NULL,          real_open,     real_pwrite,  real_pread,  real_pread_now, real_allocate,
+		real_datasync, real_dirsync,  real_unlink,  real_rename, real_list,      real_close,
+	};
 
 	if (d->open == NULL)
 		*d = real;
+	if (d->pread_now == NULL)
+		d->pread_now = d->pread;
 }
 
 static int damaged(struct journal *j, const char *fmt, ...) printf_like(2, 3);
@@ -366,6 +375,8 @@ static int segment_replay(struct journal *j, struct jseg *s, uint64_t *io_next,
 		rec.where = s->generation * j->segment + off + JHEADER;
 		if (rec.type == J_COMMITTED)
 			j->committed = MAX(j->committed, rec.off);
+		if (rec.type == J_COMMITTED)
+			j->sent = MAX(j->sent, rec.len);
 		r = fn(arg, &rec);
 		s->last = rec.seq;
 		if (rec.type != J_COMMITTED)
@@ -479,6 +490,7 @@ int journal_begin(struct journal *j, uint64_t seq)
 {
 	int r = 0;
 
+	j->sent = MAX(j->sent, seq);
 	if (seq <= j->done)
 		return 0;
 	for (size_t i = j->nfree; i < j->nseg && r == 0; i++)
@@ -490,6 +502,90 @@ int journal_begin(struct journal *j, uint64_t seq)
 	return r;
 }
 
+/*
+ * ---- aside ----
+ *
+ * An empty file "aside-<time>" is there while the files move to "aside-<time>-*": a journal of which some files are
+ * gone would be damaged, so whoever opens it next ends what a dead daemon began.
+ */
+
+struct aside {
+	int dirfd;
+	struct jdisk disk;
+	char name[32];
+};
+
+static int aside_one(void *arg, const char *name)
+{
+	struct aside *a = arg;
+	char to[64];
+
+	if (strcmp(name, "nonces") != 0 && strncmp(name, "journal-", 8) != 0)
+		return 0;
+	(void)snprintf(to, sizeof(to), "%s-%s", a->name, name);
+	return a->disk.rename(a->disk.ctx, a->dirfd, name, to);
+}
+
+/* Its name is on the disk. */
+static int aside_all(struct aside *a)
+{
+	int r = a->disk.list(a->disk.ctx, a->dirfd, aside_one, a);
+
+	if (r == 0)
+		r = a->disk.dirsync(a->disk.ctx, a->dirfd);
+	if (r == 0)
+		r = a->disk.unlink(a->disk.ctx, a->dirfd, a->name);
+	/* It must not come back beside a new journal. */
+	return r < 0 ? r : a->disk.dirsync(a->disk.ctx, a->dirfd);
+}
+
+static int aside_begun(void *arg, const char *name)
+{
+	struct aside *a = arg;
+	size_t n = strlen(name);
+
+	if (strncmp(name, "aside-", 6) == 0 && n > 6 && n < sizeof(a->name) && strspn(name + 6, "0123456789") == n - 6)
+		memcpy(a->name, name, n + 1);
+	return 0;
+}
+
+static int end_aside(struct journal *j)
+{
+	struct aside a = {.dirfd = j->dirfd, .disk = j->disk};
+	int r = j->disk.list(j->disk.ctx, j->dirfd, aside_begun, &a);
+
+	if (r < 0 || a.name[0] == '\0')
+		return r;
+	/* Who began it may have died before its name was safe. */
+	r = j->disk.dirsync(j->disk.ctx, j->dirfd);
+	return r < 0 ? r : aside_all(&a);
+}
+
+int journal_set_aside(int dirfd, const struct jdisk *disk, char **ret_name)
+{
+	struct aside a = {.dirfd = dirfd};
+	int fd, r;
+
+	if (disk != NULL)
+		a.disk = *disk;
+	jdisk_real(&a.disk);
+	/* Never the name of an earlier one: a rename would take its place. */
+	(void)snprintf(a.name, sizeof(a.name), "aside-%" PRId64, clock_real_ns());
+	fd = a.disk.open(a.disk.ctx, dirfd, a.name, true);
+	if (fd < 0)
+		return fd;
+	a.disk.close(a.disk.ctx, fd);
+	r = a.disk.dirsync(a.disk.ctx, dirfd);
+	if (r == 0)
+		r = aside_all(&a);
+	if (r < 0)
+		return r;
+	*ret_name = strdup(a.name);
+	return *ret_name == NULL ? -ENOMEM : 0;
+}
+
+/* ---- open and close ---- */
+
 int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t segment, const struct jdisk *disk,
 		 int (*fn)(void *arg, const struct jrecord *r), void *arg, struct journal **ret, struct objerr *err)
 {
@@ -498,6 +594,7 @@ int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t seg
 
 	if (j == NULL)
 		return -ENOMEM;
+	j->spare.fd = -1;
 	mtx_init(&j->lock, RANK_JOURNAL);
 	cond_init(&j->changed);
 	j->dirfd = dirfd;
@@ -507,7 +604,9 @@ int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t seg
 	memcpy(j->uuid, uuid, 16);
 	j->limit = limit;
 	j->segment = segment;
-	r = nonces_read(j);
+	r = end_aside(j);
+	if (r == 0)
+		r = nonces_read(j);
 	if (r == 0)
 		r = j->disk.list(j->disk.ctx, dirfd, segment_add, j);
 	/* A segment whose maker died before its name was on the disk: what is committed to it shall not go with it. */
@@ -536,50 +635,75 @@ void journal_close(struct journal *j)
 		return;
 	for (size_t i = 0; i < j->nseg; i++)
 		j->disk.close(j->disk.ctx, j->seg[i].fd);
+	if (j->spare.fd >= 0)
+		j->disk.close(j->disk.ctx, j->spare.fd);
 	free(j->seg);
 	cond_destroy(&j->changed);
 	mtx_destroy(&j->lock);
 	free(j);
 }
 
-/* ---- aside ---- */
+/* ---- away ---- */
 
-struct aside {
+/*
+ * Newest first, each on the disk before the next one: what a crash leaves is a journal without its end, never one with
+ * a hole. The nonces last: segments without them would be damage.
+ */
+struct discard {
 	int dirfd;
 	struct jdisk disk;
-	bool nonces; /* last: segments without nonces would be damage */
-	char name[32];
+	char pick[32]; /* the newest segment that is there */
+	uint64_t generation;
 };
 
-static int aside_one(void *arg, const char *name)
+static int discard_pick(void *arg, const char *name)
 {
-	struct aside *a = arg;
-	char to[64];
+	struct discard *a = arg;
+	uint8_t h[8] = {0};
+	struct cursor c = {.p = h, .len = sizeof(h)};
+	uint64_t generation;
+	int fd;
 
-	if (a->nonces ? strcmp(name, "nonces") != 0 : strncmp(name, "journal-", 8) != 0)
+	if (strncmp(name, "journal-", 8) != 0 || strlen(name) != 16)
 		return 0;
-	(void)snprintf(to, sizeof(to), "%s-%s", a->name, name);
-	return a->disk.rename(a->disk.ctx, a->dirfd, name, to);
+	fd = a->disk.open(a->disk.ctx, a->dirfd, name, false);
+	if (fd < 0)
+		return fd;
+	ignore(a->disk.pread(a->disk.ctx, fd, h, sizeof(h), 32)); /* one without a header is none of them */
+	a->disk.close(a->disk.ctx, fd);
+	generation = cur_get(&c, sizeof(h));
+	if (a->pick[0] == '\0' || generation > a->generation) {
+		a->generation = generation;
+		(void)snprintf(a->pick, sizeof(a->pick), "%s", name);
+	}
+	return 0;
 }
 
-int journal_set_aside(int dirfd, const struct jdisk *disk, char **ret_name)
+static int discard_one(const struct discard *a, const char *name)
 {
-	struct aside a = {.dirfd = dirfd};
+	int r = a->disk.unlink(a->disk.ctx, a->dirfd, name);
+
+	return r < 0 ? r : a->disk.dirsync(a->disk.ctx, a->dirfd);
+}
+
+int journal_discard(int dirfd, const struct jdisk *disk)
+{
+	struct discard a = {.dirfd = dirfd};
+	int r;
+
 	if (disk != NULL)
 		a.disk = *disk;
 	jdisk_real(&a.disk);
-	/* Never the name of an earlier one: a rename would take its place. */
-	(void)snprintf(a.name, sizeof(a.name), "aside-%" PRId64, clock_real_ns());
-	for (int i = 0; i < 2; i++) {
-		int r;
-
-		a.nonces = i == 1;
-		r = a.disk.list(a.disk.ctx, dirfd, aside_one, &a);
-		if (r == 0)
-			r = a.disk.dirsync(a.disk.ctx, dirfd);
+	for (;;) {
+		a.pick[0] = '\0';
+		r = a.disk.list(a.disk.ctx, dirfd, discard_pick, &a);
+		if (r < 0 || a.pick[0] == '\0')
+			break;
+		r = discard_one(&a, a.pick);
 		if (r < 0)
-			return r;
+			break;
 	}
-	*ret_name = strdup(a.name);
-	return *ret_name == NULL ? -ENOMEM : 0;
+	if (r == 0)
+		r = discard_one(&a, "nonces");
+	return r == -ENOENT ? 0 : r; /* there were no nonces */
 }

@@ -33,6 +33,8 @@ void log_fence_locked(struct log *l, const struct logobj *winner)
 		return;
 	l->state = LOG_FENCED;
 	if (winner != NULL && winner->type == LOG_CLAIM)
+		l->below = MIN(winner->durable, l->next);
+	if (winner != NULL && winner->type == LOG_CLAIM)
 		(void)snprintf(l->why, sizeof(l->why),
 			       "another node took the image over: claim %016" PRIx64 ", epoch %" PRIu64, winner->number,
 			       winner->epoch);
@@ -172,6 +174,16 @@ uint64_t log_committed(struct log *l)
 		n = l->durable[k % LOG_W_MAX] ? k : n;
 	mtx_unlock(&l->lock);
 	return n;
+}
+
+uint64_t log_arrived(struct log *l)
+{
+	uint64_t n;
+
+	mtx_lock(&l->lock);
+	n = MAX(l->low, l->below);
+	mtx_unlock(&l->lock);
+	return n > 0 ? n - 1 : 0;
 }
 
 static bool committed_locked(const struct log *l, uint64_t number)

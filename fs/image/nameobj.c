@@ -8,6 +8,7 @@
  * bucket and does it again.
  */
 #include "config.h"
+#include "log-private.h"
 #include "nameobj.h"
 #include "../../objstore/base/clock.h"
 #include "../../objstore/base/failpoint.h"
@@ -194,35 +195,41 @@ static char *base_of(const char *path, const char *name)
 	return strndup(path, n - k);
 }
 
-static int anything_below(struct objstore *s, const char *prefix, struct objerr *err)
-{
-	struct objreq req;
-	int r;
-
-	objreq_init(&req, OBJ_LIST, prefix);
-	req.max_keys = 1;
-	r = obj_do(s, &req);
-	if (r < 0 && err != NULL)
-		*err = req.err;
-	r = r < 0 ? r : req.listing->n > 0;
-	objreq_done(&req);
-	return r;
-}
-
-/* Is there a log in this directory? 1, 0. */
+/* Is there a log in this directory? 1, 0. And is it marked as dead? One round trip. */
 static int try_base(struct objstore *s, const char *base, const char *log, struct nameplace *p, struct objerr *err)
 {
-	_cleanup_free_ char *prefix = NULL;
+	_cleanup_free_ char *prefix = NULL, *dead = NULL;
+	struct objreq list, head;
+	struct log_batch both;
 	int r = join(base, log, "", &prefix);
 
 	if (r == 0)
-		r = anything_below(s, prefix, err);
-	if (r <= 0)
+		r = join(prefix, "dead", "", &dead);
+	if (r < 0)
 		return r;
-	p->base = strdup(base);
-	p->prefix = prefix;
-	prefix = NULL;
-	return p->base == NULL ? -ENOMEM : 1;
+	log_batch_init(&both);
+	objreq_init(&list, OBJ_LIST, prefix);
+	list.max_keys = 1;
+	log_batch_submit(&both, s, &list);
+	objreq_init(&head, OBJ_HEAD, dead);
+	log_batch_submit(&both, s, &head);
+	log_batch_wait(&both);
+	log_batch_destroy(&both);
+	r = list.status < 0 ? list.status : list.listing->n > 0;
+	if (r > 0 && head.status < 0 && head.status != -ENOENT)
+		r = head.status;
+	if (r < 0 && err != NULL)
+		*err = list.status < 0 ? list.err : head.err;
+	if (r > 0) {
+		p->dead = head.status == 0;
+		p->base = strdup(base);
+		p->prefix = prefix;
+		prefix = NULL;
+		r = p->base == NULL ? -ENOMEM : 1;
+	}
+	objreq_done(&list);
+	objreq_done(&head);
+	return r;
 }
 
 static int find_log(struct objstore *s, const char *top, const char *path, const struct imgname *n,
@@ -309,10 +316,6 @@ int nameobj_place(struct objstore *s, const char *top, const char *key, const st
 	if (r == 0) {
 		r = is_copy(s, p.base, key, n, err);
 		p.copy = r > 0;
-	}
-	if (r >= 0) {
-		r = image_is_dead(s, p.prefix, err);
-		p.dead = r > 0;
 	}
 	if (r < 0) {
 		nameplace_free(&p);
@@ -504,6 +507,29 @@ int image_is_dead(struct objstore *s, const char *prefix, struct objerr *err)
 	return exists(s, prefix, "dead", err);
 }
 
+int image_any_key(struct objstore *s, const char *prefix, struct objerr *err)
+{
+	struct objreq req;
+	int r;
+
+	objreq_init(&req, OBJ_LIST, prefix);
+	r = obj_do(s, &req);
+	if (r < 0 && err != NULL)
+		*err = req.err;
+	for (size_t i = 0; r == 0 && i < req.listing->n; i++)
+		r = !str_has_suffix(req.listing->v[i].key, "/");
+	objreq_done(&req);
+	return r;
+}
+
+int image_has_refs(struct objstore *s, const char *prefix, struct objerr *err)
+{
+	_cleanup_free_ char *refs = NULL;
+	int r = join(prefix, "ref/", "", &refs);
+
+	return r < 0 ? r : image_any_key(s, refs, err);
+}
+
 struct erase {
 	struct objstore *s;
 	const char *prefix;
@@ -600,13 +626,21 @@ int image_erase(struct objstore *s, const char *prefix, uint64_t next, const uin
 	if (e == NULL)
 		return -ENOMEM;
 	*e = (struct erase){.s = s, .prefix = prefix, .next = next, .keep = keep, .nkeep = nkeep};
-	do {
+	/* Who clones looks for `dead` when its ref is there: one of both sees the other. */
+	r = image_has_refs(s, prefix, err);
+	if (r > 0) {
+		objerr_set(err, "a clone was made of the image meanwhile: its objects stay");
+		r = -EBUSY;
+	}
+	while (r == 0) {
 		char *last = after;
 
 		after = NULL;
 		r = erase_page(e, last, &after, err);
 		free(last);
-	} while (r == 0 && after != NULL);
+		if (after == NULL)
+			break;
+	}
 	free(after);
 	if (r == 0)
 		*ret_left = e->left;

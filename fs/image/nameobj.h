@@ -54,13 +54,17 @@ int must_check nameobj_copy(struct objstore *s, const char *from, const char *et
 /* Are both keys names of one image? */
 int must_check nameobj_same(struct objstore *s, const char *a, const char *b, bool *ret, struct objerr *err);
 
+/* Is there a key that begins so, and is no directory of a file:// store? 1, 0. */
+int must_check image_any_key(struct objstore *s, const char *prefix, struct objerr *err);
+/* Does a clone refer to the log? 1, 0. */
+int must_check image_has_refs(struct objstore *s, const char *prefix, struct objerr *err);
 /* The image's end is said for ever: every open asks for it. */
 int must_check image_bury(struct objstore *s, const char *prefix, struct objerr *err);
 /* Was it said? 1, 0. */
 int must_check image_is_dead(struct objstore *s, const char *prefix, struct objerr *err);
 /*
  * Removes what a buried image left: objects below `next` that are no claims, and marks. keep: numbers of claims. May be
- * begun again. ret_left: keys that stay.
+ * begun again. ret_left: keys that stay. -EBUSY: a clone was made when it was not buried yet: all that stays for it.
  */
 int must_check image_erase(struct objstore *s, const char *prefix, uint64_t next, const uint64_t *keep, size_t nkeep,
 			   size_t *ret_left, struct objerr *err);

@@ -40,8 +40,10 @@ bool vol_overlay_crowded_locked(struct volume *v)
 
 void vol_want_tree_locked(struct volume *v)
 {
+	size_t digests = v->env.tree_digests != 0 ? v->env.tree_digests : VOL_TREE_DIGESTS;
+
 	if (v->tree == TREE_NONE && clock_now_ns() >= v->tree_after &&
-	    (v->written >= VOL_TREE_EVERY || v->ck.ndigests >= VOL_TREE_DIGESTS ||
+	    (v->written >= VOL_TREE_EVERY || v->ck.ndigests >= digests ||
 	     map_overlay(v->map) > share(v, VOL_OVERLAY_SHARE)))
 		v->tree = TREE_WANTED;
 }

@@ -20,6 +20,7 @@ static struct claim {
 	unsigned life; /* of the node then */
 } claims[CLAIMS];
 static size_t nclaims;
+static uint64_t newest_data; /* number */
 static struct session *sessions; /* the newest report first */
 static void (*claim_seen)(int node);
 static struct session root; /* the image as it was made */
@@ -227,6 +228,8 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	r = logobj_decode(req->iov[0].iov_base, req->iov[0].iov_len, NULL, 0, &o, &need, &err);
 	sim_check(r == 0, "node %d sent an object that cannot be read: %s", node, err.msg);
 	imgstats->moves += o.type == LOG_CLEANER;
+	if (o.type == LOG_DATA)
+		newest_data = MAX(newest_data, o.number);
 	imgtrace("    a %s object, journal up to %" PRIu64, log_type_name[o.type], o.jseq);
 	if (o.type != LOG_CLAIM) {
 		logobj_free(&o);
@@ -288,6 +291,11 @@ struct session *oracle_session(uint64_t claim)
 			if (s->claim == c)
 				return s;
 	return &root;
+}
+
+uint64_t oracle_newest_data(void)
+{
+	return newest_data;
 }
 
 struct session *oracle_newest(void)
@@ -493,21 +501,37 @@ void oracle_wiped(int node)
 		}
 }
 
+/* What one unit of an image is: state_apply() for that alone. */
+struct one {
+	uint32_t unit, stamp, size;
+};
+
+static void one_apply(struct one *x, const struct op *o)
+{
+	uint32_t end = o->first + o->n;
+
+	if (o->kind == OP_RESIZE) {
+		x->stamp = x->unit >= o->n ? 0 : x->stamp;
+		x->size = o->n;
+		return;
+	}
+	if (o->kind == OP_WRITE)
+		x->size = MAX(x->size, end);
+	if (x->unit >= o->first && x->unit < MIN(end, x->size))
+		x->stamp = o->kind == OP_WRITE ? o->stamp : 0;
+}
+
 bool oracle_plausible(const struct session *s, uint32_t lo, uint32_t unit, uint32_t stamp)
 {
-	struct state *now = malloc(sizeof(*now));
+	struct one now = {unit, root.now.unit[unit], root.now.size};
 	bool ok;
 
-	if (now == NULL)
-		abort();
-	*now = root.now;
 	for (uint32_t i = 0; i < MIN(lo, s->n); i++)
-		state_apply(now, &s->op[i]);
-	ok = now->unit[unit] == stamp;
+		one_apply(&now, &s->op[i]);
+	ok = now.stamp == stamp;
 	for (uint32_t i = lo; i < s->n && !ok; i++) {
-		state_apply(now, &s->op[i]);
-		ok = now->unit[unit] == stamp;
+		one_apply(&now, &s->op[i]);
+		ok = now.stamp == stamp;
 	}
-	free(now);
 	return ok;
 }

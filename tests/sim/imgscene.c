@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NODES = 3, ROUNDS = 16 };
+enum { NODES = 3, ROUNDS = 16, DENSE_ROUNDS = 48 };
 
 static struct node {
 	struct objstore *store;
@@ -36,11 +36,15 @@ static unsigned haunted;  /* of 10 deaths are followed by another start on that 
 static bool contest;      /* a busy writer, and others who want the image */
 static bool fine;         /* many small extents, and trees of many objects that take a while */
 static bool sleepers;     /* a small image, much overwritten; nodes stop just before what counts */
+static enum imgscene_world bent;
 static int again;         /* the node that starts next; 0: any */
+static uint64_t deadly;   /* the last step at which somebody should die */
 
 struct imgscene_stats *imgstats;
 uint64_t imgscene_first_death;
 enum imgscene_cleaner imgscene_cleaner;
+bool imgscene_dense;
+enum imgscene_world imgscene_world;
 
 void imgscene_setup(void)
 {
@@ -52,7 +56,7 @@ void imgscene_setup(void)
 
 uint64_t imgscene_crash_points(void)
 {
-	return imgstats->at_store + imgstats->at_disk + imgstats->killed;
+	return imgstats->at_store + imgstats->at_disk;
 }
 
 void imgscene_print(void)
@@ -60,7 +64,7 @@ void imgscene_print(void)
 	const struct imgscene_stats *s = imgstats;
 
 	(void)printf("crash points %" PRIu64 ": at store calls %" PRIu64 ", at journal calls %" PRIu64
-		     ", elsewhere %" PRIu64 "; then power cut %" PRIu64 ", disk lost %" PRIu64 ", disk copied %" PRIu64
+		     "; killed elsewhere %" PRIu64 "; then power cut %" PRIu64 ", disk lost %" PRIu64 ", disk copied %" PRIu64
 		     "\n",
 		     imgscene_crash_points(), s->at_store, s->at_disk, s->killed, s->power, s->wiped, s->copied);
 	(void)printf(
@@ -112,7 +116,7 @@ static void start(int i, bool reader, unsigned groups)
 	if (fine && !reader) {
 		g->groups *= 2;
 		g->busy = true;
-		g->busy_ns = (uint64_t)simnet.latency_ns;
+		g->busy_ns = (uint64_t)simnet.latency_ns / (bent == WORLD_TREES ? 4 : 1);
 	}
 	n->guest = g;
 	n->crashes = sim_incarnation(i);
@@ -244,6 +248,12 @@ static void thaw_all(void)
 
 /* ---- blows ---- */
 
+static void arm(uint64_t within)
+{
+	deadly = sim_steps() + 1 + sim_below(within);
+	sim_die_at(deadly);
+}
+
 static void freeze(int i)
 {
 	if (node[i].frozen) {
@@ -284,7 +294,7 @@ static void strike(int i)
 	case 1:
 	case 2:
 	case 3:
-		sim_die_at(sim_steps() + 1 + sim_below(sim_chance(1, 2) ? 40 : 800));
+		arm(sim_chance(1, 2) ? 40 : 800);
 		break;
 	case 4:
 		if (sim_chance(1, 4)) {
@@ -312,6 +322,17 @@ static void idle_time(unsigned scales)
 	pass(1 + (int64_t)sim_below((uint64_t)scale[sim_below(scales)]));
 }
 
+/* Until the step is reached at which somebody dies, or nobody moves. */
+static void until_deadly(void)
+{
+	int64_t until = clock_now_ns() + 20 * NSEC_PER_SEC;
+
+	if (sim_steps() >= deadly)
+		arm(sim_chance(1, 2) ? 60 : 300);
+	while (sim_steps() < deadly && pick(true) != 0 && clock_now_ns() < until)
+		pass(50 * NSEC_PER_MSEC);
+}
+
 static void round_of_blows(void)
 {
 	int i = again != 0 && !running(again) ? again : pick(false);
@@ -326,14 +347,17 @@ static void round_of_blows(void)
 	if (once_more) {
 		node[i].cursed = sim_chance(1, 2);
 		if (!node[i].cursed && sim_chance(2, 3))
-			sim_die_at(sim_steps() + 1 + sim_below(sim_chance(1, 2) ? 60 : 200));
+			arm(sim_chance(1, 2) ? 60 : 200);
 		idle_time(4);
 		return;
 	}
 	i = pick(true);
-	if (i != 0 && sim_chance(contest || sleepers ? 1 : 2, 3))
+	if (i != 0 && sim_chance(contest || sleepers || imgscene_dense ? 1 : 2, 3))
 		strike(i);
-	idle_time(contest ? 3 : sleepers ? 4 : 5);
+	if (imgscene_dense && !sim_chance(1, 4))
+		until_deadly();
+	else
+		idle_time(contest ? 3 : sleepers ? 4 : 5);
 }
 
 static void who_waits(void)
@@ -384,8 +408,7 @@ static void remove_key(const char *key)
 }
 
 /*
- * The bucket as it was some time ago: the last object before the release, and what came after it, is gone, marks as
- * well. The node that was told that it is there must not go on.
+ * The bucket as it was some time ago: the last object with data, and what came after it, is gone, marks as well. The node that was told that it is there must not go on.
  */
 static void go_back(int i)
 {
@@ -398,14 +421,8 @@ static void go_back(int i)
 		objreq_done(&req);
 		return;
 	}
-	from = oracle_newest()->claim;
-	for (size_t k = 0; k < req.listing->n; k++) {
-		const char *key = req.listing->v[k].key + strlen(GUEST_PREFIX);
-
-		if (log_number_parse(key, &last) < 0)
-			continue;
-		from = last - 1; /* behind it is the release only */
-	}
+	simnet_settle();
+	from = oracle_newest_data();
 	for (size_t k = 0; k < req.listing->n && from > oracle_newest()->claim + 4; k++) {
 		const char *key = req.listing->v[k].key + strlen(GUEST_PREFIX);
 		bool mark = strncmp(key, "mark/", 5) == 0;
@@ -438,7 +455,11 @@ static void fatal(void *arg)
 /* The moments after a claim was made are the worst to die in. */
 static void on_claim(int i)
 {
-	if (node[i].cursed || sim_chance(haunted, 80))
+	if (!node[i].cursed && !sim_chance(haunted, 80))
+		return;
+	if (imgscene_dense)
+		arm(40);
+	else
 		sim_after(0, 1 + (int64_t)sim_below(3 * (uint64_t)simnet.latency_ns), fatal, &node[i]);
 }
 
@@ -460,23 +481,34 @@ static void on_send(int i, const struct objreq *req)
 	bool mark = req->op == OBJ_PUT && strstr(req->key, "/mark/") != NULL;
 	bool gone = req->op == OBJ_DELETE || req->op == OBJ_DELETE_MANY;
 	bool walks, claim;
+	uint64_t longest;
 
 	if (!sleepers || node[i].frozen || !running(i))
 		return;
 	walks = node[i].guest->s == NULL;
 	claim = req->op == OBJ_PUT && !mark && walks;
+	if (mark && bent == WORLD_MARKS && haunted > 0 && sim_chance(1, 8))
+		arm(30);
 	if (!(claim   ? sim_chance(1, 3)
-	      : mark  ? sim_chance(1, 12)
+	      : mark  ? sim_chance(1, bent == WORLD_MARKS ? 4 : 12)
 	      : gone  ? sim_chance(1, 20)
 	      : walks ? sim_chance(1, 40)
-		      : req->op == OBJ_LIST && sim_chance(1, 25)))
+		      : req->op == OBJ_LIST && sim_chance(1, bent == WORLD_LISTS ? 4 : 25)))
 		return;
 	imgtrace("-- node %d falls asleep before %s %s", i, obj_op_name[req->op],
 		 req->key != NULL ? strrchr(req->key, '/') : "");
 	sim_freeze(i, true);
 	node[i].frozen = true;
 	imgstats->frozen++;
-	sim_after(0, 1 + (int64_t)sim_below((walks || mark ? 20 : 6) * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
+	longest = walks || mark || bent == WORLD_LISTS ? 20 : 6;
+	sim_after(0, 1 + (int64_t)sim_below(longest * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
+}
+
+static int64_t slow_marks(const struct objreq *req)
+{
+	if (req->op != OBJ_PUT || strstr(req->key, "/mark/") == NULL || !sim_chance(1, 3))
+		return 0;
+	return (int64_t)sim_below(20 * (uint64_t)NSEC_PER_SEC);
 }
 
 static void faults(void)
@@ -518,15 +550,17 @@ static void world(void)
 			      .dirty_age_ns = (int64_t)(1 + sim_below(20)) * 100 * NSEC_PER_MSEC};
 
 	env.no_cleaner = imgscene_cleaner == CLEANER_OFF || (imgscene_cleaner == CLEANER_SOME && sim_seed() % 2 == 1);
-	contest = sim_chance(1, 5);
+	bent = imgscene_world != WORLD_ANY ? imgscene_world : (enum imgscene_world)sim_below(2 * IMGSCENE_WORLDS);
+	bent = bent < IMGSCENE_WORLDS ? bent : WORLD_ANY;
+	contest = bent == WORLD_ANY && sim_chance(1, 5);
 	if (contest) { /* nothing that makes it wait */
 		vc.fsync_remote = false;
 		env.digest_every = 0;
 		env.batch_bytes = 4 * KiB;
 	}
-	sleepers = !contest && sim_chance(1, 2);
+	sleepers = bent != WORLD_ANY || (!contest && sim_chance(1, 2));
 	if (sleepers) {
-		fine = sim_chance(1, 3);
+		fine = bent == WORLD_TREES || sim_chance(1, 3);
 		vc.size = fine ? SECTORS_MAX * SECTOR : (8 + sim_below(56)) * SECTOR;
 		env.map_fanout = fine ? 4 : env.map_fanout;
 		env.digest_every = 2 + (unsigned)sim_below(3);
@@ -535,6 +569,15 @@ static void world(void)
 		env.tree_object_bytes = sim_chance(1, 3) ? 0 : 5 * KiB; /* two pages each */
 		simnet_sends = on_send;
 	}
+	if (bent == WORLD_TREES) {
+		env.map_bytes = MiB; /* the tree does not hold up the data */
+		env.tree_digests = 2 + (unsigned)sim_below(4);
+		env.tree_object_bytes = 5 * KiB;
+		env.digest_every = 2;
+		env.dirty_age_ns = 100 * NSEC_PER_MSEC;
+	}
+	if (bent == WORLD_MARKS)
+		simnet_slow = slow_marks;
 	sim_check(store_mem_new(&shared) == 0, "no store");
 	remote = vc.fsync_remote;
 	handover = sim_chance(1, 3) ? 6 : (unsigned)sim_below(3);
@@ -560,7 +603,7 @@ static void world(void)
 	sim_preempt((unsigned)sim_below(100));
 	if (sleepers)
 		crowd = 5;
-	imgtrace("window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s", vc.window,
+	imgtrace("world %d, window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s", (int)bent, vc.window,
 		 remote ? "remote" : "local", env.batch_bytes, handover, crowd,
 		 contest    ? ", contest"
 		 : sleepers ? ", sleepers"
@@ -570,6 +613,7 @@ static void world(void)
 
 void imgscene(void *arg)
 {
+	unsigned rounds = imgscene_first_death != 0 ? 4 : imgscene_dense ? DENSE_ROUNDS : ROUNDS;
 	int last = 0;
 
 	(void)arg;
@@ -591,13 +635,17 @@ void imgscene(void *arg)
 		pass(60 * NSEC_PER_SEC);
 		imgstats->survived += sim_steps() < imgscene_first_death;
 	}
-	for (int i = 0; i < (imgscene_first_death != 0 ? 4 : ROUNDS); i++)
+	for (unsigned i = 0; i < rounds; i++) {
 		round_of_blows();
+		if (sim_chance(1, bent == WORLD_MARKS ? 1 : 4))
+			oracle_marks(shared);
+	}
 	sim_die_at(0);
 	all_end();
 	if (sim_chance(1, 2))
 		pass(simnet.late_ns); /* else some of it lands later */
 	handover = haunted = 0;
+	sim_die_at(0);
 	for (int k = 0; k < 2; k++) {
 		int i = 1 + (int)sim_below(NODES);
 

@@ -63,7 +63,7 @@ struct imgscene_stats {
 };
 extern struct imgscene_stats *imgstats; /* shared memory, set by imgscene_setup() */
 void imgscene_setup(void);
-uint64_t imgscene_crash_points(void);
+uint64_t imgscene_crash_points(void); /* calls of store or journal at which a daemon died */
 void imgscene_print(void);
 
 /* The scenario, for sim_main(). */
@@ -72,6 +72,14 @@ void imgscene(void *arg);
 extern uint64_t imgscene_first_death;
 /* Whether the daemons clean: by the seed, the even ones; always; never. */
 extern enum imgscene_cleaner { CLEANER_SOME, CLEANER_ON, CLEANER_OFF } imgscene_cleaner;
+
+/*
+ * What the world is bent to, by the seed or always: trees of many objects that data and marks overtake; owners that
+ * stop before they list; marks that take long, and owners that die meanwhile.
+ */
+extern enum imgscene_world { WORLD_ANY, WORLD_TREES, WORLD_LISTS, WORLD_MARKS, IMGSCENE_WORLDS } imgscene_world;
+/* Somebody dies at a step every few moments, for a long time: many crash points for the time it takes. */
+extern bool imgscene_dense;
 
 /* ---- imgoracle.c ---- */
 void imgtrace(const char *fmt, ...) printf_like(1, 2);
@@ -92,6 +100,7 @@ bool oracle_claimed(int node, uint64_t claim);
 /* The newest session that reported and is in the log up to that claim; never NULL. */
 struct session *oracle_session(uint64_t claim);
 struct session *oracle_newest(void);
+uint64_t oracle_newest_data(void); /* the highest number under which data came to the bucket */
 
 /* A writer owns the image and has read all of it. released: it only takes what was released. */
 struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const struct state *got, bool released,
@@ -107,6 +116,8 @@ const struct session *oracle_floor(uint32_t *ret);
 void oracle_remote(struct session *s, uint32_t upto, const char *what);
 void oracle_power_cut(int node);
 void oracle_wiped(int node);
+/* imgmarks.c: reads all from each of the two newest marks. */
+void oracle_marks(struct objstore *shared);
 /* Whether a unit may read so: between operation lo and the present of that line. */
 bool oracle_plausible(const struct session *s, uint32_t lo, uint32_t unit, uint32_t stamp);
 

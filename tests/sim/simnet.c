@@ -14,6 +14,7 @@
 struct simnet_faults simnet;
 enum simnet_state simnet_state;
 void (*simnet_sends)(int node, const struct objreq *req);
+int64_t (*simnet_slow)(const struct objreq *req);
 void (*simnet_spy)(int node, const struct objreq *req, int status, bool late);
 
 struct simnet_store {
@@ -296,6 +297,8 @@ static void schedule(struct message *m, bool writes)
 	} else if (dice < (edge += simnet.broken)) {
 		m->broken = true;
 	}
+	if (simnet_slow != NULL)
+		lat += simnet_slow(&m->req);
 	sim_after(0, lat, effect, m);
 	if (writes && sim_chance(simnet.twice, 1000)) {
 		m->effects++;

@@ -30,6 +30,9 @@ extern void (*simnet_spy)(int node, const struct objreq *req, int status, bool l
 /* Is told before a request leaves its node: it may freeze the node, then the request leaves when that thaws. */
 extern void (*simnet_sends)(int node, const struct objreq *req);
 
+/* So much longer does a request take, and its answer; NULL: none does. */
+extern int64_t (*simnet_slow)(const struct objreq *req);
+
 /*
  * The way of one node to the shared store (borrowed, all of it, for ever). A node's requests end when it crashes;
  * their effects need not.
