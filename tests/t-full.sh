@@ -37,5 +37,31 @@ umount_lsvdfs a
 eq "$(obj_get safe)" safe
 eq "$(obj_get more)" more
 obj_get 3m | cmp - "$T/3m"
-mount_lsvdfs a
+
+# a disk image: where there is room for a part of its journal, writes wait until the store has taken that; where there is none
+# at all they say so. What was acknowledged is there in the end
+rnd 24000000 i >"$T/24m"
+mount_lsvdfs a images=*.img,journal_size=16M
+room_left() { # KIB
+	local avail
+	avail=$(df --output=avail -k "$T/a.state" | tail -n 1)
+	head -c $(((avail - $1) * 1024)) /dev/zero >>"$T/a.state/fill"
+}
+room_left 10000 # two segments
+dd if="$T/24m" of="$T/a/d.img" bs=256K conv=notrunc,fsync iflag=fullblock status=none
+same "$T/24m" "$T/a/d.img"
+wait_for 30 images_idle a
+room_left 0 2>"$T/fill.log" || true
+must_fail 'no space' dd if="$T/3m" of="$T/a/e.img" bs=64K conv=notrunc status=none
+dd if="$T/3m" of="$T/a/d.img" bs=256K conv=notrunc,fsync status=none # its own journal has room
+rm "$T/a.state/fill"
+cp "$T/3m" "$T/a/e.img"
+cmp -n 3000000 "$T/3m" "$T/a/d.img"
+same "$T/3m" "$T/a/e.img"
+umount_lsvdfs a
+rm -rf "$T/a.state/"* # the bucket alone
+mount_lsvdfs a images=*.img
+same "$T/3m" "$T/a/e.img"
+cmp -n 3000000 "$T/3m" "$T/a/d.img"
+cmp -i 3000000 "$T/24m" "$T/a/d.img"
 finish
