@@ -168,6 +168,36 @@ static void reopen(bool power)
 	S.stop = false;
 }
 
+static int no_record(void *arg, const struct jrecord *r)
+{
+	(void)arg;
+	(void)r;
+	return 0;
+}
+
+static void open_and_close(void *arg)
+{
+	static const uint8_t uuid[16] = "journal of tests";
+	struct journal *j;
+
+	(void)arg;
+	check(journal_open(0, uuid, LIMIT, SEGMENT, &S.jd, no_record, NULL, &j, NULL) == 0, "it does not open", 0);
+	journal_close(j);
+}
+
+/* A daemon that dies while it opens. */
+static void die_opening(bool *io_power)
+{
+	sim_die_at(sim_steps() + 1 + sim_below(30));
+	sim_spawn(1, "opening", open_and_close, NULL);
+	clock_sleep_ns(NSEC_PER_SEC);
+	sim_die_at(0);
+	if (sim_chance(1, 4)) {
+		simdisk_power_cut(S.disk);
+		*io_power = true;
+	}
+}
+
 static void set_aside(void *arg)
 {
 	char *name;
@@ -212,6 +242,8 @@ static void scenario(void *arg)
 	for (int round = 0; round < 12 && S.acked < MAXREC - 700; round++) {
 		bool power = sim_chance(1, 2);
 
+		if (sim_chance(1, 2))
+			die_opening(&crashed_by_power);
 		reopen(crashed_by_power);
 		/* The bucket gets what was replayed, now and then: else the journal stays full. */
 		if (sim_chance(2, 3))
