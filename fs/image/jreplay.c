@@ -477,8 +477,11 @@ static int replay(struct journal *j, int (*fn)(void *arg, const struct jrecord *
 	sort_segments(j);
 	while (j->nfree < j->nseg && j->seg[j->nfree].generation == 0)
 		j->nfree++;
-	/* A killed daemon left these in the page cache only; the next flush covers them as well. */
-	for (size_t i = j->nfree; i < j->nseg && r == 0; i++)
+	/*
+	 * A killed daemon left these in the page cache only; the next flush covers them as well. Forgotten ones too: a
+	 * power cut must not bring back what lies behind a hole.
+	 */
+	for (size_t i = 0; i < j->nseg && r == 0; i++)
 		r = j->disk.datasync(j->disk.ctx, j->seg[i].fd);
 	/* Never behind a record that may be torn: what lies there could check again one day. */
 	if (j->nfree < j->nseg)

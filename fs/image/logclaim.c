@@ -140,7 +140,7 @@ static int burst(struct log *l, const struct log_nonce *nonce, uint64_t jseq, co
 	if (!RULE(B1_NEXT))
 		next = v->tail + v->window;
 	if (!RULE(B2_NEAR))
-		end += v->window;
+		end += v->window - 1; /* below next */
 	for (uint64_t n = v->tail; n < end; n++) { /* one after the other is as good: none is above N+W-1 */
 		int r = put_claim(l, n, next, nonce, jseq, &o);
 

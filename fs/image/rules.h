@@ -31,7 +31,7 @@ enum image_rule {
 	T15_BELOW,    /* delete only below p */
 	T15_MAP,      /* ... by p's map, not by the present one */
 	T19_PAGES,    /* a page of a newer tree counts as referred to */
-	P_OWN,        /* p is a mark attached from, or put by this owner */
+	P_OWN,        /* p is a mark attached from, or put by this owner; shows with A_ADOPT off as well */
 	A_ADOPT,      /* a walk takes over the tree of a checkpoint that it passes */
 	B1_NEXT,      /* a burst's claims have next = N + 2W - 1 */
 	B2_NEAR,      /* a burst stays below N + W */

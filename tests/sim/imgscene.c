@@ -489,10 +489,10 @@ static void on_send(int i, const struct objreq *req)
 	claim = req->op == OBJ_PUT && !mark && walks;
 	if (mark && bent == WORLD_MARKS && haunted > 0 && sim_chance(1, 8))
 		arm(30);
-	if (!(claim   ? sim_chance(1, 3)
+	if (!(claim   ? sim_chance(1, bent == WORLD_MARKS ? 12 : 3)
 	      : mark  ? sim_chance(1, bent == WORLD_MARKS ? 4 : 12)
 	      : gone  ? sim_chance(1, 20)
-	      : walks ? sim_chance(1, 40)
+	      : walks ? sim_chance(1, bent == WORLD_MARKS ? 400 : 40)
 		      : req->op == OBJ_LIST && sim_chance(1, bent == WORLD_LISTS ? 4 : 25)))
 		return;
 	imgtrace("-- node %d falls asleep before %s %s", i, obj_op_name[req->op],
@@ -521,7 +521,7 @@ static void faults(void)
 	simnet.limbo_ns = (int64_t)(1 + sim_below(40)) * simnet.latency_ns;
 	if (contest)
 		simnet.latency_ns *= 2;
-	if (sim_chance(contest ? 3 : sleepers ? 2 : 1, 4))
+	if (bent != WORLD_LISTS && sim_chance(contest ? 3 : sleepers ? 2 : 1, 4))
 		return;
 	simnet.lost_reply = (unsigned)sim_below(60);
 	simnet.lost = (unsigned)sim_below(60);
@@ -530,6 +530,8 @@ static void faults(void)
 	simnet.busy = (unsigned)sim_below(80);
 	simnet.broken = (unsigned)sim_below(60);
 	simnet.read_fails = (unsigned)sim_below(50);
+	if (bent == WORLD_LISTS) /* numbers that never come */
+		simnet.lost += 150;
 	if (sim_chance(1, 2))
 		simnet.late_ns = (int64_t)(1 + sim_below(20)) * NSEC_PER_SEC;
 }

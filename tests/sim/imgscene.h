@@ -75,7 +75,7 @@ extern enum imgscene_cleaner { CLEANER_SOME, CLEANER_ON, CLEANER_OFF } imgscene_
 
 /*
  * What the world is bent to, by the seed or always: trees of many objects that data and marks overtake; owners that
- * stop before they list; marks that take long, and owners that die meanwhile.
+ * stop before they list, and whose writes get lost; marks that take long, and owners that die meanwhile.
  */
 extern enum imgscene_world { WORLD_ANY, WORLD_TREES, WORLD_LISTS, WORLD_MARKS, IMGSCENE_WORLDS } imgscene_world;
 /* Somebody dies at a step every few moments, for a long time: many crash points for the time it takes. */

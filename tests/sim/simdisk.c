@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FILES = 512, UNIT = 512 };
+enum { FILES = 2048, UNIT = 512 }; /* journals set aside stay */
 
 struct simfile {
 	char name[64], safe_name[64]; /* "" none. safe: as the platter knows it */
