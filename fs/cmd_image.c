@@ -16,10 +16,15 @@
 
 /* --- create ----------------------------------------------------------------------------------------------------- */
 
+#define IMAGE_SIZE_MAX ((uint64_t)1 << 57)
+
 static int parse_size(const char *s, uint64_t *ret)
 {
-	if (str_parse_size(s, ret) || *ret > ((uint64_t)1 << 57))
+	if (str_parse_size(s, ret))
 		return cmd_usage("'%.40s' is no size of an image: write 10G, 512M or bytes", s);
+	if (*ret > IMAGE_SIZE_MAX)
+		return cmd_usage("'%.40s' is more than the %lluT that an image can have", s,
+				 (unsigned long long)(IMAGE_SIZE_MAX >> 40));
 	return CMD_OK;
 }
 
@@ -145,8 +150,7 @@ static int to_size(struct volume *v, void *size)
 	return vol_resize(v, *(uint64_t *)size);
 }
 
-/* The name says sizes for stat(2) of who does not open the image. */
-static int note_size(struct site *s, struct image *i, uint64_t size, struct objerr *err)
+int image_note_size(struct site *s, struct image *i, uint64_t size, struct objerr *err)
 {
 	int r;
 
@@ -166,7 +170,7 @@ static int resize_offline(struct site *s, struct image *i, uint64_t size)
 		return cmd_fail("%s: a copy of another image's name: read only", s->said);
 	r = image_write(&s->env, i->p.prefix, s->path, i->o.n.uuid, to_size, &size, &err);
 	if (!r)
-		r = note_size(s, i, size, &err);
+		r = image_note_size(s, i, size, &err);
 	return r ? site_fail(s, r, &err) : CMD_OK;
 }
 
@@ -188,6 +192,8 @@ static int busy(struct site *s, const struct image *i, int r)
 
 	if (r != -EBUSY)
 		return site_fail(s, r, NULL);
+	if (image_has_refs(s->store, i->p.prefix, &err) > 0)
+		return cmd_fail("%s: a clone was made of a snapshot of it: delete that first", s->said);
 	if (here && strcmp(json_string_value(json_object_get(here, "state")), "waiting"))
 		return cmd_fail("%s: in use on this mount: close it first", s->said);
 	if (!vol_open(&s->env, i->p.prefix, i->o.n.uuid, &v, &err)) {
@@ -254,8 +260,12 @@ static int delete(struct site *s)
 	_cleanup_free_ char *key = NULL, *file = NULL;
 	struct objerr err = {0};
 	struct image i = {0};
-	int r = image_key(s->url.prefix, s->path, &key);
+	const char *snapshot;
+	int r = site_snapshot(s, &snapshot);
 
+	if (r || snapshot)
+		return r ? r : image_unsnap(s, snapshot);
+	r = image_key(s->url.prefix, s->path, &key);
 	if (!r)
 		r = nameobj_get(s->store, key, &i.o, &err);
 	if (r == -ENOENT || r == -ENODATA || r == -ENOTDIR)
@@ -360,16 +370,21 @@ static const struct action {
     {"delete", false, false, delete, NULL},	     {"export", false, true, NULL, image_export},
     {"import", false, true, NULL, image_import},     {"check", false, false, image_check_cmd, NULL},
     {"gc", true, false, image_collect, NULL},	     {"claim", false, false, claim, NULL},
+    {"snapshot", false, false, image_snapshot, NULL}, {"snapshots", false, false, image_snapshots, NULL},
+    {"rollback", false, false, image_rollback, NULL}, {"clone", false, true, NULL, image_clone},
+    {"journal", true, false, image_journal, NULL},
 };
 
 static bool flag(int c, const char *arg, void *ctx)
 {
 	struct site *s = ctx;
 
-	(void)arg;
 	s->force |= c == 'F';
 	s->data |= c == 'D';
-	return c == 'F' || c == 'D';
+	s->drop |= c == 'X';
+	s->id = c == 'I' ? arg : s->id;
+	s->out = c == 'O' ? arg : s->out;
+	return c && strchr("FDXIO", c);
 }
 
 static int run(struct site *s, char **pos, int npos)
@@ -381,9 +396,12 @@ static int run(struct site *s, char **pos, int npos)
 		if (!strcmp(pos[0], actions[i].name))
 			a = &actions[i];
 	if (!a)
-		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc or claim");
+		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc, claim, journal, "
+				 "snapshot, snapshots, rollback or clone");
 	if (npos < 2)
 		return cmd_usage("image %s: missing arguments (lsvdfs image --help)", a->name);
+	if (a->fn != image_journal && (s->id || s->out || s->drop))
+		return cmd_usage("image %s: --id, --out and --drop are of image journal", a->name);
 	/* SOURCE PATH, or PATH on a mount; then what the action wants */
 	want = 2 + a->more + cmd_is_source(pos[1]);
 	least = want - (a->dir && cmd_is_source(pos[1]));

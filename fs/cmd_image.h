@@ -32,7 +32,8 @@ struct site {
 	/* what was asked for: */
 	char *path; /* below url.prefix, without suffix; "" is the prefix itself */
 	char *said; /* as the user wrote it, for messages */
-	bool json, force, data;
+	bool json, force, data, drop;
+	const char *id, *out; /* of journal */
 };
 
 /* An image by its name. */
@@ -54,8 +55,12 @@ int site_may_write(struct site *s);
 int site_find(struct site *s, struct image *ret);
 /* Is the path free for an image? */
 int site_path_free(struct site *s);
+/* Another path, where an image is to be made: on the same mount, or below the same source; it is free. */
+int site_other_path(struct site *s, const char *text, char **ret);
 /* Asks the daemon of the mount about s->path: forget, upload, claim. ret may be NULL. */
 int site_ask(struct site *s, const char *what, json_t **ret);
+/* The same with a name, of a snapshot. */
+int site_ask_name(struct site *s, const char *what, const char *name, json_t **ret);
 /* After a change of names behind the mount's back. */
 void site_forget(struct site *s);
 /* The entry of the image in the mount's status; NULL: it is not open there. */
@@ -80,6 +85,25 @@ int image_import(struct site *s, const char *file);
 int image_list(struct site *s);
 int image_collect(struct site *s); /* gc */
 int image_check_cmd(struct site *s);
+int image_journal(struct site *s);
+
+/* --- snapshots: cmd_imgsnap.c. The path is IMAGE@NAME but for the list. --- */
+/* Cuts s->path at its last '@'; *ret_name points to the name within it, NULL: there is none, or the whole is an image. */
+int site_snapshot(struct site *s, const char **ret_name);
+int image_snapshot(struct site *s);
+int image_snapshots(struct site *s);
+int image_rollback(struct site *s);
+int image_clone(struct site *s, const char *to);
+int image_unsnap(struct site *s, const char *name);
+/* A volume of the image, or of its snapshot, for reading; *ret_of (may be NULL then) is to be closed after it. */
+int image_open_at(struct site *s, const struct image *i, const char *name, struct volume **ret_of, struct volume **ret,
+		  struct objerr *err);
+/* The name says sizes for stat(2) of who does not open the image. */
+int image_note_size(struct site *s, struct image *i, uint64_t size, struct objerr *err);
+
+/* For recover: an entry for each log below prefix that has no name, or is left of a deleted image. Removes nothing. */
+int must_check image_left_logs(struct objstore *store, const char *prefix, json_t *ret, struct objerr *err);
+void image_print_left(const json_t *e);
 
 /* --- names: cmd_imglist.c --- */
 struct found_name {

@@ -26,6 +26,7 @@ struct collect {
 	struct site *s;
 	json_t *local, *logs; /* arrays */
 	struct found_names names;
+	bool look; /* removes nothing */
 	bool failed;
 };
 
@@ -65,14 +66,17 @@ static void local_image(struct collect *c, const struct vol_env *env, const uint
 	int r;
 
 	if (image_file(env->state_dir, uuid, "importing", &importing) ||
-	    image_file(env->state_dir, uuid, "deleting", &deleting) ||
-	    image_read_where(env->state_dir, uuid, &prefix, &path))
+	    image_file(env->state_dir, uuid, "deleting", &deleting))
 		return;
 	if (!access(importing, F_OK)) {
 		r = image_drop_import(env, c->s->url.prefix, uuid, &err);
 		if (r)
 			note_local(c, uuid, "an import that did not end", r, &err);
-	} else if (!access(deleting, F_OK) && image_is_dead(env->store, prefix, &err) == 1) {
+		return;
+	}
+	if (access(deleting, F_OK) || image_read_where(env->state_dir, uuid, &prefix, &path))
+		return;
+	if (image_ended(env, c->s->url.prefix, uuid, &err) == 1) {
 		remove_dead_name(c, env, uuid, path);
 		r = image_erase_left(env, uuid, &err);
 		note_local(c, uuid, "a removal that did not end", r, &err);
@@ -231,8 +235,9 @@ static int log_facts(struct site *s, struct log_facts *f, bool objects)
  * What the remover of an image did not finish, whoever it was. By the newest claim that is there: nobody has anything
  * below its `next` that could count, and what lies at or beyond it stays.
  */
-static int sweep_dead(struct site *s, struct log_facts *f, struct objerr *err)
+static int sweep_dead(struct collect *c, struct log_facts *f, const char **ret_why, struct objerr *err)
 {
+	struct site *s = c->s;
 	size_t left;
 	int r;
 
@@ -241,18 +246,24 @@ static int sweep_dead(struct site *s, struct log_facts *f, struct objerr *err)
 	r = log_facts(s, f, true);
 	if (r || !f->next || !f->removable)
 		return r;
+	if (c->look) {
+		*ret_why = "lsvdfs image gc removes it";
+		return 0;
+	}
 	r = image_erase(s->store, f->prefix, f->next, f->claims, f->nclaims, &left, err);
 	return r ? r : 1;
 }
 
-static int sweep_nameless(struct site *s, struct log_facts *f, const char **ret_why, struct objerr *err)
+static int sweep_nameless(struct collect *c, struct log_facts *f, const char **ret_why, struct objerr *err)
 {
+	struct site *s = c->s;
 	char path[64], hex[33];
 	int r;
 
 	log_uuid_format(f->uuid, hex);
-	*ret_why = NULL;
-	if (!s->force)
+	if (c->look)
+		*ret_why = "lsvdfs image gc --force removes it, if nobody needs it";
+	else if (!s->force)
 		*ret_why = "--force removes it, if nobody needs it";
 	else if (f->refs)
 		*ret_why = "clones use it";
@@ -290,12 +301,12 @@ static int one_log(struct collect *c, struct log_facts *f)
 	if (r || !f->objects)
 		return r;
 	if (f->dead)
-		r = sweep_dead(c->s, f, &err);
+		r = sweep_dead(c, f, &why, &err);
 	else if (named(c, f->uuid))
 		return 0;
 	else
-		r = sweep_nameless(c->s, f, &why, &err);
-	if (!r && f->dead)
+		r = sweep_nameless(c, f, &why, &err);
+	if (!r && f->dead && !why)
 		return 0; /* as it should be */
 	log_uuid_format(f->uuid, hex);
 	e = json_pack("{s:s, s:s, s:I, s:I, s:I, s:b}", "uuid", hex, "what",
@@ -363,7 +374,7 @@ static int all_logs(struct collect *c, struct objerr *err)
 			after = strdup(q.listing->v[q.listing->n - 1].key);
 		objreq_done(&q);
 	} while (!r && after);
-	if (!r)
+	if (!r && json_array_size(uuids) > 0)
 		r = read_names_again(c, err);
 	json_array_foreach(uuids, i, v)
 	{
@@ -385,7 +396,17 @@ static int all_logs(struct collect *c, struct objerr *err)
 	return r;
 }
 
-static void print_entry(const json_t *e)
+int image_left_logs(struct objstore *store, const char *prefix, json_t *ret, struct objerr *err)
+{
+	struct site s = {.store = store, .url.prefix = (char *)prefix};
+	struct collect c = {.s = &s, .logs = ret, .look = true};
+	int r = all_logs(&c, err);
+
+	found_names_free(&c.names);
+	return r;
+}
+
+void image_print_left(const json_t *e)
 {
 	const char *error = json_string_value(json_object_get(e, "error")), *why = json_string_value(json_object_get(e, "why"));
 	const json_t *bytes = json_object_get(e, "bytes");
@@ -486,8 +507,8 @@ int image_collect(struct site *s)
 	if (!r && s->json) {
 		r = cmd_print_json(json_pack("{s:O, s:O}", "local", c.local, "logs", c.logs));
 	} else if (!r) {
-		json_array_foreach(c.local, i, v) print_entry(v);
-		json_array_foreach(c.logs, i, v) print_entry(v);
+		json_array_foreach(c.local, i, v) image_print_left(v);
+		json_array_foreach(c.logs, i, v) image_print_left(v);
 		if (!json_array_size(c.local) && !json_array_size(c.logs))
 			printf("nothing to remove\n");
 		r = fflush(stdout) ? cmd_fail("cannot write the answer") : CMD_OK;

@@ -281,30 +281,35 @@ int image_export(struct site *s, const char *file)
 	struct out o = {.fd = -1};
 	struct objerr err = {0};
 	struct stat before;
-	struct volume *v;
+	struct volume *v, *of;
+	const char *snapshot;
 	struct image i;
 	bool made;
 	int r;
 
 	if (s->json && !strcmp(file, "-"))
 		return cmd_usage("image export: --json and the image cannot both go to standard output");
-	r = site_find(s, &i);
+	r = site_snapshot(s, &snapshot);
+	if (!r)
+		r = site_find(s, &i);
 	if (r)
 		return r;
 	/* what was written through the mount and waits there */
-	if (s->mounted && site_here(s, i.uuid))
+	if (s->mounted && !snapshot && site_here(s, i.uuid))
 		r = site_ask(s, "upload", NULL);
 	made = stat(file, &before) && errno == ENOENT;
 	if (!r)
 		r = open_out(s, file, &o);
 	if (!r) {
 		watch_signals();
-		r = vol_open(&s->env, i.p.prefix, i.o.n.uuid, &v, &err);
+		r = image_open_at(s, &i, snapshot, &of, &v, &err);
 		if (r) {
 			r = site_fail(s, r, &err);
 		} else {
 			r = export_to(s, v, file, &o);
 			ignore(vol_close(v)); /* nothing was written */
+			if (of)
+				ignore(vol_close(of));
 		}
 		if (r && made && !o.stream)
 			(void)unlink(file); /* half an image is none */
@@ -472,6 +477,7 @@ static int import_failed(struct site *s, const char *file, const struct in *in, 
 int image_import(struct site *s, const char *file)
 {
 	struct vol_create vc = {.fsync_remote = s->o.fsync_remote};
+	_cleanup_free_ char *dir = NULL;
 	struct in in = {.fd = -1};
 	struct image_new place;
 	struct objerr err = {0};
@@ -490,8 +496,11 @@ int image_import(struct site *s, const char *file)
 		r = image_note_importing(s->img_dir, place.uuid, true);
 	if (!r)
 		r = image_note_where(s->img_dir, place.uuid, place.prefix, s->path);
-	if (r) {
-		r = site_fail(s, r, NULL);
+	if (r) { /* there is no log yet */
+		if (!image_file(s->img_dir, place.uuid, NULL, &dir))
+			image_remove_dir(dir);
+		objerr_set(&err, "%s: %s", s->img_dir, explain_errno(r));
+		r = site_fail(s, r, &err);
 		goto out;
 	}
 	memcpy(vc.uuid, place.uuid, sizeof vc.uuid);

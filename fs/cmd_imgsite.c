@@ -18,7 +18,7 @@ int site_fail(const struct site *s, int r, const struct objerr *err)
 {
 	const char *words = err && err->msg[0] ? err->msg : explain_errno(r);
 
-	if (r == -EBUSY)
+	if (r == -EBUSY && strstr(words, "held by"))
 		return cmd_fail("%s: %s (wait for its release, or lsvdfs image claim takes it)", s->said, words);
 	return cmd_fail("%s: %s", s->said, words);
 }
@@ -129,8 +129,13 @@ static int on_mount(struct site *s, const char *path)
 
 int site_ask(struct site *s, const char *what, json_t **ret)
 {
+	return site_ask_name(s, what, NULL, ret);
+}
+
+int site_ask_name(struct site *s, const char *what, const char *name, json_t **ret)
+{
 	json_t *ans;
-	int r = ask(s, json_pack("{s:s, s:s, s:s}", "cmd", "image", "do", what, "path", s->path), &ans);
+	int r = ask(s, json_pack("{s:s, s:s, s:s, s:s*}", "cmd", "image", "do", what, "path", s->path, "name", name), &ans);
 
 	if (!r && ret)
 		*ret = ans;
@@ -226,8 +231,9 @@ int site_open(struct site *s, char **args, int n, bool dir)
 		return r;
 	while (source && dir && str_has_suffix(s->path, "/"))
 		s->path[strlen(s->path) - 1] = '\0';
-	if ((!dir && !s->path[0]) || !path_ok(s->path))
-		return cmd_usage("'%.200s' is no path of an image", cmd_printable(s->said));
+	cmd_printable(s->said); /* from here on it is only for messages */
+	if ((!dir && !s->path[0]) || !path_ok(s->path) || (!dir && !image_path_ok(s->path)))
+		return cmd_usage("'%.200s' is no path of an image", s->said);
 	r = open_bucket(s, &err);
 	if (r) {
 		cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(r));
@@ -337,6 +343,29 @@ static int there(struct site *s, const char *suffix, bool whole, struct objerr *
 	return r;
 }
 
+/* A file or an image above would be hidden by the directory that this makes of it. */
+static int parents_free(struct site *s, struct objerr *err)
+{
+	_cleanup_free_ char *above = strdup(s->path);
+	char *whole = s->path, *slash;
+	int r = above ? 0 : -ENOMEM;
+
+	s->path = above;
+	while (r == 0 && (slash = strrchr(above, '/'))) {
+		*slash = '\0';
+		r = there(s, "/", false, err); /* a directory: what lies beside it is hidden already */
+		if (r != 0)
+			break;
+		r = there(s, "", true, err);
+		if (r == 0)
+			r = there(s, IMGNAME_SUFFIX, true, err);
+		if (r > 0)
+			r = -ENOTDIR;
+	}
+	s->path = whole;
+	return MIN(r, 0);
+}
+
 int site_path_free(struct site *s)
 {
 	const char *name = strrchr(s->path, '/');
@@ -346,7 +375,9 @@ int site_path_free(struct site *s)
 	name = name ? name + 1 : s->path;
 	if (strlen(name) + strlen(IMGNAME_SUFFIX) > PATH_NAME_MAX)
 		return site_fail(s, -ENAMETOOLONG, NULL);
-	r = there(s, "", true, &err);
+	r = parents_free(s, &err);
+	if (r == 0)
+		r = there(s, "", true, &err);
 	if (!r)
 		r = there(s, "/", false, &err);
 	if (!r)
@@ -354,4 +385,43 @@ int site_path_free(struct site *s)
 	if (r > 0)
 		return cmd_fail("%s: there is something of this name already", s->said);
 	return r ? site_fail(s, r, &err) : CMD_OK;
+}
+
+static int path_on_mount(struct site *s, const char *text, char **ret)
+{
+	_cleanup_free_ char *full = NULL;
+	struct mntpoint mnt;
+	bool same;
+	int r = absolute(text, &full);
+
+	if (!r)
+		r = holding_mount(full, &mnt, ret);
+	if (r)
+		return cmd_fail("%s: %s", text, r == -ENOENT ? "not on a mount" : explain_errno(r));
+	same = !strcmp(mnt.dir, s->mnt.dir);
+	mntpoint_done(&mnt);
+	return same ? CMD_OK : cmd_fail("%s: not on the same mount as %s", text, s->said);
+}
+
+int site_other_path(struct site *s, const char *text, char **ret)
+{
+	char *path = s->path, *said = s->said, *other = NULL;
+	int r = s->mounted ? path_on_mount(s, text, &other) : CMD_OK;
+
+	if (!r && !other)
+		other = strdup(text);
+	if (!r && (!other || !other[0] || !path_ok(other)))
+		r = cmd_usage("'%.200s' is no path of an image", other ? cmd_printable(other) : "");
+	if (!r) {
+		s->path = other;
+		s->said = (char *)text;
+		r = site_path_free(s);
+		s->path = path;
+		s->said = said;
+	}
+	if (r)
+		free(other);
+	else
+		*ret = other;
+	return r;
 }

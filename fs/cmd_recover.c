@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * cmd_recover.c - what was left half way: directory renames in the bucket (intents), unfinished uploads on this node, and
- * what no journal names (leftover.c).
+ * what no journal names (leftover.c). Of disk images it only tells: journals are brought into the bucket by a mount, logs
+ * that no name leads to are removed by `lsvdfs image gc`.
  *
  * Intents of all nodes are listed; only what this node left behind is acted on (intent.c): another may just be slow.
  * Slots that a mount holds are its own business. A mount does the same for its own identity when it starts.
  */
 #include "config.h"
 #include "cmd.h"
+#include "cmd_image.h"
 #include "explain.h"
 #include "intent.h"
 #include "leftover.h"
@@ -15,6 +17,7 @@
 #include "objstore/base/clock.h"
 #include "objstore/base/str.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,7 +30,7 @@ struct recover {
 	char *identity;
 	struct objstore *store;
 	struct budget *budget;
-	json_t *intents, *slots, *files, *copies, *uploads; /* arrays */
+	json_t *intents, *slots, *files, *copies, *uploads, *images, *logs; /* arrays */
 	bool abort_uploads;
 	bool failed;
 };
@@ -71,6 +74,18 @@ static void note_leftover(void *arg, const struct leftover *l)
 		json_object_set_new(e, "error", json_string(l->why));
 	json_array_append_new(l->upload_id ? c->uploads : c->copies, e);
 	c->failed |= l->fate == LEFTOVER_FAILED;
+}
+
+/* Only to be told: that they cannot be looked at ends nothing. */
+static void find_logs(struct recover *c)
+{
+	struct objerr err = {0};
+	int r = image_left_logs(c->store, c->url.prefix, c->logs, &err);
+
+	if (r) {
+		cmd_fail("logs of disk images were not looked at: %s", err.msg[0] ? err.msg : explain_errno(r));
+		c->failed = true;
+	}
 }
 
 /* What no journal names. */
@@ -161,6 +176,27 @@ static int finish_slot(struct recover *c, const struct slot *s, json_t *entry)
 	return r;
 }
 
+/* Images that a mount wrote to and did not close: what it had not sent lies in their journals. */
+static void find_journals(struct recover *c, const struct slot *s)
+{
+	_cleanup_free_ char *img = NULL;
+	DIR *d = slot_file(s, "img", &img) ? NULL : opendir(img);
+	struct dirent *de;
+	uint8_t uuid[16];
+
+	while (d && (de = readdir(d))) {
+		_cleanup_free_ char *clean = NULL, *prefix = NULL, *path = NULL;
+
+		if (log_uuid_parse(de->d_name, uuid) || image_file(img, uuid, "clean", &clean) || !access(clean, F_OK) ||
+		    image_read_where(img, uuid, &prefix, &path))
+			continue;
+		json_array_append_new(c->images, json_pack("{s:s, s:s, s:i}", "path", path, "uuid", de->d_name, "slot",
+							   (int)s->number));
+	}
+	if (d)
+		closedir(d);
+}
+
 static int finish_slots(struct recover *c)
 {
 	_cleanup_free_ unsigned *v = NULL;
@@ -179,6 +215,7 @@ static int finish_slots(struct recover *c)
 			c->failed = true;
 		} else {
 			(void)finish_slot(c, &s, entry); /* in entry, and c->failed */
+			find_journals(c, &s);
 			slot_release(&s);
 		}
 		json_array_append_new(c->slots, entry);
@@ -252,6 +289,13 @@ static void print_words(const struct recover *c)
 	}
 	json_array_foreach(c->copies, i, v) print_leftover(v);
 	json_array_foreach(c->uploads, i, v) print_leftover(v);
+	json_array_foreach(c->images, i, v)
+	{
+		printf("image ");
+		print_name(json_object_get(v, "path"));
+		printf(": its journal may hold what the bucket does not have: a mount brings it there\n");
+	}
+	json_array_foreach(c->logs, i, v) image_print_left(v);
 	json_array_foreach(c->slots, i, v)
 	{
 		const char *error = json_string_value(json_object_get(v, "error"));
@@ -269,7 +313,7 @@ static void print_words(const struct recover *c)
 			       (int)json_integer_value(json_object_get(v, "failed")));
 	}
 	if (!json_array_size(c->intents) && !json_array_size(c->slots) && !json_array_size(c->copies) &&
-	    !json_array_size(c->uploads))
+	    !json_array_size(c->uploads) && !json_array_size(c->images) && !json_array_size(c->logs))
 		printf("nothing was left half way\n");
 }
 
@@ -294,7 +338,9 @@ static int open_all(struct recover *c, const char *source, struct objerr *err)
 	c->files = json_array();
 	c->copies = json_array();
 	c->uploads = json_array();
-	if (!r && (!c->intents || !c->slots || !c->files || !c->copies || !c->uploads))
+	c->images = json_array();
+	c->logs = json_array();
+	if (!r && (!c->intents || !c->slots || !c->files || !c->copies || !c->uploads || !c->images || !c->logs))
 		r = -ENOMEM;
 	return r;
 }
@@ -335,14 +381,16 @@ int cmd_recover(int argc, char **argv)
 		r = finish_renames(&c, &err);
 	if (!r)
 		r = find_leftovers(&c, &err);
+	if (!r)
+		find_logs(&c);
 	if (r) {
 		cmd_fail("%s", err.msg[0] ? err.msg : explain_errno(r));
 		status = r == -EINVAL ? CMD_USAGE : CMD_FAILED;
 	} else {
 		if (json)
 			(void)cmd_print_json(
-			    json_pack("{s:O, s:O, s:O, s:O, s:O}", "intents", c.intents, "files", c.files, "slots",
-				      c.slots, "copies", c.copies, "uploads", c.uploads));
+			    json_pack("{s:O, s:O, s:O, s:O, s:O, s:O, s:O}", "intents", c.intents, "files", c.files, "slots",
+				      c.slots, "copies", c.copies, "uploads", c.uploads, "images", c.images, "logs", c.logs));
 		else
 			print_words(&c);
 		status = c.failed ? CMD_FAILED : CMD_OK;
@@ -352,6 +400,8 @@ int cmd_recover(int argc, char **argv)
 	json_decref(c.files);
 	json_decref(c.copies);
 	json_decref(c.uploads);
+	json_decref(c.images);
+	json_decref(c.logs);
 	obj_close(c.store);
 	obj_url_free(&c.url);
 	budget_free(c.budget);

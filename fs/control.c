@@ -258,7 +258,7 @@ static json_t *do_image(struct mount *m, const struct control_request *req)
 {
 	struct objerr err = {0};
 	json_t *ans = json_pack("{s:b}", "ok", 1);
-	int r = ans ? fsd_image(m->fsd, req->verb, req->path, ans, &err) : -ENOMEM;
+	int r = ans ? fsd_image(m->fsd, req->verb, req->path, req->name, ans, &err) : -ENOMEM;
 
 	if (!r)
 		return ans;
@@ -336,6 +336,7 @@ static int read_request(struct control_request *q)
 	if (q->cmd == CONTROL_IMAGE) {
 		q->verb = json_string_value(json_object_get(q->doc, "do"));
 		q->path = json_string_value(json_object_get(q->doc, "path"));
+		q->name = json_string_value(json_object_get(q->doc, "name"));
 		return q->verb && q->path ? 0 : -EINVAL;
 	}
 	if (q->cmd != CONTROL_LOG)

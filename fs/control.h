@@ -34,7 +34,7 @@ struct control_request {
 	uint64_t id;
 	bool force;
 	const char *path; /* may be NULL; image: not */
-	const char *verb; /* image */
+	const char *verb, *name; /* image; name: of a snapshot, or NULL */
 	json_t *doc;
 };
 /* -EINVAL: no request; -EOPNOTSUPP: no command that we know. *ret is untouched then. */

@@ -25,6 +25,7 @@ void disk_env(struct fsd *f, struct vol_env *ret)
 		.journal_bytes = f->o.journal_size,
 		.segment_bytes = MIN(16 * MiB, f->o.journal_size / 4 / MiB * MiB),
 		.claim_wait_ns = f->o.claim_wait_ns,
+		.dirty_age_ns = f->o.dirty_age_ns,
 		.takeover = (enum vol_takeover)f->o.takeover,
 		.read_only = f->o.read_only,
 	};
@@ -331,7 +332,8 @@ static void put(struct fsd *f, struct disk *d)
 	r = vol_close(d->v);
 	d->v = NULL;
 	if (r < 0 && d->marked) {
-		log_error("%s: not everything that was written to this image is in the bucket; its journal stays", d->path);
+		log_error("%s: not everything that was written to this image is in the bucket; its journal stays "
+			  "(lsvdfs image journal)", d->path);
 		disk_leave(f, d, "closed after an error; its journal may hold what the bucket does not have");
 	} else {
 		disk_leave(f, d, NULL);
@@ -358,6 +360,52 @@ void disk_return(struct fsd *f, struct disk *d)
 
 /* --- users ------------------------------------------------------------------------------------------------------- */
 
+int disk_begin_write(struct fsd *f, struct disk *d, struct objerr *err)
+{
+	int r;
+
+	if (d->copy) {
+		objerr_set(err, "%s is a copy of the name of another image: read only", d->path);
+		return -EROFS;
+	}
+	mtx_lock(&f->disks_lock);
+	d->writers++;
+	mtx_unlock(&f->disks_lock);
+	r = mark(f, d);
+	if (r == 0) {
+		vol_begin_write(d->v);
+		return 0;
+	}
+	objerr_set(err, "%s: %s", f->o.image_dir, strerror(-r));
+	mtx_lock(&f->disks_lock);
+	d->writers--;
+	mtx_unlock(&f->disks_lock);
+	return r;
+}
+
+/* Returns whether it was the last one. The caller is counted as leaving already, or stays. */
+static bool end_write(struct fsd *f, struct disk *d)
+{
+	bool last;
+
+	mtx_lock(&f->disks_lock);
+	last = d->writers == 0;
+	mtx_unlock(&f->disks_lock);
+	if (vol_end_write(d->v) < 0)
+		log_error("%s: not everything that was written is in the bucket", d->path);
+	if (last)
+		unmark(f, d);
+	return last;
+}
+
+void disk_end_write(struct fsd *f, struct disk *d)
+{
+	mtx_lock(&f->disks_lock);
+	d->writers--;
+	mtx_unlock(&f->disks_lock);
+	(void)end_write(f, d);
+}
+
 static int hold(struct fsd *f, struct inode *i, const char *path, const char *key, bool writer, struct disk **ret,
 		struct objerr *err)
 {
@@ -366,26 +414,7 @@ static int hold(struct fsd *f, struct inode *i, const char *path, const char *ke
 
 	if (r < 0)
 		return r;
-	if (writer && d->copy) {
-		objerr_set(err, "%s is a copy of the name of another image: read only", path);
-		r = -EROFS;
-	}
-	if (r == 0 && writer) {
-		mtx_lock(&f->disks_lock);
-		d->writers++;
-		mtx_unlock(&f->disks_lock);
-		r = mark(f, d);
-		if (r == 0) {
-			vol_begin_write(d->v);
-		} else {
-			objerr_set(err, "%s: %s", f->o.image_dir, strerror(-r));
-			mtx_lock(&f->disks_lock);
-			d->writers--;
-			mtx_unlock(&f->disks_lock);
-		}
-	}
-	if (r == 0 && !writer)
-		r = vol_refresh(d->v);
+	r = writer ? disk_begin_write(f, d, err) : vol_refresh(d->v);
 	if (r < 0) {
 		leaving(f, d, false);
 		put(f, d);
@@ -426,15 +455,8 @@ void disk_drop(struct fsd *f, struct inode *i, struct disk *d, bool writer)
 	struct vol_stat st;
 
 	leaving(f, d, writer);
-	if (writer) {
-		mtx_lock(&f->disks_lock);
-		last_writer = d->writers == 0;
-		mtx_unlock(&f->disks_lock);
-		if (vol_end_write(d->v) < 0)
-			log_error("%s: not everything that was written is in the bucket", d->path);
-		if (last_writer)
-			unmark(f, d);
-	}
+	if (writer)
+		last_writer = end_write(f, d);
 	vol_stat(d->v, &st);
 	mtx_lock(&i->lock);
 	i->image_size = st.size;

@@ -57,6 +57,9 @@ int must_check disk_hold(struct fsd *f, struct inode *i, bool writer, struct dis
 /* The image, if it is open: one more user, who reads or writes nothing. NULL: it is not. Waits while somebody is busy. */
 struct disk *disk_borrow(struct fsd *f, const uint8_t uuid[16]);
 void disk_return(struct fsd *f, struct disk *d);
+/* A borrower writes. -EROFS: a copy. */
+int must_check disk_begin_write(struct fsd *f, struct disk *d, struct objerr *err);
+void disk_end_write(struct fsd *f, struct disk *d);
 void disk_drop(struct fsd *f, struct inode *i, struct disk *d, bool writer);
 /* Size and allocated bytes as of now; waits for nothing. */
 void disk_size_locked(struct inode *i, uint64_t *ret_size, uint64_t *ret_allocated);
@@ -72,6 +75,9 @@ int must_check disks_wait(struct fsd *f);
 json_t *disks_status(struct fsd *f);
 json_t *disks_reads_status(struct fsd *f); /* what all images share: requests, block cache */
 
+/* fsd.c: the node, when it is known, with a reference; NULL. */
+struct inode *fsd_known_image(struct fsd *f, const char *path);
+
 /* diskname.c */
 bool disk_wanted(struct fsd *f, const char *dir, const char *name);
 /* A new, empty image. -EEXIST. The guard of dir is held. */
@@ -79,14 +85,31 @@ int must_check disk_create(struct fsd *f, const char *dir, const char *name, con
 			   struct objerr *err);
 /* Removes name and log; -EBUSY: in use here, or held elsewhere. Guard and operation are held. */
 int must_check disk_unlink(struct fsd *f, struct inode *i, const char *dir, const char *name, struct objerr *err);
-/* The name object goes to a free name. Guards and operation are held. ret: its version there. */
+/*
+ * The same in steps, for a rename onto the image (imgop.h has them): doom, then bury, disk_remove_name() if there is still
+ * one, gone; or spare. The entry stays BUSY between.
+ */
+int must_check disk_doom(struct fsd *f, struct inode *i, const char *dir, const char *name, struct disk **ret,
+			 struct objerr *err);
+void disk_spare(struct fsd *f, struct disk *d);
+int must_check disk_bury(struct fsd *f, struct disk *d, struct objerr *err);
+int must_check disk_remove_name(struct fsd *f, const char *dir, const char *name, struct objerr *err);
+void disk_gone(struct fsd *f, struct disk *d, struct inode *i);
+/*
+ * The name object goes to a free name, or to that of the image `over` (NULL: free). Guards and operation are held. ret:
+ * its version there.
+ */
 int must_check disk_rename(struct fsd *f, struct inode *i, const char *sdir, const char *sname, const char *ddir,
-			   const char *dname, struct version *ret, struct objerr *err);
+			   const char *dname, const uint8_t over[16], struct version *ret, struct objerr *err);
 /* What an earlier process left: journals to drain, deletions to finish. In the background. */
 void disks_leftovers(struct fsd *f);
 
 /* diskop.c */
 void disk_open_handle(struct call *c, struct handle *take_h, bool created);
+/* Answered by the reader of the session, if that waits for nothing. false: a call on the pool. */
+bool disk_read_now(struct fsd *f, struct handle *h, fuse_req_t req, size_t size, off_t off);
+bool disk_write_now(struct fsd *f, fuse_req_t req, const char *buf, size_t size, off_t off,
+		    const struct fuse_file_info *fi);
 void disk_op_read(struct call *c);
 void disk_op_write(struct call *c);
 void disk_op_flush(struct call *c);

@@ -89,8 +89,108 @@ static int claim(struct fsd *f, const char *path, json_t *ans, struct objerr *er
 	return r;
 }
 
-int fsd_image(struct fsd *f, const char *verb, const char *path, json_t *ans, struct objerr *err)
+/* --- snapshots ---------------------------------------------------------------------------------------------------- */
+
+struct snapping {
+	const char *verb, *name;
+	json_t *ans;
+	struct objerr *err;
+	uint64_t size;
+};
+
+/* For a volume that this thread may write. */
+static int snap(struct volume *v, void *arg)
 {
+	struct snapping *s = arg;
+	uint64_t number = 0;
+	char now[VOL_SNAP_NAME_MAX + 1];
+	int r;
+
+	if (strcmp(s->verb, "unsnap") == 0)
+		return vol_unsnap(v, s->name, s->err);
+	if (strcmp(s->verb, "rollback") == 0) {
+		vol_snap_name_now(now);
+		r = vol_rollback(v, s->name, now, s->err);
+		json_object_set_new(s->ans, "before", json_string(now));
+		s->size = vol_size(v);
+		json_object_set_new(s->ans, "size", json_integer((json_int_t)s->size));
+		return r;
+	}
+	r = vol_snapshot(v, s->name, &number, s->err);
+	json_object_set_new(s->ans, "number", json_integer((json_int_t)number));
+	return r;
+}
+
+/* The name says the size, for stat(2): of a node that is known here; else the command sees to it. */
+static bool note_size(struct fsd *f, const char *path, uint64_t size)
+{
+	struct inode *i = fsd_known_image(f, path);
+
+	if (!i)
+		return false;
+	mtx_lock(&i->lock);
+	i->image_size = size;
+	i->attr.mtime = i->attr.ctime = clock_real_ts();
+	i->image_changed = true;
+	mtx_unlock(&i->lock);
+	disk_save_meta(f, i);
+	(void)fuse_lowlevel_notify_inval_inode(f->se, i->id, -1, 0); /* the kernel's attributes */
+	inode_put(f, i);
+	return true;
+}
+
+/* In the volume that is open here, beside its writers; or in one for just this. */
+static int snap_here(struct fsd *f, struct disk *d, struct snapping *s)
+{
+	int r;
+
+	if (strcmp(s->verb, "rollback") == 0) {
+		objerr_set(s->err, "it is open on this mount: close it first");
+		return -EBUSY;
+	}
+	r = disk_begin_write(f, d, s->err);
+	if (r < 0)
+		return r;
+	r = snap(d->v, s);
+	disk_end_write(f, d);
+	return r;
+}
+
+static int snap_path(struct fsd *f, const char *path, struct snapping *s)
+{
+	struct nameplace p = { 0 };
+	struct vol_env env;
+	struct nameobj o;
+	struct disk *d;
+	int r = uuid_of(f, path, &o, &p, s->err);
+
+	if (r < 0)
+		return r;
+	d = disk_borrow(f, o.n.uuid);
+	if (d) {
+		r = snap_here(f, d, s);
+		disk_return(f, d);
+	} else if (p.copy) {
+		objerr_set(s->err, "%s is a copy of the name of another image: read only", path);
+		r = -EROFS;
+	} else {
+		r = disk_enter(f, o.n.uuid, path, s->verb, &d);
+		if (r == 0) {
+			disk_env(f, &env);
+			r = image_write(&env, p.prefix, path, o.n.uuid, snap, s, s->err);
+			disk_leave(f, d, NULL);
+		}
+		if (r == 0 && strcmp(s->verb, "rollback") == 0)
+			json_object_set_new(s->ans, "noted", json_boolean(note_size(f, path, s->size)));
+	}
+	nameplace_free(&p);
+	nameobj_free(&o);
+	return r;
+}
+
+int fsd_image(struct fsd *f, const char *verb, const char *path, const char *name, json_t *ans, struct objerr *err)
+{
+	struct snapping s = { .verb = verb, .name = name, .ans = ans, .err = err };
 	_cleanup_free_ char *dir = strdup(path);
 	char *slash = dir ? strrchr(dir, '/') : NULL;
 
@@ -105,5 +205,7 @@ int fsd_image(struct fsd *f, const char *verb, const char *path, json_t *ans, st
 		return upload(f, path, err);
 	if (strcmp(verb, "claim") == 0)
 		return f->o.read_only ? -EROFS : claim(f, path, ans, err);
+	if (name && (strcmp(verb, "snapshot") == 0 || strcmp(verb, "unsnap") == 0 || strcmp(verb, "rollback") == 0))
+		return f->o.read_only ? -EROFS : snap_path(f, path, &s);
 	return -EINVAL;
 }

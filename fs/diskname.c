@@ -3,12 +3,13 @@
  * diskname.c - images come, go, and get other names; and what a process that died in between has left.
  *
  * Making: the log's first record, then the name (PROTOCOL.md). Renaming: under an intent, since there are two names for a
- * moment. Removing: claim, the key `dead`, the name, then everything below the log but its claims; what that needs to
+ * moment; onto another image: that one is claimed and `deleting` written, one PUT takes its name, then it is removed. Removing: claim, the key `dead`, the name, then everything below the log but its claims; what that needs to
  * know lies in the state directory (`deleting`) before the name goes, so that the next mount goes on with it.
  */
 #include "config.h"
 #include "disk.h"
 #include "rename.h"
+#include "objstore/base/failpoint.h"
 #include <dirent.h>
 
 bool disk_wanted(struct fsd *f, const char *dir, const char *name)
@@ -40,7 +41,7 @@ int disk_create(struct fsd *f, const char *dir, const char *name, const struct a
 		struct objerr *err)
 {
 	struct vol_create vc = { .fsync_remote = f->o.fsync_remote };
-	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *path = NULL, *key = NULL;
 	struct image_new place;
 	struct version v;
 	struct vol_env env;
@@ -52,7 +53,9 @@ int disk_create(struct fsd *f, const char *dir, const char *name, const struct a
 		return -ENAMETOOLONG;
 	if (asprintf(&path, "%s%s", dir, name) < 0)
 		return -ENOMEM;
-	r = image_new_place(f->prefix, &place);
+	r = image_path_ok(path) ? disk_key(f, dir, name, &key) : -EINVAL; /* before there is a log without a name */
+	if (r == 0)
+		r = image_new_place(f->prefix, &place);
 	if (r < 0)
 		return r;
 	memcpy(vc.uuid, place.uuid, sizeof vc.uuid);
@@ -78,7 +81,7 @@ int disk_create(struct fsd *f, const char *dir, const char *name, const struct a
 /* --- renamed ----------------------------------------------------------------------------------------------------- */
 
 int disk_rename(struct fsd *f, struct inode *i, const char *sdir, const char *sname, const char *ddir,
-		const char *dname, struct version *ret, struct objerr *err)
+		const char *dname, const uint8_t over[16], struct version *ret, struct objerr *err)
 {
 	_cleanup_free_ char *from = NULL, *to = NULL, *intent = NULL, *key_name = NULL;
 	size_t n = strlen(f->prefix);
@@ -91,6 +94,8 @@ int disk_rename(struct fsd *f, struct inode *i, const char *sdir, const char *sn
 		r = -ENAMETOOLONG;
 	if (r == 0)
 		r = disk_key(f, ddir, dname, &to);
+	if (r == 0 && !image_path_ok(to))
+		r = -EINVAL;
 	if (r == 0 && asprintf(&key_name, "%s" IMAGE_SUFFIX, sname) < 0)
 		r = -ENOMEM;
 	if (r == 0)
@@ -98,7 +103,8 @@ int disk_rename(struct fsd *f, struct inode *i, const char *sdir, const char *sn
 	if (r < 0)
 		return r;
 	waited = metaq_take(f->o.metaq, sdir, key_name, false, &h) == 0;
-	r = nameobj_move(f->o.store, from, to, waited ? &h : NULL, &o, err);
+	FAILPOINT("image.renaming");
+	r = nameobj_move(f->o.store, from, to, waited ? &h : NULL, over, &o, err);
 	if (r == -ENODATA || r == -ENOENT)
 		r = -ESTALE;
 	/* What failed half way is gone on with; what did not begin is over. */
@@ -146,15 +152,14 @@ static void erase_job(struct job *job)
 	disk_leave(f, d, "removed, but its log is not");
 }
 
-int disk_unlink(struct fsd *f, struct inode *i, const char *dir, const char *name, struct objerr *err)
+int disk_doom(struct fsd *f, struct inode *i, const char *dir, const char *name, struct disk **ret, struct objerr *err)
 {
-	_cleanup_free_ char *key = NULL, *path = NULL, *key_name = NULL;
+	_cleanup_free_ char *key = NULL, *path = NULL;
 	struct vol_env env;
 	struct disk *d;
-	bool log;
 	int r = disk_key(f, dir, name, &key);
 
-	if (r == 0 && (asprintf(&path, "%s%s", dir, name) < 0 || asprintf(&key_name, "%s" IMAGE_SUFFIX, name) < 0))
+	if (r == 0 && asprintf(&path, "%s%s", dir, name) < 0)
 		r = -ENOMEM;
 	if (r == 0)
 		r = disk_enter(f, i->uuid, path, "deleting", &d);
@@ -164,26 +169,81 @@ int disk_unlink(struct fsd *f, struct inode *i, const char *dir, const char *nam
 		return r;
 	}
 	disk_env(f, &env);
-	r = image_end(&env, f->prefix, key, path, i->uuid, &log, err);
-	if (r == 0) {
-		ignore(metaq_take(f->o.metaq, dir, key_name, false, NULL));
-		r = tree_unlink(f->o.tree, dir, key_name, err);
-	}
+	r = image_doom(&env, f->prefix, key, path, i->uuid, &d->prefix, err);
 	if (r < 0) {
 		disk_leave(f, d, NULL);
 		tree_forget(f->o.tree, dir);
 		return r;
 	}
+	FAILPOINT("image.doomed");
+	*ret = d;
+	return 0;
+}
+
+void disk_spare(struct fsd *f, struct disk *d)
+{
+	struct vol_env env;
+
+	disk_env(f, &env);
+	if (d->prefix)
+		image_spare(&env, d->prefix, d->uuid);
+	disk_leave(f, d, NULL);
+}
+
+int disk_bury(struct fsd *f, struct disk *d, struct objerr *err)
+{
+	FAILPOINT("image.burying");
+	return d->prefix ? image_bury(f->o.store, d->prefix, err) : 0;
+}
+
+void disk_gone(struct fsd *f, struct disk *d, struct inode *i)
+{
 	inode_unlink_name(f, i);
 	mtx_lock(&i->lock);
 	i->unlinked = true;
 	mtx_unlock(&i->lock);
-	if (!log) {
+	if (!d->prefix) {
 		disk_leave(f, d, NULL);
-		return 0;
+		return;
 	}
+	FAILPOINT("image.gone");
 	d->job.fn = erase_job;
 	pool_submit(f->image_pool, &d->job);
+}
+
+int disk_remove_name(struct fsd *f, const char *dir, const char *name, struct objerr *err)
+{
+	_cleanup_free_ char *key_name = NULL;
+	int r;
+
+	if (asprintf(&key_name, "%s" IMAGE_SUFFIX, name) < 0)
+		return -ENOMEM;
+	ignore(metaq_take(f->o.metaq, dir, key_name, false, NULL));
+	r = tree_unlink(f->o.tree, dir, key_name, err);
+	if (r < 0)
+		tree_forget(f->o.tree, dir);
+	return r;
+}
+
+int disk_unlink(struct fsd *f, struct inode *i, const char *dir, const char *name, struct objerr *err)
+{
+	struct disk *d;
+	int r = disk_doom(f, i, dir, name, &d, err);
+
+	if (r < 0)
+		return r;
+	r = disk_bury(f, d, err);
+	if (r < 0) {
+		disk_leave(f, d, NULL); /* it may have been: the next mount looks */
+		return r;
+	}
+	FAILPOINT("image.buried");
+	r = disk_remove_name(f, dir, name, err);
+	if (r < 0) {
+		disk_leave(f, d, NULL);
+		return r;
+	}
+	disk_gone(f, d, i);
 	return 0;
 }
 
@@ -251,6 +311,7 @@ static void leftover(struct fsd *f, const uint8_t uuid[16])
 {
 	_cleanup_free_ char *prefix = NULL, *path = NULL, *clean = NULL, *deleting = NULL, *importing = NULL;
 	struct objerr err = { 0 };
+	struct vol_env env;
 	struct disk *d;
 	int r = image_read_where(f->o.image_dir, uuid, &prefix, &path);
 
@@ -262,12 +323,18 @@ static void leftover(struct fsd *f, const uint8_t uuid[16])
 		r = disk_file(f, uuid, "importing", &importing);
 	if (r < 0)
 		return; /* it never came to writing */
-	r = access(deleting, F_OK) == 0 ? 1 : 0;
-	if (r == 1 && image_is_dead(f->o.store, prefix, &err) == 0) {
-		unlink(deleting); /* it did not come to that: the image stays */
-		r = 0;
+	if (access(deleting, F_OK) == 0) {
+		disk_env(f, &env);
+		r = image_ended(&env, f->prefix, uuid, &err);
 	}
-	if (r == 1) {
+	if (r < 0) { /* nothing is removed on a guess */
+		log_warn("%s: whether this image was removed cannot be told now: %s", path,
+			 err.msg[0] ? err.msg : strerror(-r));
+		if (disk_enter(f, uuid, path, "deleting", &d) == 0)
+			disk_leave(f, d, "its removal was begun; the next mount looks at it");
+		return;
+	}
+	if (r > 0) {
 		r = disk_enter(f, uuid, path, "deleting", &d);
 		if (r < 0)
 			return;

@@ -130,6 +130,43 @@ void disk_open_handle(struct call *c, struct handle *take_h, bool created)
 
 /* --- bytes -------------------------------------------------------------------------------------------------------- */
 
+bool disk_read_now(struct fsd *f, struct handle *h, fuse_req_t req, size_t size, off_t off)
+{
+	char buf[VOL_NOW_MAX];
+
+	(void)f;
+	if (size > sizeof buf || vol_read_now(h->disk->v, (uint64_t)off, buf, size) < 0)
+		return false;
+	fuse_reply_buf(req, buf, size);
+	return true;
+}
+
+bool disk_write_now(struct fsd *f, fuse_req_t req, const char *buf, size_t size, off_t off,
+		    const struct fuse_file_info *fi)
+{
+	struct handle *h;
+	int r = -EAGAIN;
+
+	if (fi->flags & O_DSYNC)
+		return false;
+	h = handle_get(f, fi->fh);
+	if (h && h->disk)
+		r = vol_write_now(h->disk->v, (uint64_t)off, buf, size);
+	if (r == 0)
+		touch(h->inode);
+	else if (r != -EAGAIN)
+		complain(h->disk, "write", r);
+	if (h)
+		handle_put(f, h);
+	if (r == -EAGAIN)
+		return false;
+	if (r < 0)
+		fuse_reply_err(req, fsd_errno(r));
+	else
+		fuse_reply_write(req, size);
+	return true;
+}
+
 void disk_op_read(struct call *c)
 {
 	struct handle *h = handle_get(c->f, c->fi.fh);

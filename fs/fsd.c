@@ -267,32 +267,54 @@ static struct inode *image_child(struct fsd *f, struct inode *p, const char *key
 	return i;
 }
 
-void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, int status, const struct version *base,
-		    const struct version *v, const struct version *found, const struct obj_headers *h)
+/* The node, when it is known: walks down by names, without asking anybody. The root's name is empty. */
+static struct inode *known_node(struct fsd *f, const char *dir, const char *name)
 {
-	struct fsd *f = *(struct fsd **)arg;
-	struct inode *p, *i = NULL;
-	char *copy, *save = NULL;
+	_cleanup_free_ char *copy = strdup(dir);
+	struct inode *p = copy ? inode_ref(f, f->root) : NULL, *i = NULL;
+	char *save = NULL;
 
-	(void)h;
-	if (!f || status < 0 || found) /* found: v has another writer's bytes, and the next open meets them */
-		return;
-	/* the node, when it is known: walk down by names, without asking anybody */
-	copy = strdup(dir);
-	if (!copy)
-		return;
-	p = inode_ref(f, f->root);
-	for (char *t = strtok_r(copy, "/", &save); t && p; t = strtok_r(NULL, "/", &save)) {
+	for (char *t = copy ? strtok_r(copy, "/", &save) : NULL; t && p; t = strtok_r(NULL, "/", &save)) {
 		struct inode *next = inode_child(f, p, t);
 
 		inode_put(f, p);
 		p = next;
 	}
-	free(copy);
 	if (p)
-		i = dir[0] || name[0] ? inode_child(f, p, name) : inode_ref(f, p); /* the root's name is empty */
+		i = dir[0] || name[0] ? inode_child(f, p, name) : inode_ref(f, p);
 	if (p && !i)
 		i = image_child(f, p, name);
+	inode_put(f, p);
+	return i;
+}
+
+struct inode *fsd_known_image(struct fsd *f, const char *path)
+{
+	_cleanup_free_ char *dir = strdup(path);
+	char *slash = dir ? strrchr(dir, '/') : NULL;
+	struct inode *i;
+
+	if (!dir)
+		return NULL;
+	dir[slash ? slash + 1 - dir : 0] = '\0';
+	i = known_node(f, dir, path + strlen(dir));
+	if (i && !i->image) {
+		inode_put(f, i);
+		i = NULL;
+	}
+	return i;
+}
+
+void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, int status, const struct version *base,
+		    const struct version *v, const struct version *found, const struct obj_headers *h)
+{
+	struct fsd *f = *(struct fsd **)arg;
+	struct inode *i;
+
+	(void)h;
+	if (!f || status < 0 || found) /* found: v has another writer's bytes, and the next open meets them */
+		return;
+	i = known_node(f, dir, name);
 	if (i && i->is_dir == is_dir) {
 		mtx_lock(&i->lock);
 		if (!i->superseded && !i->unlinked && strcmp(i->base.etag, base->etag) == 0) {
@@ -308,5 +330,4 @@ void fsd_metaq_done(void *arg, const char *dir, const char *name, bool is_dir, i
 		mtx_unlock(&i->lock);
 	}
 	inode_put(f, i);
-	inode_put(f, p);
 }

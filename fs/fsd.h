@@ -39,7 +39,7 @@ struct fsd_opts {
 	const char *host;	 /* for people, into claims */
 	bool fsync_remote;	 /* of new images */
 	int takeover;		 /* enum vol_takeover */
-	int64_t claim_wait_ns;
+	int64_t claim_wait_ns, dirty_age_ns;
 	uint64_t journal_size;	 /* bytes of one image */
 	const char *block_path;	 /* file of the block cache of all images, in the cache slot */
 	uint64_t cache_size;	 /* its bytes */
@@ -68,7 +68,8 @@ int must_check rename_intent_parse(const char *p, size_t n, char **ret_from, cha
 int must_check rename_resume(struct objstore *store, const char *prefix, const char *from, const char *to,
 			     int64_t begun_s, struct objerr *err);
 /* What the control socket asks of an image (control.h); path below the root. Adds to ans. -EINVAL: unknown verb. */
-int must_check fsd_image(struct fsd *f, const char *verb, const char *path, json_t *ans, struct objerr *err);
+int must_check fsd_image(struct fsd *f, const char *verb, const char *path, const char *name, json_t *ans,
+			 struct objerr *err);
 /* Adds "nodes", "handles", "dirty_files", ... to obj. */
 void fsd_status(struct fsd *f, json_t *obj);
 

@@ -4,6 +4,8 @@
  *
  * Order is all that matters here. Making: the log's first record, then the name. Removing: claim, `deleting`, the key
  * `dead`, the name, then everything below the log but its claims: whoever finds `deleting` and `dead` goes on with it.
+ * Replacing: claim, `deleting`, the other name over this one, which says so, then `dead`: whoever finds `deleting` and that
+ * name goes on with it; before that name nothing has happened.
  */
 #include "config.h"
 #include "imgop.h"
@@ -134,6 +136,11 @@ int image_key(const char *top, const char *path, char **ret)
 	return str_take(&s, ret);
 }
 
+bool image_path_ok(const char *path)
+{
+	return path[0] && !strchr(path, '\n');
+}
+
 int image_make_name(struct objstore *s, const char *top, const char *path, const struct image_new *n, uint64_t size,
 		    uint64_t allocated, const struct attr *a, struct nameobj *ret, struct objerr *err)
 {
@@ -176,6 +183,7 @@ static void remains_done(struct remains *m)
 {
 	free(m->prefix);
 	free(m->r.claims);
+	free(m->r.ref);
 }
 
 /* Durable before the name goes. */
@@ -191,6 +199,8 @@ static int write_remains(const char *img, const uint8_t uuid[16], const struct r
 	str_addf(&s, "%s\n%" PRIu64 "\n", m->prefix, m->r.next);
 	for (size_t i = 0; i < m->r.nclaims; i++)
 		str_addf(&s, "%" PRIu64 "\n", m->r.claims[i]);
+	if (m->r.ref)
+		str_addf(&s, "ref %s\n", m->r.ref);
 	str_add(&s, "end\n");
 	if (str_take(&s, &text) < 0 || r < 0)
 		return -ENOMEM;
@@ -228,6 +238,11 @@ static int read_remains(FILE *fp, struct remains *ret)
 		if (r < 0 || strcmp(line, "end\n") == 0)
 			break;
 		line[strcspn(line, "\n")] = 0;
+		if (str_has_prefix(line, "ref ") && !m.r.ref) {
+			m.r.ref = strdup(line + 4);
+			r = m.r.ref ? 0 : -ENOMEM;
+			continue;
+		}
 		v = reallocarray(m.r.claims, m.r.nclaims + 1, sizeof *v);
 		if (v)
 			m.r.claims = v;
@@ -258,8 +273,8 @@ void image_remove_dir(const char *path)
 }
 
 /* Claims for the last time. The volume is closed afterwards. */
-static int doom(const struct vol_env *shared, const char *prefix, const char *path, const uint8_t uuid[16],
-		struct remains *ret, struct objerr *err)
+static int last_claim(const struct vol_env *shared, const char *prefix, const uint8_t uuid[16], struct vol_remains *ret,
+		      struct objerr *err)
 {
 	struct vol_env env = *shared;
 	struct volume *v;
@@ -267,19 +282,14 @@ static int doom(const struct vol_env *shared, const char *prefix, const char *pa
 
 	env.claim_wait_ns = 0;
 	env.takeover = VOL_TAKEOVER_RELEASED; /* rm is no way to take an image from another node */
-	ret->prefix = strdup(prefix);
-	if (!ret->prefix)
-		return -ENOMEM;
-	r = image_note_where(env.state_dir, uuid, prefix, path);
-	if (r == 0)
-		r = vol_open(&env, prefix, uuid, &v, err);
+	r = vol_open(&env, prefix, uuid, &v, err);
 	if (r < 0)
 		return r;
 	r = vol_recover(v, err); /* so that nothing of ours is under way behind the last claim */
 	if (r == 0 || r == -ESTALE) {
 		struct vol_stat st;
 
-		r = vol_doom(v, &ret->r);
+		r = vol_doom(v, ret);
 		vol_stat(v, &st);
 		if (r < 0 && !err->msg[0])
 			objerr_set(err, "%s", st.why);
@@ -288,28 +298,87 @@ static int doom(const struct vol_env *shared, const char *prefix, const char *pa
 	return r;
 }
 
-int image_end_log(const struct vol_env *env, const char *prefix, const char *path, const uint8_t uuid[16],
-		  struct objerr *err)
+static int doom_log(const struct vol_env *env, const char *prefix, const char *path, const uint8_t uuid[16],
+		    struct objerr *err)
 {
 	struct remains m = { 0 };
-	int r = doom(env, prefix, path, uuid, &m, err);
+	bool was_clean = false;
+	int r = image_has_refs(env->store, prefix, err);
 
-	if (r == 0)
+	if (r > 0) {
+		objerr_set(err, "a clone was made of a snapshot of it: delete that first");
+		r = -EBUSY;
+	}
+	if (r < 0)
+		return r;
+	r = image_note_where(env->state_dir, uuid, prefix, path);
+	if (r == 0) { /* a claim that is not released is for a mount to look at */
+		r = image_note_clean(env->state_dir, uuid, false);
+		was_clean = r == 0;
+		r = r == -ENOENT ? 0 : r;
+	}
+	if (r == 0) {
+		m.prefix = strdup(prefix);
+		r = m.prefix ? 0 : -ENOMEM;
+	}
+	if (r < 0) {
+		objerr_set(err, "%s: %s", env->state_dir, strerror(-r));
+		goto out;
+	}
+	r = last_claim(env, prefix, uuid, &m.r, err);
+	if (r == 0) {
 		r = write_remains(env->state_dir, uuid, &m);
-	if (r == 0)
-		r = image_bury(env->store, prefix, err);
+		if (r < 0) {
+			objerr_set(err, "%s: %s", env->state_dir, strerror(-r));
+			image_spare(env, prefix, uuid);
+		}
+	} else if (r == -EBUSY && was_clean) {
+		ignore(image_note_clean(env->state_dir, uuid, true));
+	}
+out:
 	remains_done(&m);
 	return r;
 }
 
-int image_end(const struct vol_env *env, const char *top, const char *key, const char *path, const uint8_t uuid[16],
-	      bool *ret_log, struct objerr *err)
+static void forget_remains(const char *img, const uint8_t uuid[16])
+{
+	_cleanup_free_ char *file = NULL;
+
+	if (image_file(img, uuid, "deleting", &file) == 0)
+		(void)unlink(file); /* without the key `dead` it means nothing */
+}
+
+/* What cannot be done here the next mount does: it finds the image claimed by this machine, and not `clean`. */
+void image_spare(const struct vol_env *env, const char *prefix, const uint8_t uuid[16])
+{
+	struct objerr err = { 0 };
+	struct volume *v;
+	int r;
+
+	forget_remains(env->state_dir, uuid);
+	if (vol_open(env, prefix, uuid, &v, &err) < 0)
+		return;
+	r = vol_recover(v, &err);
+	if (vol_close(v) == 0 && r == 0)
+		ignore(image_note_clean(env->state_dir, uuid, true));
+}
+
+int image_end_log(const struct vol_env *env, const char *prefix, const char *path, const uint8_t uuid[16],
+		  struct objerr *err)
+{
+	int r = doom_log(env, prefix, path, uuid, err);
+
+	return r == 0 ? image_bury(env->store, prefix, err) : r;
+}
+
+int image_doom(const struct vol_env *env, const char *top, const char *key, const char *path, const uint8_t uuid[16],
+	       char **ret_prefix, struct objerr *err)
 {
 	struct nameplace p = { 0 };
 	struct nameobj o;
 	int r = nameobj_get(env->store, key, &o, err);
 
-	*ret_log = false;
+	*ret_prefix = NULL;
 	if (r == -ENOENT || r == -ENODATA)
 		return -ESTALE;
 	if (r < 0)
@@ -323,11 +392,64 @@ int image_end(const struct vol_env *env, const char *top, const char *key, const
 		}
 	}
 	if (r == 0 && !p.copy && !p.dead) {
-		r = image_end_log(env, p.prefix, path, uuid, err);
-		*ret_log = r == 0;
+		r = doom_log(env, p.prefix, path, uuid, err);
+		if (r == 0) {
+			*ret_prefix = p.prefix;
+			p.prefix = NULL;
+		}
 	}
 	nameplace_free(&p);
 	nameobj_free(&o);
+	return r;
+}
+
+int image_end(const struct vol_env *env, const char *top, const char *key, const char *path, const uint8_t uuid[16],
+	      bool *ret_log, struct objerr *err)
+{
+	_cleanup_free_ char *prefix = NULL;
+	int r = image_doom(env, top, key, path, uuid, &prefix, err);
+
+	*ret_log = false;
+	if (r == 0 && prefix) {
+		r = image_bury(env->store, prefix, err);
+		*ret_log = r == 0;
+	}
+	return r;
+}
+
+/* Was the name at path put over that of the image? */
+static int is_replaced(const struct vol_env *env, const char *top, const char *path, const uint8_t uuid[16],
+		       struct objerr *err)
+{
+	_cleanup_free_ char *key = NULL;
+	struct nameobj o;
+	int r = image_key(top, path, &key);
+
+	if (r == 0)
+		r = nameobj_get(env->store, key, &o, err);
+	if (r == -ENOENT || r == -ENODATA || r == -EUCLEAN)
+		return 0;
+	if (r < 0)
+		return r;
+	r = memcmp(o.n.replaces, uuid, 16) == 0;
+	nameobj_free(&o);
+	return r;
+}
+
+int image_ended(const struct vol_env *env, const char *top, const uint8_t uuid[16], struct objerr *err)
+{
+	_cleanup_free_ char *prefix = NULL, *path = NULL;
+	int r = image_read_where(env->state_dir, uuid, &prefix, &path);
+
+	if (r == 0)
+		r = image_is_dead(env->store, prefix, err);
+	if (r != 0)
+		return r;
+	r = is_replaced(env, top, path, uuid, err);
+	if (r == 1)
+		r = image_bury(env->store, prefix, err) < 0 ? -EIO : 1;
+	else if (r == 0)
+		forget_remains(env->state_dir, uuid);
 	return r;
 }
 
@@ -349,6 +471,9 @@ int image_erase_left(const struct vol_env *env, const uint8_t uuid[16], struct o
 		fclose(fp);
 	if (r == 0) {
 		r = image_erase(env->store, m.prefix, m.r.next, m.r.claims, m.r.nclaims, &left, err);
+		if (r == 0 && m.r.ref)
+			r = obj_delete(env->store, m.r.ref, NULL, err);
+		r = r == -ENOENT ? 0 : r;
 		remains_done(&m);
 	}
 	if (r == 0)
@@ -392,6 +517,8 @@ int image_write(const struct vol_env *env, const char *prefix, const char *path,
 		vol_stat(v, &st);
 		if (!err->msg[0] && st.why[0])
 			objerr_set(err, "%s", st.why);
+		else if (!err->msg[0] && (r == -ENOSPC || r == -EDQUOT))
+			objerr_set(err, "%s: %s", env->state_dir, strerror(-r)); /* its journal: a bucket is never full */
 	}
 	e = vol_end_write(v);
 	vol_stat(v, &st);
@@ -452,10 +579,14 @@ static int has_name(const struct vol_env *env, const char *top, const char *path
 int image_drop_import(const struct vol_env *env, const char *top, const uint8_t uuid[16], struct objerr *err)
 {
 	_cleanup_free_ char *prefix = NULL, *path = NULL, *dir = NULL;
-	int r = image_read_where(env->state_dir, uuid, &prefix, &path), dead;
+	int r = image_file(env->state_dir, uuid, NULL, &dir), dead;
 
 	if (r == 0)
-		r = image_file(env->state_dir, uuid, NULL, &dir);
+		r = image_read_where(env->state_dir, uuid, &prefix, &path);
+	if (r == -ENOENT) { /* `where` comes before the log */
+		image_remove_dir(dir);
+		return 1;
+	}
 	if (r == 0)
 		r = has_name(env, top, path, uuid, err);
 	if (r == 1) {

@@ -31,23 +31,34 @@ struct image_new {
 int must_check image_new_place(const char *top, struct image_new *ret);
 /* Key of the name object. -ENAMETOOLONG. */
 int must_check image_key(const char *top, const char *path, char **ret);
+/* A name's text has it as a line: no newline. Before a log is made, which would be left without a name. */
+bool image_path_ok(const char *path);
 /* The name of a log that is there. allocated: for stat(2), may be 0. -EEXIST. ret may be NULL. */
 int must_check image_make_name(struct objstore *s, const char *top, const char *path, const struct image_new *n,
 			       uint64_t size, uint64_t allocated, const struct attr *a, struct nameobj *ret,
 			       struct objerr *err);
 
 /*
- * The end, first half (PROTOCOL.md 3): the image is claimed for the last time, what is to be erased is written to
- * `deleting`, the key `dead` is put. Then the caller removes the name, then image_erase_left(). *ret_log false: there is
- * nothing but the name. -EBUSY: held elsewhere, words say by whom; -ESTALE: the name is not this image's.
+ * The end (PROTOCOL.md 3), in steps; after a crash between any two of them a later process goes on:
+ *	image_doom()	claims for the last time, writes to `deleting` what is to be erased. Nothing is lost yet:
+ *			image_spare() takes it back. *ret_prefix, to be freed: of the log; NULL: there is only a name. -EBUSY:
+ *			held elsewhere, words say by whom; -ESTALE: the name is not this image's
+ *	image_bury()	(nameobj.h) it is dead. Then the caller removes the name; or, where the name was put over by that of
+ *			another image, that comes first, and its text (`replaces`) says that this one ended
+ *	image_erase_left()	-ENODATA: it did not come to that
  */
+int must_check image_doom(const struct vol_env *env, const char *top, const char *key, const char *path,
+			  const uint8_t uuid[16], char **ret_prefix, struct objerr *err);
+void image_spare(const struct vol_env *env, const char *prefix, const uint8_t uuid[16]);
+/* image_doom() and image_bury(). *ret_log: image_erase_left() has something to do. */
 int must_check image_end(const struct vol_env *env, const char *top, const char *key, const char *path,
 			 const uint8_t uuid[16], bool *ret_log, struct objerr *err);
 /* The same for a log whose place is known, with or without a name. */
 int must_check image_end_log(const struct vol_env *env, const char *prefix, const char *path, const uint8_t uuid[16],
 			     struct objerr *err);
-/* Second half; goes on with what an earlier process began. -ENODATA: it did not come to that. */
 int must_check image_erase_left(const struct vol_env *env, const uint8_t uuid[16], struct objerr *err);
+/* After a process died that had doomed it. 1: it ended, and is buried; 0: it stays, `deleting` is gone. */
+int must_check image_ended(const struct vol_env *env, const char *top, const uint8_t uuid[16], struct objerr *err);
 
 /*
  * One writer for as long as fn takes: the marks, open, fn (which claims by what it does), release, close, the marks.

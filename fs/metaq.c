@@ -14,6 +14,11 @@
  *
  * The journal (records of spjournal.h) holds a PUT for each put and a DEL for each entry that has gone. It is cut to
  * nothing whenever nothing waits, and written anew when the dead outweigh the living.
+ *
+ * A power cut: puts are in the page cache, so those of the last seconds may be lost, as with any file system. Pages reach
+ * the disk in any order, so some in the middle may be lost as well; each record means something by itself, and the others
+ * are used. What comes back although it has gone would undo what came after it: the syncs, which promise that this is
+ * safe, put the journal on the disk before they return.
  */
 #include "config.h"
 #include "metaq.h"
@@ -71,6 +76,8 @@ struct metaq {
 	uint64_t live;	    /* bytes that the entries would need in the journal, about */
 	struct spj j;
 	uint64_t head_len;  /* of the journal's first record */
+	uint64_t changes;   /* of the journal's file so far */
+	uint64_t durable;   /* of these, on the disk */
 	uint64_t rnd;
 	bool stopping;
 };
@@ -167,6 +174,12 @@ static int encode_put(const struct mqentry *e, const struct version *base, const
 	return spj_encode(&ev, out);
 }
 
+static int append_locked(struct metaq *q, const struct str *rec)
+{
+	q->changes++;
+	return spj_append_raw(&q->j, rec);
+}
+
 static int log_put_locked(struct metaq *q, const struct mqentry *e, const struct version *base,
 			  const struct obj_headers *h)
 {
@@ -174,7 +187,7 @@ static int log_put_locked(struct metaq *q, const struct mqentry *e, const struct
 	int r = encode_put(e, base, h, &s);
 
 	if (r == 0)
-		r = spj_append_raw(&q->j, &s);
+		r = append_locked(q, &s);
 	str_free(&s);
 	FAILPOINT("metaq.put-logged");
 	return r;
@@ -201,7 +214,19 @@ static void rewrite_one(struct hnode *n, void *arg)
 		w->r = encode_put(e, &e->base, &e->h, &w->s);
 }
 
-/* A new file in the place of the old one; on any failure the old one goes on. */
+/* The name of the journal's file, too. */
+static void sync_name(struct metaq *q)
+{
+	const char *slash = strrchr(q->path, '/');
+	_cleanup_free_ char *dir = slash ? strndup(q->path, MAX((size_t)(slash - q->path), (size_t)1)) : strdup(".");
+	_cleanup_close_ int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	/* an old file under the name says what is no more: as a lost DEL, and only after a power cut */
+	if (fd < 0 || fsync(fd) < 0)
+		log_warn("%s: its directory cannot be synced", q->path);
+}
+
+/* A new file in the place of the old one, which is whole on the disk before; on any failure the old one goes on. */
 static void rewrite_locked(struct metaq *q)
 {
 	struct rewrite w = { .r = 0 };
@@ -213,10 +238,12 @@ static void rewrite_locked(struct metaq *q)
 	htab_each(&q->tab, rewrite_one, &w);
 	if (w.r == 0)
 		fd = open(tmp.p, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd >= 0 && base_pwrite_all(fd, w.s.p, w.s.len, 0) == 0 && rename(tmp.p, q->path) == 0) {
+	if (fd >= 0 && base_pwrite_all(fd, w.s.p, w.s.len, 0) == 0 && fdatasync(fd) == 0 && rename(tmp.p, q->path) == 0) {
 		base_closep(&q->j.fd);
 		q->j = (struct spj){ .fd = fd, .len = w.s.len, .alloc = w.s.len };
 		fd = -1;
+		sync_name(q);
+		q->durable = q->changes;
 	}
 	base_closep(&fd);
 	str_free(&w.s);
@@ -226,19 +253,49 @@ static void rewrite_locked(struct metaq *q)
 /* After an entry has gone. */
 static void tidy_locked(struct metaq *q)
 {
-	if (q->n == 0 && q->j.len > q->head_len && ftruncate(q->j.fd, (off_t)q->head_len) == 0)
+	if (q->n == 0 && q->j.len > q->head_len && ftruncate(q->j.fd, (off_t)q->head_len) == 0) {
 		q->j = (struct spj){ .fd = q->j.fd, .len = q->head_len, .alloc = q->head_len };
-	else if (q->j.len > COMPACT_MIN && q->j.len / 4 > q->live)
+		q->changes++;
+	} else if (q->j.len > COMPACT_MIN && q->j.len / 4 > q->live) {
 		rewrite_locked(q);
+	}
+}
+
+/* Everything that the journal says now is on the disk afterwards. Not under the lock: puts go on meanwhile. */
+static int make_durable(struct metaq *q)
+{
+	_cleanup_close_ int fd = -1;
+	uint64_t upto;
+	bool dirty;
+	int r = 0;
+
+	mtx_lock(&q->lock);
+	upto = q->changes;
+	dirty = q->durable < upto;
+	if (dirty)
+		fd = fcntl(q->j.fd, F_DUPFD_CLOEXEC, 0);
+	if (dirty && fd < 0)
+		r = -errno;
+	mtx_unlock(&q->lock);
+	if (!dirty || r < 0)
+		return r;
+	if (fdatasync(fd) < 0)
+		return -errno;
+	mtx_lock(&q->lock);
+	q->durable = MAX(q->durable, upto);
+	mtx_unlock(&q->lock);
+	return 0;
 }
 
 static void remove_locked(struct metaq *q, struct mqentry *e)
 {
 	struct spj_event ev = { .type = SPJ_META_DEL, .number = e->is_dir, .dir = e->dir, .name = e->name };
+	struct str s = { 0 };
 
 	/* a DEL that cannot be written: the next mount finds that its base does not hold any more */
-	if (spj_append(&q->j, &ev) < 0)
+	if (spj_encode(&ev, &s) < 0 || append_locked(q, &s) < 0)
 		log_warn("%s: cannot be written", q->path);
+	str_free(&s);
 	htab_del(&q->tab, &e->hash);
 	list_del(&e->link);
 	q->n--;
@@ -506,6 +563,9 @@ static int read_journal(struct metaq *q)
 	r = base_pread_all(q->j.fd, p, (size_t)st.st_size, 0);
 	if (r == 0)
 		r = spj_decode(p, (size_t)st.st_size, replay, q, &used);
+	/* once more from the start: what a name has last is what counts */
+	if (r == -EBADMSG && spj_salvage(p, (size_t)st.st_size, replay, q) == -ENOMEM)
+		r = -ENOMEM;
 	if (r == 0 && ftruncate(q->j.fd, (off_t)used) < 0)
 		r = -errno;
 	if (r == 0)
@@ -525,13 +585,15 @@ static int open_journal(struct metaq *q)
 	q->j.fd = open(q->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (q->j.fd < 0)
 		return -errno;
+	q->changes = 1; /* what is there may be in the page cache */
 	r = read_journal(q);
 	if (r != -EBADMSG)
 		return r;
-	/* what was read before the damage is sent all the same: its base is checked */
+	/* what could be read is sent all the same: its base is checked */
 	str_addf(&bad, "%s.damaged", q->path);
-	log_error("%s: damaged, kept as %s; changes of metadata of the last second may be lost", q->path, str_c(&bad));
-	r = bad.err ? bad.err : rename(q->path, bad.p) < 0 ? -errno : 0;
+	log_error("%s: damaged, kept as %s; changes of metadata of the last seconds before a power cut may be lost", q->path,
+		  str_c(&bad));
+	r = bad.err ? bad.err : unlink(bad.p) < 0 && errno != ENOENT ? -errno : link(q->path, bad.p) < 0 ? -errno : 0;
 	str_free(&bad);
 	if (r == 0)
 		rewrite_locked(q);
@@ -729,7 +791,7 @@ int metaq_sync(struct metaq *q, const char *dir, const char *name, bool is_dir, 
 		unref_locked(e);
 	}
 	mtx_unlock(&q->lock);
-	return r;
+	return r < 0 ? r : make_durable(q);
 }
 
 struct below {
@@ -797,7 +859,7 @@ int metaq_sync_below(struct metaq *q, const char *dir, struct objerr *err)
 	}
 	mtx_unlock(&q->lock);
 	free(b.v);
-	return r;
+	return r < 0 ? r : make_durable(q);
 }
 
 uint64_t metaq_count(struct metaq *q)

@@ -556,6 +556,7 @@ static int build_fsd(struct mount *m)
 			      .fsync_remote = m->opt.fsync_remote,
 			      .takeover = m->opt.takeover,
 			      .claim_wait_ns = m->opt.claim_wait_ns,
+			      .dirty_age_ns = m->opt.dirty_age_ns,
 			      .journal_size = m->opt.journal_size,
 			      .block_path = m->block_path,
 			      .cache_size = m->opt.cache_size};

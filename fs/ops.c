@@ -144,10 +144,20 @@ static bool name_refused(fuse_req_t req, const char *name)
 	return true;
 }
 
+/* One that is there, or is looked for. */
+static bool shown_name_refused(fuse_req_t req, const char *name)
+{
+	int r = path_check_shown(name);
+
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	return r < 0;
+}
+
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fsd *f = fsd_of(req);
-	int r = path_check_name(name);
+	int r = path_check_shown(name);
 
 	if (r < 0) { /* a reserved or impossible name does not exist; creating it says why not */
 		fuse_reply_err(req, r == -ENAMETOOLONG ? ENAMETOOLONG : ENOENT);
@@ -233,7 +243,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, voi
 {
 	struct call *c;
 
-	if (read_only(req) || name_refused(req, name))
+	if (read_only(req) || shown_name_refused(req, name))
 		return;
 	c = call_new(fsd_of(req), req, parent, name, NULL, NULL, 0, run);
 	if (c)
@@ -255,7 +265,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 {
 	struct call *c;
 
-	if (read_only(req) || name_refused(req, name) || name_refused(req, newname))
+	if (read_only(req) || shown_name_refused(req, name) || name_refused(req, newname))
 		return;
 	if (flags & ~(unsigned)RENAME_NOREPLACE) {
 		fuse_reply_err(req, EINVAL); /* EXCHANGE and WHITEOUT cannot be had from an object store */
@@ -394,7 +404,11 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		return;
 	}
 	if (h->disk) {
+		bool done = disk_read_now(f, h, req, size, off);
+
 		handle_put(f, h);
+		if (done)
+			return;
 		image_go(call_new(f, req, ino, NULL, NULL, NULL, 0, disk_op_read), fi, size, off);
 		return;
 	}
@@ -418,6 +432,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		return;
 	if (i->image) {
 		inode_put(f, i);
+		if (disk_write_now(f, req, buf, size, off, fi))
+			return;
 		image_go(call_new(f, req, ino, NULL, NULL, buf, size, disk_op_write), fi, size, off);
 		return;
 	}

@@ -83,8 +83,9 @@ static const struct opt_desc table[] = {
 
     {"images", "GLOBS", OPT_STR, F(images), "new files of these paths become disk images (none)"},
     {"fsync", "local|remote", OPT_STR, F(fsync_word), "of new images: what fsync waits for (local)"},
-    {"takeover", "HOW", OPT_STR, F(takeover_word), "of images others hold: released, always, never (released)"},
+    {"takeover", "HOW", OPT_STR, F(takeover_word), "of others' images: released, always, never (released)"},
     {"claim_wait", "SECONDS", OPT_SECS, F(claim_wait_ns), "wait so long for the release of an image (30)"},
+    {"dirty_age", "SECONDS", OPT_SECS, F(dirty_age_ns), "what images write is sent after at most so long (5)"},
     {"journal_size", "SIZE", OPT_SIZE, F(journal_size), "ceiling of the journal of one image (1G)"},
 
     {"cache_size", "SIZE", OPT_SIZE, F(cache_size), "of what images read, on this disk; 0: none (10G)"},
@@ -201,6 +202,7 @@ int options_init(struct options *o)
 	o->memory = 512 * MiB;
 	o->part_size = 8 * MiB;
 	o->claim_wait_ns = 30 * NSEC_PER_SEC;
+	o->dirty_age_ns = 5 * NSEC_PER_SEC;
 	o->journal_size = 1 * GiB;
 	o->cache_size = 10 * GiB;
 	o->log_level = LOG_L_INFO;
@@ -602,6 +604,10 @@ static int check_images(struct options *o, struct objerr *err)
 	o->takeover = (int)i;
 	if (o->journal_size < 16 * MiB) {
 		objerr_set(err, "option 'journal_size': must be at least 16M");
+		return -EINVAL;
+	}
+	if (o->dirty_age_ns < NSEC_PER_SEC / 10) {
+		objerr_set(err, "option 'dirty_age': must be at least 0.1");
 		return -EINVAL;
 	}
 	return 0;

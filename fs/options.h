@@ -39,7 +39,7 @@ struct options {
 	char *images, *fsync_word, *takeover_word; /* owned; NULL = not given */
 	bool fsync_remote;			   /* from the words, by options_finish() */
 	int takeover;				   /* enum vol_takeover */
-	int64_t claim_wait_ns;
+	int64_t claim_wait_ns, dirty_age_ns;
 	uint64_t journal_size, cache_size;
 
 	/* effort */

@@ -8,6 +8,7 @@
  */
 #include "disk.h"
 #include "rename.h"
+#include "objstore/base/failpoint.h"
 #include <linux/fs.h>
 
 /* Is path a equal to, below or above the directory b (both end in '/', or are "")? */
@@ -192,7 +193,7 @@ static int move_dirty(struct move *m, struct objerr *err)
 
 		if (!m->noreplace) {
 			r = tree_lookup(f->o.tree, m->ddir, m->dname, tries ? TREE_FRESH : 0, &e, err);
-			have_target = r == 0 && !e.is_dir && e.v.etag[0];
+			have_target = r == 0 && !e.is_dir && !e.image && e.v.etag[0];
 			target = e.v;
 			entry_done(&e);
 			if (r < 0 && r != -ENOENT)
@@ -343,7 +344,7 @@ static int move_file(struct move *m, struct objerr *err)
 }
 
 /* Of two objects one goes first: the image's name is made beside a plain file of that name, which is hidden by it. */
-static int move_image(struct move *m, struct objerr *err)
+static int move_image(struct move *m, const uint8_t over[16], struct objerr *err)
 {
 	struct fsd *f = m->f;
 	struct version v;
@@ -351,7 +352,7 @@ static int move_image(struct move *m, struct objerr *err)
 	int r = m->dst ? file_keep_bytes(f, m->dst, err) : 0;
 
 	if (r == 0)
-		r = disk_rename(f, m->i, m->sdir, m->sname, m->ddir, m->dname, &v, err);
+		r = disk_rename(f, m->i, m->sdir, m->sname, m->ddir, m->dname, over, &v, err);
 	if (r < 0)
 		return r;
 	if (m->dst) {
@@ -375,17 +376,82 @@ static int move_image(struct move *m, struct objerr *err)
 	return r;
 }
 
-/* An image that is replaced goes with its log, first; then it is a rename onto nothing. */
+/* A name of an image that is about to be replaced: what waits for its metadata must not arrive at the new one. */
+static bool take_waiting(struct move *m, struct obj_headers *h)
+{
+	_cleanup_free_ char *key_name = NULL;
+
+	return asprintf(&key_name, "%s" IMAGE_SUFFIX, m->dname) >= 0 &&
+	       metaq_take(m->f->o.metaq, m->ddir, key_name, false, h) == 0;
+}
+
+static void give_back_waiting(struct move *m, struct inode *dst, struct obj_headers *h)
+{
+	_cleanup_free_ char *key_name = NULL;
+	struct version v;
+
+	mtx_lock(&dst->lock);
+	v = dst->base;
+	mtx_unlock(&dst->lock);
+	if (asprintf(&key_name, "%s" IMAGE_SUFFIX, m->dname) >= 0)
+		ignore(metaq_put(m->f->o.metaq, m->ddir, key_name, false, &v, h, METAQ_SET_ALL));
+}
+
+/* Said by the store or before it was asked: not something that may still happen. */
+static bool refused(int r)
+{
+	return r == -EEXIST || r == -ESTALE || r == -EXDEV || r == -EINVAL || r == -ENAMETOOLONG || r == -EBUSY ||
+	       r == -EACCES || r == -EPERM || r == -EROFS;
+}
+
+/*
+ * Onto an image, which goes with its log. It is claimed for that first, so that nobody has it; from there on a crash
+ * leaves it as it was, until one PUT puts the other image's name over its own: then it is gone. A plain file has another
+ * key: it comes beside the image, hidden by it (NAME~object), before that goes; a crash between loses neither.
+ */
+static int move_onto_image(struct move *m, struct inode *dst, struct objerr *err)
+{
+	struct fsd *f = m->f;
+	struct obj_headers h = { 0 };
+	struct disk *d;
+	bool waited;
+	int r = disk_doom(f, dst, m->ddir, m->dname, &d, err);
+
+	if (r < 0)
+		return r;
+	waited = take_waiting(m, &h);
+	m->dst = NULL;
+	r = m->i->image ? move_image(m, dst->uuid, err) : move_file(m, err);
+	if (r < 0 && waited)
+		give_back_waiting(m, dst, &h);
+	obj_headers_free(&h);
+	if (r < 0 && refused(r))
+		disk_spare(f, d);
+	else if (r < 0)
+		disk_leave(f, d, "a rename onto it did not end; the next mount looks what became of it");
+	if (r < 0)
+		return r;
+	r = disk_bury(f, d, err);
+	if (r == 0 && !m->i->image) {
+		FAILPOINT("image.buried");
+		r = disk_remove_name(f, m->ddir, m->dname, err);
+	}
+	if (r < 0) {
+		log_warn("rename onto %s%s: what is left of the image that was there could not be removed: %s", m->ddir,
+			 m->dname, err->msg[0] ? err->msg : strerror(-r));
+		tree_forget(f->o.tree, m->ddir);
+		disk_leave(f, d, "replaced, but its log is not removed");
+		return m->i->image ? 0 : r;
+	}
+	disk_gone(f, d, dst);
+	return 0;
+}
+
 static int move_any(struct move *m, struct objerr *err)
 {
-	if (m->dst && m->dst->image) {
-		int r = disk_unlink(m->f, m->dst, m->ddir, m->dname, err);
-
-		if (r < 0)
-			return r;
-		m->dst = NULL;
-	}
-	return m->i->image ? move_image(m, err) : move_file(m, err);
+	if (m->dst && m->dst->image)
+		return move_onto_image(m, m->dst, err);
+	return m->i->image ? move_image(m, NULL, err) : move_file(m, err);
 }
 
 /* Two nodes' operations, in the order of their ids. */

@@ -454,7 +454,7 @@ int rename_resume(struct objstore *store, const char *prefix, const char *from, 
 	if (asprintf(&kf, "%s%s", prefix, from) < 0 || asprintf(&kt, "%s%s", prefix, to) < 0)
 		return -ENOMEM;
 	if (!str_has_suffix(from, "/")) {
-		r = nameobj_move(store, kf, kt, NULL, NULL, err);
+		r = nameobj_move(store, kf, kt, NULL, NULL, NULL, err);
 		/* done before, or another object has the new name: nothing is to be gone on with */
 		return r == -ENOENT || r == -ENODATA || r == -EEXIST ? 0 : r;
 	}

@@ -236,8 +236,21 @@ static ssize_t check_record(const unsigned char *p, size_t left)
 	return n;
 }
 
-/* Does a readable record start anywhere behind p? */
-static bool record_follows(const unsigned char *p, size_t left)
+/* The event of a record that checks, with n bytes of payload. */
+static int take_record(const unsigned char *p, size_t n, struct spj_event *ev)
+{
+	struct reader rd = { .p = p + HEAD, .left = n };
+	int r;
+
+	ev->type = p[4];
+	if (ev->type < SPJ_HEADER || ev->type >= SPJ_TYPES)
+		return -EBADMSG;
+	r = take_event(&rd, ev);
+	return r == 0 && ev->type == SPJ_HEADER && ev->number != SPJ_FORMAT ? -EBADMSG : r;
+}
+
+/* Where the next record that checks begins, at p or behind it; NULL. */
+static const unsigned char *next_record(const unsigned char *p, size_t left)
 {
 	unsigned char magic[4];
 	const unsigned char *end = p + left, *q = p;
@@ -245,10 +258,10 @@ static bool record_follows(const unsigned char *p, size_t left)
 	put_u32(magic, MAGIC);
 	while ((q = memmem(q, (size_t)(end - q), magic, sizeof(magic))) != NULL) {
 		if (check_record(q, (size_t)(end - q)) >= 0)
-			return true;
+			return q;
 		q++;
 	}
-	return false;
+	return NULL;
 }
 
 int spj_decode(const void *bytes, size_t len, spj_fn fn, void *arg, size_t *ret_used)
@@ -259,20 +272,15 @@ int spj_decode(const void *bytes, size_t len, spj_fn fn, void *arg, size_t *ret_
 	while (pos < len) {
 		ssize_t n = check_record(p + pos, len - pos);
 		struct spj_event ev = { 0 };
-		struct reader rd;
 		int r;
 
 		if (n < 0) {
-			if (record_follows(p + pos + 1, len - pos - 1))
+			if (next_record(p + pos + 1, len - pos - 1))
 				return -EBADMSG;
 			break;
 		}
-		ev.type = p[pos + 4];
-		if (ev.type < SPJ_HEADER || ev.type >= SPJ_TYPES || (pos == 0) != (ev.type == SPJ_HEADER))
-			return -EBADMSG;
-		rd = (struct reader){ .p = p + pos + HEAD, .left = (size_t)n };
-		r = take_event(&rd, &ev);
-		if (r == 0 && ev.type == SPJ_HEADER && ev.number != SPJ_FORMAT)
+		r = take_record(p + pos, (size_t)n, &ev);
+		if (r == 0 && (pos == 0) != (ev.type == SPJ_HEADER))
 			r = -EBADMSG;
 		if (r == 0)
 			r = fn(arg, &ev);
@@ -283,6 +291,24 @@ int spj_decode(const void *bytes, size_t len, spj_fn fn, void *arg, size_t *ret_
 	if (pos == 0)
 		return -EBADMSG;
 	*ret_used = pos;
+	return 0;
+}
+
+int spj_salvage(const void *bytes, size_t len, spj_fn fn, void *arg)
+{
+	const unsigned char *p = bytes, *end = p + len;
+
+	while ((p = next_record(p, (size_t)(end - p))) != NULL) {
+		size_t n = (size_t)check_record(p, (size_t)(end - p));
+		struct spj_event ev = { 0 };
+		int r = take_record(p, n, &ev);
+
+		if (r == 0)
+			r = fn(arg, &ev);
+		if (r < 0)
+			return r;
+		p += HEAD + n;
+	}
 	return 0;
 }
 

@@ -60,6 +60,11 @@ typedef int (*spj_fn)(void *arg, const struct spj_event *ev);
  * 0 and the bytes used, or -EBADMSG: no readable header, a payload that does not parse, or damage in the middle.
  */
 int must_check spj_decode(const void *p, size_t len, spj_fn fn, void *arg, size_t *ret_used);
+/*
+ * What damage has left: every record that can be read, wherever it begins. For a journal whose records mean something
+ * each by itself. -EBADMSG: one of another format, or that does not parse.
+ */
+int must_check spj_salvage(const void *p, size_t len, spj_fn fn, void *arg);
 
 /* An open journal. Not locked: the spool file's lock protects it. */
 struct spj {

@@ -31,6 +31,20 @@ int path_check_name(const char *name)
 	return 0;
 }
 
+int path_check_shown(const char *name)
+{
+	static const char suffix[] = "~object";
+	size_t n = strnlen(name, PATH_NAME_MAX + sizeof(suffix)), k = sizeof(suffix) - 1;
+	char base[PATH_NAME_MAX + 1];
+	int r = path_check_name(name);
+
+	if (r != -ENAMETOOLONG || n > PATH_NAME_MAX + k || strcmp(name + n - k, suffix) != 0)
+		return r;
+	memcpy(base, name, n - k);
+	base[n - k] = '\0';
+	return path_check_name(base);
+}
+
 bool path_component_ok(const char *s, size_t n)
 {
 	static const size_t reserved = sizeof(PATH_RESERVED) - 1;

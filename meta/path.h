@@ -13,6 +13,8 @@
 
 /* May `name` be made or looked up? 0, -EPERM (reserved), -ENAMETOOLONG, -EILSEQ (not UTF-8), -EINVAL ("", ".", "..", '/'). */
 int must_check path_check_name(const char *name);
+/* The same for a name that is there: also "NAME~object" (tree.h) of a NAME that is long enough itself. */
+int must_check path_check_shown(const char *name);
 /* Can a path name this component of a foreign key? (no "", ".", "..", NUL, over 255 bytes, reserved, non UTF-8) */
 bool path_component_ok(const char *s, size_t n);
 /* prefix + dir + name (+ '/') -> key; -ENAMETOOLONG beyond OBJ_KEY_MAX, -ENOMEM. */

@@ -262,7 +262,7 @@ static int do_list_locked(struct mem_bucket *b, struct objreq *req)
 {
 	unsigned max = req->max_keys == 0 ? OBJ_LIST_MAX : MIN(req->max_keys, (unsigned)OBJ_LIST_MAX);
 	size_t plen = strlen(req->key), i = list_start_locked(b, req);
-	struct obj_listing *l;
+	struct obj_listing *l = NULL;
 	int r = page_new(&l);
 
 	while (r == 0 && i < b->n && strncmp(b->obj[i]->key, req->key, plen) == 0) {
@@ -579,7 +579,7 @@ static int do_abort_locked(struct mem_bucket *b, struct objreq *req)
 static int do_list_parts_locked(struct mem_bucket *b, struct objreq *req)
 {
 	size_t i = upload_index_locked(b, req);
-	struct obj_listing *l;
+	struct obj_listing *l = NULL;
 	int r;
 
 	if (i == b->nup)
@@ -614,7 +614,7 @@ static bool upload_behind(const struct mem_upload *u, const struct objreq *req)
 static int do_list_uploads_locked(struct mem_bucket *b, struct objreq *req)
 {
 	unsigned max = req->max_keys == 0 ? OBJ_LIST_MAX : MIN(req->max_keys, (unsigned)OBJ_LIST_MAX);
-	struct obj_listing *l;
+	struct obj_listing *l = NULL;
 	int r = page_new(&l);
 
 	for (size_t i = 0; r == 0 && i < b->nup; i++) {

@@ -299,7 +299,7 @@ remount_fresh() {
 }
 # --- disk images ---
 
-# uuid_of NAME PATH: of the image, as the bucket says
+# uuid_of PATH: of the image, as the bucket says
 uuid_of() { obj_get "$1.lsvd" | sed -n 's/^uuid=//p'; }
 # what stays below the log of an image: "data", "claims" and other words, sorted, one each
 log_left() { # UUID

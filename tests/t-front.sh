@@ -47,6 +47,14 @@ s3 head held >/dev/null
 [ ! -s held.out ]
 front_ctl release r
 wait $!
+front_ctl rule r act=twice op=PUT
+eq "$(s3 put twice hi)" "200 - 764efa883dda1e11db47671c4a3bbd9e"
+front_ctl wait r 1 10000
+s3 delete twice >/dev/null
+eq "$(s3 head twice || true)" "404 - "
+front_ctl release r
+wait_for 10 s3 head twice
+eq "$(s3 get twice)" hi "a request that took effect again"
 front_ctl clear
 front_ctl refuse 1
 eq "$(s3 head a || true)" "0 ConnectionRefusedError "

@@ -29,6 +29,18 @@ eq "$(cat "$A/vm/sda~object")" hidden
 eq "$(stat -c %s "$A/vm/sda")" 12582912
 rm "$A/vm/sda~object"
 eq "$(ls "$A/vm")" sda
+long=$(printf 'x%.0s' {1..250}) # shown by a name that is longer than any that can be made
+: >"$A/vm/$long"
+obj_put "vm/$long" "$T/hidden"
+settle
+eq "$(ls "$A/vm" | wc -l)" 3
+eq "$(cat "$A/vm/$long~object")" hidden
+echo more >>"$A/vm/$long~object"
+mv "$A/vm/$long~object" "$A/vm/short"
+eq "$(cat "$A/vm/short")" "$(printf 'hidden\nmore')"
+rm "$A/vm/$long" "$A/vm/short"
+must_fail 'too long' touch "$A/vm/${long}y.img"
+must_fail 'invalid' touch "$A/vm/"$'a\nb'
 
 # --- random operations against a plain file ---
 OPS=${OPS:-250}

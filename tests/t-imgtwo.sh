@@ -24,6 +24,16 @@ exec 7<&-
 dd if="$T/2" of="$T/b/d.img" bs=100000 conv=notrunc status=none
 wait_for 20 images_idle b
 cmp -n 1000000 "$T/a/d.img" "$T/2"
+# an image stays with who wrote it last, until it is claimed
+umount_lsvdfs a
+mount_lsvdfs a images=*.img,journal_size=64M,takeover=never
+must_fail 'busy' dd if="$T/2" of="$T/a/d.img" bs=512 count=1 conv=notrunc
+grep -q "was last written by $(hostname)" "$T/a.log" || fail "not named: $(cat "$T/a.log")"
+"$LSVDFS" image claim "$T/a/d.img" >/dev/null
+dd if="$T/2" of="$T/a/d.img" bs=100000 conv=notrunc status=none
+wait_for 20 images_idle a
+umount_lsvdfs a
+mount_lsvdfs a images=*.img,journal_size=64M
 # and back, with both sides overlapping: b waits for a's release
 umount_lsvdfs b
 mount_lsvdfs b images=*.img,journal_size=64M

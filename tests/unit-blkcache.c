@@ -128,7 +128,7 @@ static int d_space(void *ctx, int fd, uint64_t *ret_free, uint64_t *ret_total)
 	return 0;
 }
 
-static const struct blkdisk disk = {NULL, d_pread, d_pwrite, d_allocate, d_space, 1};
+static const struct blkdisk disk = {NULL, d_pread, NULL, d_pwrite, d_allocate, d_space, 1};
 
 static struct blkcache *start(void)
 {

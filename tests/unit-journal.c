@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-journal.c - a journal in the simulated world (tests/sim): appends by several writers, commits, trims, a full
- * journal; then kill -9 or a power cut at any disk call, and a new opening, many times over.
+ * unit-journal.c - a journal in the simulated world (tests/sim): appends by several writers, commits, trims, segments
+ * that are made ready meanwhile, a full journal; then kill -9 or a power cut at any disk call, and a new opening, many times over.
  *
  * Expected after each crash: replay gives an unbroken row of sequences; everything whose append returned before a
  * kill is in it, everything whose commit returned before a power cut; bytes are those that were written; nothing that
- * was trimmed is needed. At last it is set aside, with a death in the middle: the next opening finds all of it or
- * nothing.
+ * was trimmed is needed. At last it is set aside or thrown away, with a death in the middle: what is left opens, all of
+ * it or nothing, or its beginning.
  */
 #include "config.h"
 #include "sim/simnet.h"
@@ -68,7 +68,11 @@ static void writer(void *arg)
 		int r;
 
 		fill(buf, len, stamp);
-		r = journal_append(S.j, t, off, len, iov, 2, on_append, &stamp, &seq);
+		r = t == J_WRITE && sim_chance(1, 2)
+			? journal_append_now(S.j, off, len, &(struct iovec){buf, len}, on_append, &stamp, &seq)
+			: -EAGAIN;
+		if (r == -EAGAIN)
+			r = journal_append(S.j, t, off, len, iov, 2, on_append, &stamp, &seq);
 		if (r == -ESHUTDOWN || r == -EIO)
 			return;
 		check(r == 0, "append failed", (uint64_t)-r);
@@ -92,6 +96,21 @@ static void writer(void *arg)
 		if (sim_chance(1, 300))
 			S.stop = true;
 	}
+}
+
+static void prepare(void *arg)
+{
+	(void)arg;
+	journal_prepare(S.j);
+}
+
+static bool low(void *arg)
+{
+	(void)arg;
+	if (sim_chance(1, 8))
+		return false;
+	sim_spawn(1, "prepare", prepare, NULL);
+	return true;
 }
 
 static struct {
@@ -163,6 +182,7 @@ static void reopen(bool power)
 	base_random(nonce.b, sizeof(nonce.b));
 	check(journal_note_nonce(S.j, &nonce, NULL) == 0, "it cannot note a nonce", 0);
 	journal_set_nonce(S.j, &nonce);
+	journal_on_low(S.j, low, NULL);
 	S.acked = MAX(R.last, S.trimmed);
 	S.durable = MIN(S.durable, S.acked);
 	S.stop = false;
@@ -198,16 +218,18 @@ static void die_opening(bool *io_power)
 	}
 }
 
-static void set_aside(void *arg)
-{
-	char *name;
+static bool aside;
 
-	if (journal_set_aside(0, &S.jd, &name) == 0)
-		free(name);
-	*(bool *)arg = true;
+static void away(void *arg)
+{
+	_cleanup_free_ char *name = NULL;
+
+	if ((aside ? journal_set_aside(0, &S.jd, &name) : journal_discard(0, &S.jd)) == 0)
+		*(bool *)arg = true;
 }
 
-static void aside_or_not(void)
+/* The image went on without it: all of it is aside, or nothing; of one that is thrown away the beginning is left. */
+static void end_of_it(void)
 {
 	static const uint8_t uuid[16] = "journal of tests";
 	uint64_t first = R.first, last = R.last;
@@ -215,19 +237,21 @@ static void aside_or_not(void)
 	bool done = false;
 	int r;
 
+	aside = sim_chance(1, 2);
 	journal_close(S.j);
 	sim_die_at(sim_steps() + 1 + sim_below(24));
-	sim_spawn(1, "aside", set_aside, &done);
+	sim_spawn(1, "away", away, &done);
 	clock_sleep_ns(NSEC_PER_SEC);
 	sim_die_at(0);
+	sim_crash(1);
 	if (!done && sim_chance(1, 2))
 		simdisk_power_cut(S.disk);
 	memset(&R, 0, sizeof(R));
 	r = journal_open(0, uuid, LIMIT, SEGMENT, &S.jd, on_record, NULL, &S.j, &err);
 	if (r != 0)
 		(void)fprintf(stderr, "%s\n", err.msg);
-	check(r == 0, "it does not open when half of it was aside", (uint64_t)-r);
-	check(R.last == 0 || (!done && R.first == first && R.last == last), "a part of it is aside", R.last);
+	check(r == 0, "what is left of a journal that went away does not open", (uint64_t)-r);
+	check(R.last == 0 || (!done && R.first == first && (!aside || R.last == last)), "a part of it went", R.last);
 	journal_close(S.j);
 }
 
@@ -261,7 +285,7 @@ static void scenario(void *arg)
 		crashed_by_power = power;
 	}
 	reopen(crashed_by_power);
-	aside_or_not();
+	end_of_it();
 }
 
 int main(int argc, char **argv)

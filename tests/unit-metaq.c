@@ -8,12 +8,76 @@
 #include <string.h>
 #include <cmocka.h>
 #include <pthread.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "fs/metaq.h"
 #include "objstore/base/clock.h"
 #include "objstore/base/log.h"
+
+/* --- the disk: what it holds of a file when the power goes --------------------------------------------------------- */
+
+static struct {
+	bool on;
+	char path[96];
+	unsigned syncs;
+	unsigned char b[1 << 16]; /* of the journal at its last fdatasync, or rename */
+	size_t n;
+} D;
+
+static size_t read_fd(int fd, void *p, size_t max)
+{
+	ssize_t n = pread(fd, p, max, 0);
+
+	assert_true(n >= 0 && (size_t)n < max);
+	return (size_t)n;
+}
+
+/* The file that was synced: the journal, or the new one that will have its name. */
+static struct {
+	ino_t ino;
+	unsigned char b[sizeof(D.b)];
+	size_t n;
+} new_file;
+
+int fdatasync(int fd)
+{
+	struct stat st, cur;
+
+	if (!D.on)
+		return 0;
+	assert_int_equal(fstat(fd, &st), 0);
+	D.syncs++;
+	if (stat(D.path, &cur) == 0 && cur.st_ino == st.st_ino) {
+		D.n = read_fd(fd, D.b, sizeof(D.b));
+	} else {
+		new_file.ino = st.st_ino;
+		new_file.n = read_fd(fd, new_file.b, sizeof(new_file.b));
+	}
+	return 0;
+}
+
+int rename(const char *from, const char *to)
+{
+	struct stat st;
+
+	if (D.on && strcmp(to, D.path) == 0) { /* the name may be on the disk before the bytes are */
+		assert_int_equal(stat(from, &st), 0);
+		D.n = new_file.ino == st.st_ino ? new_file.n : 0;
+		memcpy(D.b, new_file.b, D.n);
+	}
+	return renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
+
+static void power_cut(void)
+{
+	int fd = open(D.path, O_WRONLY | O_TRUNC | O_CREAT | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, D.b, D.n), D.n);
+	close(fd);
+}
 
 /* --- the tree: one object, "d/f" ---------------------------------------------------------------------------------- */
 
@@ -142,6 +206,9 @@ static int setup(void **state)
 	T.v = (struct version){ .etag = "e0", .size = 3 };
 	T.sent = T.etag_no = T.nfail = T.done_ok = T.done_err = 0;
 	T.hold = false;
+	D.on = false;
+	D.n = D.syncs = 0;
+	snprintf(D.path, sizeof(D.path), "%s", path);
 	log_set_level(LOG_L_ERROR);
 	return 0;
 }
@@ -361,6 +428,119 @@ static void test_compaction(void **state)
 	metaq_close(q);
 }
 
+/* A sync promises: what it sent, and all that was before, does not come back and undo what comes later. */
+static void test_power_cut_after_sync(void **state)
+{
+	struct metaq *q = open_queue(3600 * NSEC_PER_SEC);
+	struct obj_headers h = { 0 };
+
+	D.on = true;
+	put(q, "f", &T.v, "33152");
+	D.n = 0;
+	{ /* the kernel writes pages back when it likes */
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+		D.n = read_fd(fd, D.b, sizeof(D.b));
+		close(fd);
+	}
+	assert_int_equal(metaq_sync(q, "d/", "f", false, NULL), 0);
+	assert_int_equal(T.sent, 1);
+	D.syncs = 0;
+	assert_int_equal(metaq_sync(q, "d/", "f", false, NULL), 0);
+	assert_int_equal(D.syncs, 0); /* nothing has changed since */
+	metaq_close(q);
+	power_cut();
+	T.hold = true;
+	q = open_queue(0);
+	assert_int_equal(metaq_peek(q, "d/", "f", false, &h), -ENOENT);
+	assert_int_equal(metaq_count(q), 0);
+	T.hold = false;
+	metaq_close(q);
+}
+
+/* What waited for long is there whenever the power goes, also while the journal is written anew. */
+static void test_power_cut_after_rewrite(void **state)
+{
+	struct metaq *q = open_queue(3600 * NSEC_PER_SEC);
+	struct obj_headers h = { 0 };
+	struct stat st, now;
+
+	put(q, "waits", &T.v, "33152");
+	assert_int_equal(stat(path, &st), 0);
+	D.on = true;
+	do {
+		put(q, "f", &T.v, "33188");
+		assert_int_equal(stat(path, &now), 0);
+	} while (now.st_ino == st.st_ino);
+	metaq_close(q);
+	power_cut();
+	T.hold = true;
+	q = open_queue(3600 * NSEC_PER_SEC);
+	assert_int_equal(metaq_count(q), 2);
+	assert_int_equal(metaq_peek(q, "d/", "waits", false, &h), 0);
+	assert_string_equal(obj_headers_get(&h, "x-amz-meta-mode"), "33152");
+	obj_headers_free(&h);
+	pthread_mutex_lock(&T.lock);
+	T.hold = false;
+	pthread_cond_broadcast(&T.cond);
+	pthread_mutex_unlock(&T.lock);
+	metaq_close(q);
+}
+
+/* Pages reach the disk in any order: one that did not takes only its own records with it. */
+static void test_lost_page(void **state)
+{
+	enum { N = 160, PAGE = 4096 };
+	static unsigned char zero[PAGE];
+	struct stat st;
+	char damaged[128];
+
+	snprintf(damaged, sizeof(damaged), "%s.damaged", path);
+	for (off_t lost = 0; lost < 4 * PAGE; lost += PAGE) {
+		struct metaq *q = open_queue(3600 * NSEC_PER_SEC);
+		struct obj_headers h = { 0 };
+		unsigned found = 0, first = N;
+		off_t end[N];
+		char name[16];
+		int fd;
+
+		for (int i = 0; i < N; i++) {
+			snprintf(name, sizeof(name), "f%d", i);
+			put(q, name, &T.v, "33152");
+			assert_int_equal(stat(path, &st), 0);
+			end[i] = st.st_size;
+		}
+		assert_true(st.st_size > 5 * PAGE);
+		metaq_close(q);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		assert_int_equal(pwrite(fd, zero, PAGE, lost), PAGE);
+		close(fd);
+		T.hold = true;
+		q = open_queue(3600 * NSEC_PER_SEC);
+		for (int i = 0; i < N; i++) {
+			bool hit = end[i] > lost && (i ? end[i - 1] : 0) < lost + PAGE;
+
+			snprintf(name, sizeof(name), "f%d", i);
+			assert_int_equal(metaq_peek(q, "d/", name, false, &h), hit ? -ENOENT : 0);
+			found += !hit;
+			if (hit && first == N)
+				first = (unsigned)i;
+			obj_headers_free(&h);
+		}
+		assert_true(first < N && found > N / 2);
+		assert_int_equal(metaq_count(q), found);
+		assert_int_equal(stat(damaged, &st), 0);
+		pthread_mutex_lock(&T.lock);
+		T.hold = false;
+		pthread_cond_broadcast(&T.cond);
+		pthread_mutex_unlock(&T.lock);
+		(void)!metaq_sync_below(q, "", NULL); /* one object has one base: most are given up */
+		metaq_close(q);
+		unlink(path);
+	}
+	unlink(damaged);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -373,6 +553,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_merge_what_was_set, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_compaction, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_power_cut_after_sync, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_power_cut_after_rewrite, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lost_page, setup, teardown),
 	};
 	int r = cmocka_run_group_tests(tests, NULL, NULL);
 

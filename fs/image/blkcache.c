@@ -87,6 +87,12 @@ static int real_pread(void *ctx, int fd, void *p, size_t n, uint64_t off)
 	return base_pread_all(fd, p, n, off);
 }
 
+static int real_pread_now(void *ctx, int fd, void *p, size_t n, uint64_t off)
+{
+	(void)ctx;
+	return base_pread_now(fd, p, n, off);
+}
+
 static int real_pwrite(void *ctx, int fd, const void *p, size_t n, uint64_t off)
 {
 	(void)ctx;
@@ -302,14 +308,16 @@ static int32_t take_slot(struct blkcache *c) REQUIRES(c->lock)
 /* ---- calls ---- */
 
 /* Blocks of one slot that hold the sectors, verified. 0, -EUCLEAN, or what the disk said. */
-static int read_slot(struct blkcache *c, uint32_t s, const struct entry *want, uint32_t from, uint32_t n, void *out)
+static int read_slot(struct blkcache *c, uint32_t s, const struct entry *want, uint32_t from, uint32_t n, bool now,
+		     void *out)
 {
+	int (*get)(void *ctx, int fd, void *p, size_t n, uint64_t off) = now ? c->disk.pread_now : c->disk.pread;
 	uint32_t first = from * SECTOR / LOG_BLOCK, end = ((from + n) * SECTOR + LOG_BLOCK - 1) / LOG_BLOCK;
 	_cleanup_free_ uint8_t *bounce = NULL;
 	uint8_t raw[ENTRY], *p = out;
 	struct entry e;
 	size_t content, len;
-	int r = c->disk.pread(c->disk.ctx, c->fd, raw, ENTRY, entry_at(s));
+	int r = get(c->disk.ctx, c->fd, raw, ENTRY, entry_at(s));
 
 	if (r < 0)
 		return r;
@@ -325,7 +333,7 @@ static int read_slot(struct blkcache *c, uint32_t s, const struct entry *want, u
 			return -ENOMEM;
 		p = bounce;
 	}
-	r = c->disk.pread(c->disk.ctx, c->fd, p, len, content_at(s) + (uint64_t)first * LOG_BLOCK);
+	r = get(c->disk.ctx, c->fd, p, len, content_at(s) + (uint64_t)first * LOG_BLOCK);
 	if (r < 0)
 		return r;
 	for (uint32_t b = first; b < end; b++) {
@@ -339,7 +347,8 @@ static int read_slot(struct blkcache *c, uint32_t s, const struct entry *want, u
 	return 0;
 }
 
-bool blkcache_read(struct blkcache *c, const uint8_t uuid[16], uint64_t number, uint32_t sector, uint32_t n, void *out)
+static int read_group(struct blkcache *c, const uint8_t uuid[16], uint64_t number, uint32_t sector, uint32_t n, bool now,
+		      void *out)
 {
 	struct entry want = {.number = number, .group = sector / (LOG_GROUP / SECTOR)};
 	uint32_t from = sector % (LOG_GROUP / SECTOR);
@@ -354,18 +363,22 @@ bool blkcache_read(struct blkcache *c, const uint8_t uuid[16], uint64_t number, 
 	s = find_locked(c, h);
 	p = s == NONE ? NULL : &c->slot[s];
 	if (p == NULL || p->state != LIVE || p->pins == UINT16_MAX) {
-		c->stat.misses++;
+		c->stat.misses += !now; /* who may not wait is followed by one who may */
 		mtx_unlock(&c->lock);
-		return false;
+		return -ENOENT;
 	}
 	p->pins++;
+	mtx_unlock(&c->lock);
+	r = read_slot(c, (uint32_t)s, &want, from, n, now, out);
+	mtx_lock(&c->lock);
+	p->pins--;
+	if (r == -EAGAIN && now) {
+		mtx_unlock(&c->lock);
+		return r;
+	}
 	if (p->last != from * SECTOR / LOG_BLOCK && p->freq < FREQ_MAX)
 		p->freq++;
 	p->last = (uint8_t)((from + n) * SECTOR / LOG_BLOCK);
-	mtx_unlock(&c->lock);
-	r = read_slot(c, (uint32_t)s, &want, from, n, out);
-	mtx_lock(&c->lock);
-	p->pins--;
 	if (r == 0)
 		c->stat.hits++;
 	else
@@ -377,7 +390,18 @@ bool blkcache_read(struct blkcache *c, const uint8_t uuid[16], uint64_t number, 
 	if (r < 0 && r != -ENOMEM && p->state == LIVE) /* another reader may have been first */
 		kill_locked(c, s);
 	mtx_unlock(&c->lock);
-	return r == 0;
+	return r;
+}
+
+bool blkcache_read(struct blkcache *c, const uint8_t uuid[16], uint64_t number, uint32_t sector, uint32_t n, void *out)
+{
+	return read_group(c, uuid, number, sector, n, false, out) == 0;
+}
+
+int blkcache_read_now(struct blkcache *c, const uint8_t uuid[16], uint64_t number, uint32_t sector, uint32_t n,
+		      void *out)
+{
+	return read_group(c, uuid, number, sector, n, true, out) == 0 ? 0 : -EAGAIN;
 }
 
 bool blkcache_has(struct blkcache *c, const uint8_t uuid[16], uint64_t number, uint32_t group)
@@ -567,6 +591,8 @@ int blkcache_open(const char *path, uint64_t limit, const struct blkdisk *disk, 
 		return -ENOMEM;
 	if (disk != NULL)
 		c->disk = *disk;
+	if (c->disk.pread_now == NULL)
+		c->disk.pread_now = c->disk.pread != NULL ? c->disk.pread : real_pread_now;
 	c->disk.pread = c->disk.pread != NULL ? c->disk.pread : real_pread;
 	c->disk.pwrite = c->disk.pwrite != NULL ? c->disk.pwrite : real_pwrite;
 	c->disk.allocate = c->disk.allocate != NULL ? c->disk.allocate : real_allocate;

@@ -20,6 +20,7 @@
 struct blkdisk {
 	void *ctx;
 	int (*pread)(void *ctx, int fd, void *p, size_t n, uint64_t off);
+	int (*pread_now)(void *ctx, int fd, void *p, size_t n, uint64_t off); /* -EAGAIN: it is not in memory */
 	int (*pwrite)(void *ctx, int fd, const void *p, size_t n, uint64_t off);
 	int (*allocate)(void *ctx, int fd, uint64_t off, uint64_t len);
 	int (*space)(void *ctx, int fd, uint64_t *ret_free, uint64_t *ret_total);
@@ -40,6 +41,9 @@ void blkcache_close(struct blkcache *c); /* nobody is in any more. NULL is fine 
 /* Sectors [sector, sector + n), all in one group. false: not there; out may have been written to. */
 bool must_check blkcache_read(struct blkcache *c, const uint8_t uuid[16], uint64_t number, uint32_t sector, uint32_t n,
 			      void *out);
+/* The same without waiting for the disk. 0, or -EAGAIN: it is not there, or not in memory. */
+int must_check blkcache_read_now(struct blkcache *c, const uint8_t uuid[16], uint64_t number, uint32_t sector,
+				 uint32_t n, void *out);
 /* A guess, for read-ahead. */
 bool blkcache_has(struct blkcache *c, const uint8_t uuid[16], uint64_t number, uint32_t group);
 /* A stored group: content and trailer, len bytes. true: it is there now. */

@@ -45,6 +45,9 @@ struct check {
 	size_t nlines, capline;
 	unsigned unsaid; /* lines beyond LINES_MAX */
 	bool pages_whole;
+	/* which map is looked at, and what it is where something of it is missing */
+	const char *of;
+	enum check_kind grave;
 	/* places that the map needs and nobody has: told in one line an object */
 	uint64_t lost_number, lost_bytes, lost_at;
 };
@@ -87,7 +90,7 @@ static int found(struct check *c, int r, const struct objerr *err)
 {
 	if (r != -EUCLEAN && r != -ENOENT)
 		return r;
-	return say(c, CHECK_DAMAGE, "%s", err->msg[0] != '\0' ? err->msg : strerror(-r));
+	return say(c, c->grave, "%s", err->msg[0] != '\0' ? err->msg : strerror(-r));
 }
 
 /* ---- the listing ---- */
@@ -199,10 +202,13 @@ static int need(struct check *c, uint64_t number, uint64_t sectors, const char *
 
 	if (o == NULL)
 		return elsewhere(c, number) ? 0
-					    : say(c, CHECK_DAMAGE, "log object %016" PRIx64 " is missing: %s", number,
-						  what);
-	o->flags |= NEEDED;
-	o->needs = MAX(o->needs, stored_bytes(sectors));
+					    : say(c, c->grave, "log object %016" PRIx64 " is missing: %s", number, what);
+	if (c->grave == CHECK_DAMAGE) {
+		o->flags |= NEEDED;
+		o->needs = MAX(o->needs, stored_bytes(sectors));
+	} else if (o->bytes < stored_bytes(sectors)) {
+		return say(c, c->grave, "log object %016" PRIx64 " is cut short: %s needs it", number, c->of);
+	}
 	return 0;
 }
 
@@ -285,7 +291,7 @@ static int check_page(struct check *c, const struct log_pageref *ref, unsigned d
 	if (r == -EUCLEAN || r == -ENOENT) {
 		c->pages_whole = false;
 		/* what is missing was said */
-		r = r == -ENOENT ? 0 : say(c, CHECK_DAMAGE, "a page of the map in log object %016" PRIx64 ": %s",
+		r = r == -ENOENT ? 0 : say(c, c->grave, "a page of the map in log object %016" PRIx64 ": %s",
 					   ref->number, err->msg);
 	}
 	return r;
@@ -348,10 +354,10 @@ static int tell_lost(struct check *c)
 
 	c->lost_number = 0;
 	return number == 0 ? 0
-			   : say(c, CHECK_DAMAGE,
+			   : say(c, c->grave,
 				 "log object %016" PRIx64 " is missing: it holds %" PRIu64
-				 " bytes of the image from byte %" PRIu64 " on",
-				 number, c->lost_bytes, c->lost_at);
+				 " bytes of %s from byte %" PRIu64 " on",
+				 number, c->lost_bytes, c->of, c->lost_at);
 }
 
 static int check_run(struct check *c, const struct page_run *run)
@@ -359,7 +365,6 @@ static int check_run(struct check *c, const struct page_run *run)
 	struct listed *o;
 	int r;
 
-	c->res.allocated += run->len * SECTOR;
 	if (run->kind != EXT_DATA)
 		return 0;
 	o = find(c, run->at.number);
@@ -376,31 +381,128 @@ static int check_run(struct check *c, const struct page_run *run)
 	return r;
 }
 
-/* Each sector of the image, by tree and everything behind it. */
-static int check_map(struct check *c, struct objerr *err)
+/* Brings a page of the map of a state that is not the newest. */
+static int fetch_page(struct check *c, struct map *m, const struct log_pageref *need, struct objerr *err)
+{
+	uint32_t sectors = (need->bytes + SECTOR - 1) / SECTOR;
+	_cleanup_free_ void *buf = malloc((size_t)sectors * SECTOR);
+	struct log_place at = {need->number, need->sector};
+	int r = buf == NULL ? -ENOMEM : log_read(c->v->log, &at, sectors, buf, err);
+
+	return r == 0 ? map_add_page(m, need, buf, (size_t)sectors * SECTOR, err) : r;
+}
+
+/* Each sector, by tree and everything that was applied over it. m: the volume's own, or that of another state. */
+static int walk_map(struct check *c, struct map *m, uint64_t end, struct objerr *err)
 {
 	struct page_run *runs = calloc(RUNS, sizeof(*runs));
-	struct volume *v = c->v;
+	bool own = m == c->v->map;
 	uint64_t lba = 0;
-	int r = runs == NULL ? -ENOMEM : map_freeze(v->map, c->view.tail), n = 1;
+	int r = runs == NULL ? -ENOMEM : map_freeze(m, end), n = 1;
 
 	while (r == 0 && n != 0) {
 		struct log_pageref page;
 
-		n = map_walk(v->map, &lba, runs, RUNS, &page);
-		for (int i = 0; i < n && r == 0; i++)
+		n = map_walk(m, &lba, runs, RUNS, &page);
+		for (int i = 0; i < n && r == 0; i++) {
+			c->res.allocated += own ? runs[i].len * SECTOR : 0;
 			r = check_run(c, &runs[i]);
+		}
 		if (n < 0)
-			r = n == -EAGAIN ? vol_fetch_page(v, &page) : n;
+			r = n != -EAGAIN ? n : own ? vol_fetch_page(c->v, &page) : fetch_page(c, m, &page, err);
 	}
 	free(runs);
 	if (r == 0)
 		r = tell_lost(c);
 	if (r == -EUCLEAN || r == -ENOENT) {
-		objerr_set(err, "the map cannot be read to its end: what is behind byte %" PRIu64 " was not looked at",
-			   lba * SECTOR);
+		objerr_set(err, "the map of %s cannot be read to its end: what is behind byte %" PRIu64 " was not looked at",
+			   c->of, lba * SECTOR);
 		r = found(c, r, err);
 	}
+	return r;
+}
+
+static int check_map(struct check *c, struct objerr *err)
+{
+	return walk_map(c, c->v->map, c->view.tail, err);
+}
+
+/* The digests of a checkpoint over its tree: the map of everything below its last one's end. */
+static int apply_digests(struct check *c, const struct log_checkpoint *ck, struct map *m, struct objerr *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < ck->ndigests && r == 0; i++) {
+		struct logobj o = {0};
+
+		r = log_head(c->v->log, ck->digests[i], &o, err);
+		for (size_t k = 0; r == 0 && o.digest != NULL && k < o.digest->n; k++)
+			r = map_apply(m, &o.digest->v[k], 0);
+		logobj_free(&o);
+	}
+	return r;
+}
+
+/*
+ * The map of a checkpoint that is not the one that the view goes by. Its own last digest ends with it, so nothing behind
+ * is needed.
+ */
+static int check_state(struct check *c, uint64_t number, const struct log_checkpoint *ck, struct objerr *err)
+{
+	struct map *m;
+	int r;
+
+	c->pages_whole = true;
+	r = check_tree(c, ck, err);
+	if (r < 0 || !c->pages_whole)
+		return r;
+	r = map_new(VOL_PAGES(VOL_MAP_BYTES), &m);
+	if (r < 0)
+		return r;
+	map_reset(m, ck, ck->size);
+	r = apply_digests(c, ck, m, err);
+	r = r == -EUCLEAN || r == -ENOENT ? found(c, r, err) : r == 0 ? walk_map(c, m, number, err) : r;
+	map_free(m);
+	return r;
+}
+
+/* Of a record or checkpoint that tells a state of its own. */
+static int check_other(struct check *c, uint64_t number, const char *of, enum check_kind grave, struct objerr *err)
+{
+	bool whole = c->pages_whole;
+	struct logobj o = {0};
+	int r = log_head(c->v->log, number, &o, err);
+
+	c->of = of;
+	c->grave = grave;
+	if (r == 0 && o.checkpoint != NULL)
+		r = check_state(c, number, o.checkpoint, err);
+	else if (r == 0)
+		r = say(c, grave, "log object %016" PRIx64 " should tell %s and does not", number, of);
+	else if (r != -ENOENT) /* that it is missing was said */
+		r = found(c, r, err);
+	else
+		r = 0;
+	logobj_free(&o);
+	c->of = "the image";
+	c->grave = CHECK_DAMAGE;
+	c->pages_whole = whole; /* of the tree that the view goes by */
+	return r;
+}
+
+/* Snapshots; and what is left to go by where the newest mark or its checkpoint should be lost. */
+static int check_others(struct check *c, struct objerr *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < c->v->ck.nsnaps && r == 0; i++) {
+		char of[40];
+
+		(void)snprintf(of, sizeof(of), "snapshot %016" PRIx64, c->v->ck.snaps[i].number);
+		r = check_other(c, c->v->ck.snaps[i].number, of, CHECK_DAMAGE, err);
+	}
+	if (r == 0 && c->nmarks > 1 && c->marks[1] != c->view.checkpoint)
+		r = check_other(c, c->marks[1], "the state that the second newest mark names", CHECK_STRAY, err);
 	return r;
 }
 
@@ -570,6 +672,8 @@ static void forget(struct check *c)
 	c->nlines = c->n = c->nmarks = 0;
 	c->unsaid = 0;
 	c->lost_number = 0;
+	c->of = "the image";
+	c->grave = CHECK_DAMAGE;
 	memset(&c->res, 0, sizeof(c->res));
 	if (c->v != NULL)
 		ignore(vol_close(c->v)); /* a follower has nothing to lose */
@@ -616,6 +720,8 @@ static int look_at_all(struct check *c, const struct vol_env *env, struct objerr
 			r = check_table(c);
 	}
 	if (r == 0)
+		r = check_others(c, err);
+	if (r == 0)
 		r = classify(c);
 	return r == 0 && c->opts->data ? check_data(c, err) : r;
 }
@@ -640,7 +746,7 @@ int image_check(const struct vol_env *env, const char *prefix, const uint8_t uui
 	for (int i = 0; i < AGAIN; i++) {
 		forget(&c);
 		r = look_at_all(&c, &ro, err);
-		if (r < 0 || c.res.damage == 0 || !moved(&c))
+		if (r < 0 || c.res.damage + c.res.strays == 0 || !moved(&c))
 			break;
 	}
 	if (r == 0 && c.unsaid > 0)

@@ -4,7 +4,9 @@
  *
  *	always	marks, checkpoint, digests, headers behind it, all claims, all pages of the tree and of the object table
  *		(those that the newest mark names, and newer ones that the walk took over), the whole map against a
- *		listing of the log: each object that the map needs is there and long enough
+ *		listing of the log: each object that the map needs is there and long enough. The same for the states of all
+ *		snapshots; and for that of the second newest mark, which is only a stray where it is not whole: nobody needs
+ *		it as long as the newest is
  *	data	every object of the log in full, every checksum in it
  *
  * What an owner deletes or adds meanwhile is not taken for damage: where something is missing and the newest mark has

@@ -40,6 +40,8 @@ struct fetch_piece {
  * errors are those of log_read().
  */
 int must_check fetch_read(struct fetch *f, struct log *l, const struct fetch_piece *p, size_t n, struct objerr *err);
+/* One piece, if the block cache has it and its disk need not be asked; -EAGAIN. */
+int must_check fetch_read_now(struct fetch *f, struct log *l, const struct fetch_piece *p);
 /* Begins to fetch what is not here (out is not looked at), as far as memory goes. Waits for nothing. Returns bytes. */
 uint64_t fetch_ahead(struct fetch *f, struct log *l, const struct fetch_piece *p, size_t n);
 /* A whole stored object that is in the log now: the next to be read. Takes bytes (malloc). Waits for nothing. */

@@ -274,6 +274,24 @@ int fetch_read(struct fetch *f, struct log *l, const struct fetch_piece *p, size
 	return e;
 }
 
+int fetch_read_now(struct fetch *f, struct log *l, const struct fetch_piece *p)
+{
+	uint32_t sector = p->sector, left = p->n;
+	uint8_t uuid[16], *out = p->out;
+	int e = 0;
+
+	(void)log_prefix_of(l, p->number, uuid);
+	while (left > 0 && e == 0) {
+		uint32_t n = MIN(left, GROUP_SECTORS - sector % GROUP_SECTORS);
+
+		e = f->env.cache != NULL ? blkcache_read_now(f->env.cache, uuid, p->number, sector, n, out) : -EAGAIN;
+		sector += n;
+		left -= n;
+		out += (size_t)n * SECTOR;
+	}
+	return e;
+}
+
 /* n sectors of a group are wanted soon: whether it need not be asked for. */
 static bool here(struct reading *r, uint64_t number, uint32_t group, uint32_t n)
 {

@@ -36,6 +36,9 @@ int imgname_encode(const struct imgname *n, char **ret)
 	log_uuid_format(n->uuid, uuid);
 	str_add(&s, first_line);
 	str_addf(&s, "uuid=%s\nname=%s\nlog=%s\nsize=%" PRIu64 "\n", uuid, n->name, n->log, n->size);
+	log_uuid_format(n->replaces, uuid);
+	if (strspn(uuid, "0") < 32)
+		str_addf(&s, "replaces=%s\n", uuid);
 	return str_take(&s, ret);
 }
 
@@ -46,6 +49,8 @@ static int line_read(struct imgname *n, const char *key, const char *value, unsi
 		*seen |= 1;
 		return log_uuid_parse(value, n->uuid);
 	}
+	if (strcmp(key, "replaces") == 0)
+		return log_uuid_parse(value, n->replaces);
 	if (strcmp(key, "size") == 0) {
 		*seen |= 2;
 		return str_parse_u64(value, &n->size);

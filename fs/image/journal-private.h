@@ -32,6 +32,7 @@ struct journal {
 	uint64_t generation;         /* of the last */
 	uint64_t next, done, synced; /* next sequence to give; up to where the bytes are in the files; on the disk */
 	uint64_t trimmed, committed;
+	uint64_t sent; /* up to here all is known to be in the log */
 	uint64_t first, before; /* that replay found; the last record before that which was not a note */
 	uint64_t needed;        /* the last one given that is not a note */
 	struct log_nonce nonce, known[JNONCES];
@@ -39,6 +40,11 @@ struct journal {
 	uint64_t appends, datasyncs;
 	unsigned waiting; /* for a free segment */
 	bool syncing, broken, stopping;
+	struct jseg spare; /* the next segment, empty on the disk, not among seg; fd -1: none */
+	bool preparing;    /* it is being made: nobody goes on to another one */
+	bool asked;        /* low() was called for it */
+	bool (*low)(void *arg);
+	void *low_arg;
 	char why[128]; /* opening: what is damaged */
 };
 

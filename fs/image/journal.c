@@ -98,67 +98,113 @@ static struct jseg *current(struct journal *j)
 	return &j->seg[j->nseg - 1];
 }
 
-static int segment_create_locked(struct journal *j, struct jseg *ret)
+static uint32_t free_id_locked(const struct journal *j)
 {
-	struct jseg s = {.fd = -1}, *v;
-	char name[32];
-	int r;
+	uint32_t id = 0;
 
 	for (size_t i = 0; i < j->nseg; i++)
-		s.id = MAX(s.id, j->seg[i].id + 1);
-	v = reallocarray(j->seg, j->nseg + 1, sizeof(*v));
-	if (v == NULL)
-		return -ENOMEM;
-	j->seg = v;
-	(void)snprintf(name, sizeof(name), "journal-%08x", s.id);
-	s.fd = j->disk.open(j->disk.ctx, j->dirfd, name, true);
-	if (s.fd < 0)
-		return s.fd;
-	r = j->disk.allocate(j->disk.ctx, s.fd, j->segment);
+		id = MAX(id, j->seg[i].id + 1);
+	return id;
+}
+
+static void segment_name(uint32_t id, char out[32])
+{
+	(void)snprintf(out, 32, "journal-%08x", id);
+}
+
+/* One that holds nothing; after an error, and the first error counts. */
+static void segment_remove(struct journal *j, uint32_t id, int fd)
+{
+	char name[32];
+
+	segment_name(id, name);
+	j->disk.close(j->disk.ctx, fd);
+	ignore(j->disk.unlink(j->disk.ctx, j->dirfd, name));
+}
+
+/* A new file of zeros, on the disk with its name. */
+static int segment_create(struct journal *j, uint32_t id, int *ret_fd)
+{
+	char name[32];
+	int fd, r;
+
+	segment_name(id, name);
+	fd = j->disk.open(j->disk.ctx, j->dirfd, name, true);
+	if (fd < 0)
+		return fd;
+	r = j->disk.allocate(j->disk.ctx, fd, j->segment);
 	if (r == 0)
 		r = j->disk.dirsync(j->disk.ctx, j->dirfd);
 	if (r < 0) {
-		j->disk.close(j->disk.ctx, s.fd);
-		ignore(j->disk.unlink(j->disk.ctx, j->dirfd, name)); /* the first error counts */
+		segment_remove(j, id, fd);
 		return r;
 	}
-	*ret = s;
+	*ret_fd = fd;
 	return 0;
+}
+
+static bool room_locked(const struct journal *j)
+{
+	return (j->nseg + 1 + (j->spare.fd >= 0)) * j->segment <= j->limit;
+}
+
+static struct jseg take_oldest_locked(struct journal *j)
+{
+	struct jseg s = j->seg[0];
+
+	memmove(j->seg, j->seg + 1, --j->nseg * sizeof(s));
+	j->nfree--;
+	return s;
+}
+
+static int header_write(struct journal *j, const struct jseg *s)
+{
+	uint8_t header[JHEADER];
+
+	jsegment_header(j, s, header);
+	return j->disk.pwrite(j->disk.ctx, s->fd, header, sizeof(header), 0);
 }
 
 int journal_rotate_locked(struct journal *j)
 {
-	uint8_t header[JHEADER];
-	struct jseg s;
+	struct jseg s = {.fd = -1}, *v;
+	bool ready = j->spare.fd >= 0;
 	int r = 0;
 
 	if (j->generation + 1 >= JGENERATION_MAX)
 		return -EOVERFLOW;
-	if (j->nfree > 0) {
-		s = j->seg[0];
-		memmove(j->seg, j->seg + 1, --j->nseg * sizeof(s));
-		j->nfree--;
-	} else if ((j->nseg + 1) * j->segment <= j->limit) {
-		r = segment_create_locked(j, &s);
+	v = reallocarray(j->seg, j->nseg + 1, sizeof(*v));
+	if (v == NULL)
+		return -ENOMEM;
+	j->seg = v;
+	if (ready) {
+		s = j->spare;
+		j->spare.fd = -1;
+	} else if (j->nfree > 0) {
+		s = take_oldest_locked(j);
+	} else if (room_locked(j)) {
+		s.id = free_id_locked(j);
+		r = segment_create(j, s.id, &s.fd);
 	} else {
 		r = -EAGAIN;
 	}
 	if (r < 0)
 		return r;
-	s.generation = ++j->generation;
+	if (!ready)
+		s.generation = ++j->generation;
 	s.first = j->next;
 	s.before = j->needed;
 	s.last = j->next - 1;
 	s.needed = 0;
 	s.used = JHEADER;
 	j->seg[j->nseg++] = s;
-	jsegment_header(j, &s, header);
-	r = j->disk.pwrite(j->disk.ctx, s.fd, header, sizeof(header), 0);
+	r = header_write(j, &s);
 	/*
 	 * On the disk before its first record: else a power cut could leave the old header over new records, and
-	 * replay would start with a segment that connects to nothing. Once a segment, under the lock.
+	 * replay would start with a segment that connects to nothing. Once a segment, under the lock. Not for one
+	 * that was made ready: what the disk has says that it is empty, and whoever syncs a record syncs the header.
 	 */
-	return r < 0 ? r : j->disk.datasync(j->disk.ctx, s.fd);
+	return r < 0 || ready ? r : j->disk.datasync(j->disk.ctx, s.fd);
 }
 
 static void break_locked(struct journal *j)
@@ -167,8 +213,72 @@ static void break_locked(struct journal *j)
 	cond_broadcast(&j->changed);
 }
 
-/* A place for n bytes and a sequence number, waiting for a free segment if need be. */
-static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, int *ret_fd, uint64_t *ret_off,
+/*
+ * The next segment is being made ready on the disk, by a job or by nobody: `low` is called for it in time. Its
+ * generation was given before that, so nobody goes on to another segment meanwhile.
+ */
+static bool wants_spare_locked(const struct journal *j)
+{
+	return j->low != NULL && !j->asked && j->spare.fd < 0 && !j->broken && j->nseg > j->nfree &&
+	       j->seg[j->nseg - 1].used > j->segment / 2 && (j->nfree > 0 || room_locked(j));
+}
+
+void journal_prepare(struct journal *j)
+{
+	struct jseg s = {.fd = -1};
+	bool old;
+	int r = 0;
+
+	mtx_lock(&j->lock);
+	old = j->nfree > 0;
+	if (j->broken || j->preparing || j->spare.fd >= 0 || j->generation + 1 >= JGENERATION_MAX ||
+	    (!old && !room_locked(j))) {
+		j->asked = false;
+		mtx_unlock(&j->lock);
+		return;
+	}
+	j->preparing = true;
+	/* The oldest stays where it is until the disk has its header: up to then a flush covers it (sync_from). */
+	if (old)
+		s = j->seg[0];
+	else
+		s.id = free_id_locked(j);
+	s.generation = ++j->generation;
+	s.first = s.before = 0;
+	mtx_unlock(&j->lock);
+	if (!old)
+		r = segment_create(j, s.id, &s.fd);
+	if (r == 0)
+		r = header_write(j, &s);
+	if (r == 0)
+		r = j->disk.datasync(j->disk.ctx, s.fd);
+	mtx_lock(&j->lock);
+	if (r == 0 && old)
+		(void)take_oldest_locked(j);
+	if (r == 0)
+		j->spare = s;
+	else if (old)
+		break_locked(j); /* nobody knows which header it has */
+	j->preparing = j->asked = false;
+	cond_broadcast(&j->changed);
+	mtx_unlock(&j->lock);
+	if (r < 0 && !old && s.fd >= 0)
+		segment_remove(j, s.id, s.fd);
+}
+
+void journal_on_low(struct journal *j, bool (*low)(void *arg), void *arg)
+{
+	mtx_lock(&j->lock);
+	j->low = low;
+	j->low_arg = arg;
+	mtx_unlock(&j->lock);
+}
+
+/*
+ * A place for n bytes and a sequence number, waiting for a free segment if need be. now: -EAGAIN where that takes more
+ * than memory.
+ */
+static int place(struct journal *j, uint64_t n, bool note, bool now, uint64_t *ret_seq, int *ret_fd, uint64_t *ret_off,
 		 uint64_t *ret_gen) REQUIRES(j->lock)
 {
 	int r = 0;
@@ -178,20 +288,24 @@ static int place(struct journal *j, uint64_t n, bool note, uint64_t *ret_seq, in
 	for (;;) {
 		if (j->broken)
 			return -EIO;
-		if (j->stopping)
+		if (j->stopping && !note)
 			return -ESHUTDOWN;
 		if (j->nseg > j->nfree && current(j)->used + n <= j->segment)
 			break;
-		r = journal_rotate_locked(j);
-		if ((r == -EAGAIN || r == -ENOSPC) && note)
-			return r;
+		if (now && j->spare.fd < 0)
+			return -EAGAIN;
+		r = j->preparing ? -EAGAIN : journal_rotate_locked(j);
+		if (r == -ENOMEM || ((r == -EAGAIN || r == -ENOSPC) && note))
+			return r; /* nothing has happened */
 		/* A disk that is full is no worse than a journal that is, as long as there is a segment to be freed. */
 		if (r == -ENOSPC && j->nseg - j->nfree <= 1)
 			return r;
 		if (r == -EAGAIN || r == -ENOSPC) {
-			j->waiting++;
+			bool full = !j->preparing;
+
+			j->waiting += full;
 			cond_wait(&j->changed, &j->lock);
-			j->waiting--;
+			j->waiting -= full;
 		} else if (r < 0) {
 			break_locked(j);
 			return -EIO;
@@ -217,12 +331,13 @@ static uint8_t *record_bytes(const struct journal *j, const struct jrecord *r, u
 	return buf;
 }
 
-static int append(struct journal *j, struct jrecord *rec, const struct iovec *iov, int iovcnt,
+static int append(struct journal *j, struct jrecord *rec, const struct iovec *iov, int iovcnt, bool now,
 		  void (*on_append)(void *arg, uint64_t seq, uint64_t where), void *arg, uint64_t *ret_seq)
 {
 	size_t n = JHEADER + (rec->type == J_WRITE ? rec->len : 0), at = JHEADER;
 	uint8_t *buf = malloc(n);
 	uint64_t off = 0, gen = 0;
+	bool ask = false;
 	int fd = -1, r;
 
 	if (buf == NULL)
@@ -233,7 +348,7 @@ static int append(struct journal *j, struct jrecord *rec, const struct iovec *io
 	mtx_lock(&j->lock);
 	rec->nonce = j->nonce;
 	rec->synced = j->synced;
-	r = place(j, n, rec->type == J_COMMITTED, &rec->seq, &fd, &off, &gen);
+	r = place(j, n, rec->type == J_COMMITTED, now, &rec->seq, &fd, &off, &gen);
 	mtx_unlock(&j->lock);
 	if (r < 0) {
 		free(buf);
@@ -255,8 +370,15 @@ static int append(struct journal *j, struct jrecord *rec, const struct iovec *io
 		j->appends++;
 		cond_broadcast(&j->changed);
 		*ret_seq = rec->seq;
+		if (wants_spare_locked(j))
+			ask = j->asked = true;
 	}
 	mtx_unlock(&j->lock);
+	if (ask && !j->low(j->low_arg)) {
+		mtx_lock(&j->lock);
+		j->asked = false;
+		mtx_unlock(&j->lock);
+	}
 	return r;
 }
 
@@ -265,7 +387,15 @@ int journal_append(struct journal *j, enum jtype type, uint64_t off, uint64_t le
 {
 	struct jrecord rec = {.type = type, .off = off, .len = len};
 
-	return append(j, &rec, iov, iovcnt, on_append, arg, ret_seq);
+	return append(j, &rec, iov, iovcnt, false, on_append, arg, ret_seq);
+}
+
+int journal_append_now(struct journal *j, uint64_t off, uint64_t len, const struct iovec *iov,
+		       void (*on_append)(void *arg, uint64_t seq, uint64_t where), void *arg, uint64_t *ret_seq)
+{
+	struct jrecord rec = {.type = J_WRITE, .off = off, .len = len};
+
+	return append(j, &rec, iov, 1, true, on_append, arg, ret_seq);
 }
 
 /*
@@ -323,29 +453,40 @@ int journal_commit(struct journal *j, uint64_t seq)
 	return r;
 }
 
-int journal_read(struct journal *j, uint64_t where, void *p, size_t n)
+static int segment_of(struct journal *j, uint64_t generation)
 {
-	uint64_t gen = where / j->segment, off = where % j->segment;
-	int fd = -1, r;
+	int fd = -1;
 
 	mtx_lock(&j->lock);
 	for (size_t i = 0; i < j->nseg; i++)
-		if (j->seg[i].generation == gen)
+		if (j->seg[i].generation == generation)
 			fd = j->seg[i].fd;
 	mtx_unlock(&j->lock);
+	return fd;
+}
+
+static int read_where(struct journal *j, uint64_t where, void *p, size_t n, bool now)
+{
+	uint64_t gen = where / j->segment, off = where % j->segment;
+	int fd = segment_of(j, gen), r;
+
 	if (fd < 0)
 		return -ESTALE;
-	r = j->disk.pread(j->disk.ctx, fd, p, n, off);
+	r = (now ? j->disk.pread_now : j->disk.pread)(j->disk.ctx, fd, p, n, off);
 	if (r < 0)
 		return r;
 	/* Still the same generation? Else the bytes may be newer ones. */
-	r = -ESTALE;
-	mtx_lock(&j->lock);
-	for (size_t i = 0; i < j->nseg; i++)
-		if (j->seg[i].generation == gen)
-			r = 0;
-	mtx_unlock(&j->lock);
-	return r;
+	return segment_of(j, gen) < 0 ? -ESTALE : 0;
+}
+
+int journal_read(struct journal *j, uint64_t where, void *p, size_t n)
+{
+	return read_where(j, where, p, n, false);
+}
+
+int journal_read_now(struct journal *j, uint64_t where, void *p, size_t n)
+{
+	return read_where(j, where, p, n, true);
 }
 
 int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
@@ -357,6 +498,7 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 
 	mtx_lock(&j->lock);
 	j->trimmed = MAX(j->trimmed, MIN(seq, j->done));
+	j->sent = MAX(j->sent, seq);
 	/* Not the one that is being written, and not one that somebody is still writing into. */
 	while (j->nfree + 1 < j->nseg && j->seg[j->nfree].needed <= j->trimmed && j->seg[j->nfree].last <= j->done) {
 		j->nfree++;
@@ -369,8 +511,8 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 	mtx_unlock(&j->lock);
 	if (!freed && !force)
 		return 0;
-	r = append(j, &note, NULL, 0, NULL, NULL, &ignored);
-	return r == -EAGAIN || r == -ENOSPC ? 0 : r; /* only a note */
+	r = append(j, &note, NULL, 0, false, NULL, NULL, &ignored);
+	return r == -EAGAIN || r == -ENOSPC || r == -ENOMEM ? 0 : r; /* only a note */
 }
 
 uint64_t journal_first(struct journal *j)
@@ -391,6 +533,17 @@ uint64_t journal_committed(struct journal *j)
 	n = j->committed;
 	mtx_unlock(&j->lock);
 	return n;
+}
+
+bool journal_has_unsent(struct journal *j, uint64_t *ret_sent)
+{
+	bool unsent;
+
+	mtx_lock(&j->lock);
+	unsent = j->needed > j->sent;
+	*ret_sent = j->sent;
+	mtx_unlock(&j->lock);
+	return unsent;
 }
 
 void journal_set_nonce(struct journal *j, const struct log_nonce *nonce)

@@ -24,6 +24,7 @@ struct jdisk {
 	int (*open)(void *ctx, int dirfd, const char *name, bool create);        /* descriptor or -errno */
 	int (*pwrite)(void *ctx, int fd, const void *p, size_t n, uint64_t off); /* all of it: 0 or -errno */
 	int (*pread)(void *ctx, int fd, void *p, size_t n, uint64_t off); /* all of it: 0, -ENODATA short, -errno */
+	int (*pread_now)(void *ctx, int fd, void *p, size_t n, uint64_t off); /* -EAGAIN: it is not in memory */
 	int (*allocate)(void *ctx, int fd, uint64_t len);                 /* makes it len zeros, on the disk */
 	int (*datasync)(void *ctx, int fd);
 	int (*dirsync)(void *ctx, int dirfd);
@@ -77,14 +78,27 @@ bool journal_knows_nonce(struct journal *j, const struct log_nonce *nonce);
 int must_check journal_append(struct journal *j, enum jtype type, uint64_t off, uint64_t len, const struct iovec *iov,
 			      int iovcnt, void (*on_append)(void *arg, uint64_t seq, uint64_t where), void *arg,
 			      uint64_t *ret_seq);
+/* A J_WRITE that waits neither for room nor for the disk: -EAGAIN, and nothing was done. */
+int must_check journal_append_now(struct journal *j, uint64_t off, uint64_t len, const struct iovec *iov,
+				  void (*on_append)(void *arg, uint64_t seq, uint64_t where), void *arg,
+				  uint64_t *ret_seq);
+/*
+ * low(arg) is called, once, when half of a segment is written and the next one is not ready; it has somebody call
+ * journal_prepare(), in the background, or returns false. Without it the append that finds its segment full makes the
+ * next one, and all that come meanwhile wait for the disk with it. Before the first append.
+ */
+void journal_on_low(struct journal *j, bool (*low)(void *arg), void *arg);
+void journal_prepare(struct journal *j);
 /* Returns when everything up to seq is on the disk (0: everything appended before the call). -EIO. */
 int must_check journal_commit(struct journal *j, uint64_t seq);
 /* Reads data of a J_WRITE. `where` grows for ever (generation x segment size + offset), so that a segment that was
  * recycled meanwhile shows: -ESTALE, the bytes are in the log by now, look up again. */
 int must_check journal_read(struct journal *j, uint64_t where, void *p, size_t n);
+/* The same, but -EAGAIN instead of waiting for the disk. */
+int must_check journal_read_now(struct journal *j, uint64_t where, void *p, size_t n);
 /*
  * Everything up to seq is in the bucket (number: the log's committed). Segments that hold nothing newer become free.
- * Notes (number, seq) as a J_COMMITTED record when it frees a segment and at `force`.
+ * Notes (number, seq) as a J_COMMITTED record when it frees a segment and at `force`, also after journal_wake(stop).
  */
 int must_check journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force);
 /*
@@ -100,6 +114,11 @@ uint64_t journal_first(struct journal *j);
  * Notes use up sequences, too, and no log ever has those.
  */
 uint64_t journal_before(struct journal *j);
+/*
+ * Is there a change that is not known to be in the log? ret_sent: up to here all is, as notes, trims and
+ * journal_begin() said; more may be.
+ */
+bool journal_has_unsent(struct journal *j, uint64_t *ret_sent);
 /* Largest committed number that a replayed or appended J_COMMITTED named; 0: none. */
 uint64_t journal_committed(struct journal *j);
 
@@ -117,5 +136,7 @@ void journal_wake(struct journal *j, bool stop);
  * closed.
  */
 int must_check journal_set_aside(int dirfd, const struct jdisk *disk, char **ret_name);
+/* The same for one that has nothing unsent: its files are removed, and their room is there again. */
+int must_check journal_discard(int dirfd, const struct jdisk *disk);
 
 #endif

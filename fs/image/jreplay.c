@@ -42,6 +42,12 @@ static int real_pread(void *ctx, int fd, void *p, size_t n, uint64_t off)
 	return base_pread_all(fd, p, n, off);
 }
 
+static int real_pread_now(void *ctx, int fd, void *p, size_t n, uint64_t off)
+{
+	(void)ctx;
+	return base_pread_now(fd, p, n, off);
+}
+
 static int real_allocate(void *ctx, int fd, uint64_t len)
 {
 	static const uint8_t zeros[65536];
@@ -108,12 +114,15 @@ static void real_close(void *ctx, int fd)
 
 void jdisk_real(struct jdisk *d)
 {
-	static const struct jdisk real = {NULL,          real_open,     real_pwrite,  real_pread,
-					  real_allocate, real_datasync, real_dirsync, real_unlink,
-					  real_rename,   real_list,     real_close};
+	static const struct jdisk real = {
+		NULL,          real_open,     real_pwrite,  real_pread,  real_pread_now, real_allocate,
+		real_datasync, real_dirsync,  real_unlink,  real_rename, real_list,      real_close,
+	};
 
 	if (d->open == NULL)
 		*d = real;
+	if (d->pread_now == NULL)
+		d->pread_now = d->pread;
 }
 
 static int damaged(struct journal *j, const char *fmt, ...) printf_like(2, 3);
@@ -366,6 +375,8 @@ static int segment_replay(struct journal *j, struct jseg *s, uint64_t *io_next,
 		rec.where = s->generation * j->segment + off + JHEADER;
 		if (rec.type == J_COMMITTED)
 			j->committed = MAX(j->committed, rec.off);
+		if (rec.type == J_COMMITTED)
+			j->sent = MAX(j->sent, rec.len);
 		r = fn(arg, &rec);
 		s->last = rec.seq;
 		if (rec.type != J_COMMITTED)
@@ -482,6 +493,7 @@ int journal_begin(struct journal *j, uint64_t seq)
 {
 	int r = 0;
 
+	j->sent = MAX(j->sent, seq);
 	if (seq <= j->done)
 		return 0;
 	for (size_t i = j->nfree; i < j->nseg && r == 0; i++)
@@ -585,6 +597,7 @@ int journal_open(int dirfd, const uint8_t uuid[16], uint64_t limit, uint64_t seg
 
 	if (j == NULL)
 		return -ENOMEM;
+	j->spare.fd = -1;
 	mtx_init(&j->lock, RANK_JOURNAL);
 	cond_init(&j->changed);
 	j->dirfd = dirfd;
@@ -625,8 +638,75 @@ void journal_close(struct journal *j)
 		return;
 	for (size_t i = 0; i < j->nseg; i++)
 		j->disk.close(j->disk.ctx, j->seg[i].fd);
+	if (j->spare.fd >= 0)
+		j->disk.close(j->disk.ctx, j->spare.fd);
 	free(j->seg);
 	cond_destroy(&j->changed);
 	mtx_destroy(&j->lock);
 	free(j);
+}
+
+/* ---- away ---- */
+
+/*
+ * Newest first, each on the disk before the next one: what a crash leaves is a journal without its end, never one with
+ * a hole. The nonces last: segments without them would be damage.
+ */
+struct discard {
+	int dirfd;
+	struct jdisk disk;
+	char pick[32]; /* the newest segment that is there */
+	uint64_t generation;
+};
+
+static int discard_pick(void *arg, const char *name)
+{
+	struct discard *a = arg;
+	uint8_t h[8] = {0};
+	struct cursor c = {.p = h, .len = sizeof(h)};
+	uint64_t generation;
+	int fd;
+
+	if (strncmp(name, "journal-", 8) != 0 || strlen(name) != 16)
+		return 0;
+	fd = a->disk.open(a->disk.ctx, a->dirfd, name, false);
+	if (fd < 0)
+		return fd;
+	ignore(a->disk.pread(a->disk.ctx, fd, h, sizeof(h), 32)); /* one without a header is none of them */
+	a->disk.close(a->disk.ctx, fd);
+	generation = cur_get(&c, sizeof(h));
+	if (a->pick[0] == '\0' || generation > a->generation) {
+		a->generation = generation;
+		(void)snprintf(a->pick, sizeof(a->pick), "%s", name);
+	}
+	return 0;
+}
+
+static int discard_one(const struct discard *a, const char *name)
+{
+	int r = a->disk.unlink(a->disk.ctx, a->dirfd, name);
+
+	return r < 0 ? r : a->disk.dirsync(a->disk.ctx, a->dirfd);
+}
+
+int journal_discard(int dirfd, const struct jdisk *disk)
+{
+	struct discard a = {.dirfd = dirfd};
+	int r;
+
+	if (disk != NULL)
+		a.disk = *disk;
+	jdisk_real(&a.disk);
+	for (;;) {
+		a.pick[0] = '\0';
+		r = a.disk.list(a.disk.ctx, dirfd, discard_pick, &a);
+		if (r < 0 || a.pick[0] == '\0')
+			break;
+		r = discard_one(&a, a.pick);
+		if (r < 0)
+			break;
+	}
+	if (r == 0)
+		r = discard_one(&a, "nonces");
+	return r == -ENOENT ? 0 : r; /* there were no nonces */
 }

@@ -22,14 +22,16 @@ struct log {
 	struct mtx lock;      /* RANK_NUMBERS, all below */
 	struct cond progress; /* low, state, stopping, under_way or resending changed */
 	enum log_state state;
-	bool stopping;
+	bool stopping, broken;
 	struct log_view view;
 	uint64_t covers; /* numbers below it are in the tree that the last walk built on */
 	struct log_origin *origins; /* from the create record; paths resolved to whole prefixes */
 	size_t norigins;
+	int64_t looked_at; /* when a look said that the mark of the last walk was the newest; 0: it was not */
 	unsigned lost_races; /* claims that found their number taken, since the last success */
 	/* OWNER */
 	uint64_t low, next; /* [low, next) have been given; low is not durable */
+	uint64_t below;     /* FENCED: the winner's claim was made on top of all numbers below it; 0: not known */
 	unsigned reserved, under_way;
 	bool durable[LOG_W_MAX]; /* by number modulo W */
 	struct log_put *again;   /* failed, to be sent again */

@@ -7,6 +7,7 @@
  */
 #include "config.h"
 #include "log-private.h"
+#include "nameobj.h"
 #include "../../objstore/base/clock.h"
 #include "../../objstore/base/str.h"
 #include <inttypes.h>
@@ -228,6 +229,9 @@ int log_look_again(struct log *l, uint64_t m, bool follower, bool *ret_moved, st
 	if (r < 0)
 		return r;
 	*ret_moved = now != m && !(follower && before == m);
+	mtx_lock(&l->lock);
+	l->looked_at = now == m ? clock_now_ns() : 0;
+	mtx_unlock(&l->lock);
 #ifdef LSVD_RULE_SWITCHES
 	if (!RULE(T5_NEWER) && m != 0)
 		*ret_moved = !mark_is_there(l, m);
@@ -253,6 +257,10 @@ int log_create(const struct log_at *at, struct logobj *o, struct objerr *err)
 	o->durable = o->number;
 	o->time_s = clock_real_ns() / NSEC_PER_SEC;
 	base_random(o->nonce.b, sizeof(o->nonce.b));
+	if (o->checkpoint != NULL) { /* a clone's */
+		o->checkpoint->epoch = o->epoch;
+		o->checkpoint->nonce = o->nonce;
+	}
 	r = logobj_encode(o, NULL, 0, &bytes, &len, &crc);
 	if (r == 0)
 		r = log_create_object(l, o->number, bytes, len, crc, &o->nonce, NULL);
@@ -368,5 +376,105 @@ int log_delete_marks(struct log *l)
 		objreq_done(&del);
 	}
 	objreq_done(&req);
+	return r;
+}
+
+/* ---- clones of a snapshot ---- */
+
+int log_has_refs(struct log *l, uint64_t number, bool *ret, struct objerr *err)
+{
+	char prefix[OBJ_KEY_MAX + 1];
+	int r;
+
+	(void)snprintf(prefix, sizeof(prefix), "%sref/%016" PRIx64 "/", l->prefix, number);
+	r = image_any_key(l->store, prefix, err);
+	if (r >= 0)
+		*ret = r > 0;
+	return MIN(r, 0);
+}
+
+/* key: below the prefix of the log. PUT, DELETE or HEAD. */
+static int small(struct log *l, enum obj_op op, const char *key, struct objerr *err)
+{
+	char whole[OBJ_KEY_MAX + 1];
+	struct objreq req;
+	int r;
+
+	(void)snprintf(whole, sizeof(whole), "%s%s", l->prefix, key);
+	objreq_init(&req, op, whole);
+	r = log_do(l, &req);
+	if (r < 0)
+		*err = req.err;
+	objreq_done(&req);
+	return r;
+}
+
+static void ref_key(uint64_t number, const uint8_t uuid[16], char out[64])
+{
+	char hex[33];
+
+	log_uuid_format(uuid, hex);
+	(void)snprintf(out, 64, "ref/%016" PRIx64 "/%s", number, hex);
+}
+
+int log_put_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct objerr *err)
+{
+	char key[64];
+
+	ref_key(number, uuid, key);
+	return small(l, OBJ_PUT, key, err);
+}
+
+int log_drop_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct objerr *err)
+{
+	char key[64];
+
+	ref_key(number, uuid, key);
+	return small(l, OBJ_DELETE, key, err);
+}
+
+int log_own_ref(struct log *l, char **ret)
+{
+	uint64_t last = log_first(l) - 1;
+	uint8_t parent[16];
+	struct str s = {0};
+	char key[64];
+
+	*ret = NULL;
+	if (last == 0)
+		return 0;
+	ref_key(last, l->uuid, key);
+	str_addf(&s, "%s%s", log_prefix_of(l, last, parent), key);
+	return str_take(&s, ret);
+}
+
+int log_put_gone(struct log *l, uint64_t number, struct objerr *err)
+{
+	char key[64];
+
+	(void)snprintf(key, sizeof(key), "gone/%016" PRIx64, number);
+	return small(l, OBJ_PUT, key, err);
+}
+
+static int there(struct log *l, const char *key, bool *io, struct objerr *err)
+{
+	int r = small(l, OBJ_HEAD, key, err);
+
+	*io = *io || r == 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+int log_is_gone(struct log *l, uint64_t number, bool *ret, struct objerr *err)
+{
+	char key[64];
+	bool gone = false;
+	int r;
+
+	(void)snprintf(key, sizeof(key), "gone/%016" PRIx64, number);
+	r = there(l, key, &gone, err);
+	if (r == 0)
+		r = there(l, "dead", &gone, err);
+	if (r == 0)
+		*ret = gone;
 	return r;
 }

@@ -26,7 +26,7 @@ struct log;
 struct log_walker {
 	/* c: NULL for a log without checkpoint yet (o is its create record). o: the object that carries c. */
 	int (*begin)(void *arg, const struct logobj *o, const struct log_checkpoint *c);
-	int (*digest)(void *arg, const struct log_digest *d); /* only between begin and the first object; in order */
+	int (*digest)(void *arg, const struct logobj *o); /* o has it; only between begin and the first object; in order */
 	int (*object)(void *arg, const struct logobj *o);     /* every object of the walk, claims as well */
 	void *arg;
 };
@@ -44,6 +44,7 @@ struct log_at {
 int must_check log_open(const struct log_at *at, struct log **ret);
 void log_close(struct log *l); /* waits for what is under way (not for what must be sent again). NULL is fine */
 void log_stop(struct log *l);  /* every wait ends with -ESHUTDOWN */
+void log_break(struct log *l); /* no more numbers: who waits for one, or for what is committed, gets -EIO */
 
 /*
  * Creates the first object (PUT if absent). o: create record, with everything but what log_fill() gives. -EEXIST:
@@ -56,6 +57,11 @@ int must_check log_create(const struct log_at *at, struct logobj *o, struct obje
  * of the two newest marks suffices.
  */
 int must_check log_attach(struct log *l, const struct log_walker *w, bool follower, struct objerr *err);
+/*
+ * The image as snapshot `number` has it: its record's checkpoint, and no walk. -ENOENT: the record is gone. The log is a
+ * READER of nothing else then.
+ */
+int must_check log_attach_snapshot(struct log *l, uint64_t number, const struct log_walker *w, struct objerr *err);
 /*
  * Walks on from where the last walk ended. -EAGAIN: a newer mark, attach again. After any failure the walker may have
  * been told what the next walk tells it again: attach.
@@ -77,6 +83,9 @@ struct log_view {
 	int64_t claim_time;
 };
 void log_view(struct log *l, struct log_view *ret);
+
+/* The last walk was followed by a look that a claim may build on, just now: another walk would only cost time. */
+bool log_fresh(struct log *l);
 
 /*
  * Step 3.4. nonce: durable in the journal already. jseq, size: for the claim's header. Walks again where the protocol
@@ -118,6 +127,11 @@ void log_send(struct log *l, struct log_put *p);
 
 uint64_t log_committed(struct log *l); /* every number up to it is durable */
 /*
+ * Every number up to it is in the log: the committed ones, and after another node's claim also what that one stands on,
+ * though we never had an answer. For people: nothing is deleted or marked by it.
+ */
+uint64_t log_arrived(struct log *l);
+/*
  * on_committed runs on a store thread whenever committed grew, fenced when the log was lost. Must not wait. Set
  * before log_claim.
  */
@@ -128,6 +142,19 @@ int must_check log_mark(struct log *l, uint64_t number);
 /* Step 3.7, the requests only: the caller decided. Best effort: what fails stays. ret_deleted: how many went. */
 int log_delete(struct log *l, const uint64_t *numbers, size_t n, size_t *ret_deleted);
 int log_delete_marks(struct log *l); /* all but the two newest */
+/*
+ * Clones of snapshot `number`: is there one; one more, one less; from here on no new one may; is that so, or is the
+ * image dead?
+ */
+int must_check log_has_refs(struct log *l, uint64_t number, bool *ret, struct objerr *err);
+int must_check log_put_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct objerr *err);
+int must_check log_drop_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct objerr *err);
+int must_check log_put_gone(struct log *l, uint64_t number, struct objerr *err);
+int must_check log_is_gone(struct log *l, uint64_t number, bool *ret, struct objerr *err);
+/* The whole key of the reference that this log, a clone's, has in its parent's; NULL: it is none. To be freed. */
+int must_check log_own_ref(struct log *l, char **ret);
+/* The first number of this log: its create record's. After attach. */
+uint64_t log_first(struct log *l);
 
 /* ---- reads, in READER and OWNER ---- */
 /*
@@ -139,6 +166,9 @@ int must_check log_read(struct log *l, const struct log_place *at, uint32_t n, v
 const char *log_prefix_of(struct log *l, uint64_t number, uint8_t ret_uuid[16]);
 int must_check log_head(struct log *l, uint64_t number, struct logobj *ret,
 			struct objerr *err); /* GET and decode one header */
+/* The headers of numbers v[0..n), many at a time; `each` is called in order until it is not 0. */
+int must_check log_heads(struct log *l, const uint64_t *v, size_t n, int (*each)(void *arg, const struct logobj *o),
+			 void *arg, struct objerr *err);
 /* One line: fenced by whom, or what is damaged. */
 void log_why(struct log *l, char *out, size_t n);
 

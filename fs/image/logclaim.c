@@ -20,6 +20,17 @@
 #include <string.h>
 
 enum { RACES = 3 };
+#define FRESH_NS (2 * NSEC_PER_SEC)
+
+bool log_fresh(struct log *l)
+{
+	bool r;
+
+	mtx_lock(&l->lock);
+	r = l->state == LOG_READER && l->looked_at != 0 && l->looked_at + FRESH_NS > clock_now_ns();
+	mtx_unlock(&l->lock);
+	return r;
+}
 
 static int encode_claim(struct log *l, uint64_t number, uint64_t next, const struct log_nonce *nonce, uint64_t jseq,
 			struct logobj *o, void **ret, size_t *ret_len, uint32_t *ret_crc)
@@ -76,6 +87,7 @@ static int own(struct log *l, const struct log_nonce *nonce)
 	if (memcmp(&l->view.nonce, nonce, sizeof(*nonce)) == 0) {
 		l->state = LOG_OWNER;
 		l->low = l->next = l->view.tail;
+		l->below = 0;
 		l->reserved = 0;
 		l->lost_races = 0;
 		r = 0;

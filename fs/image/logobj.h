@@ -227,6 +227,7 @@ int must_check page_encode(const struct page *p, void *buf, size_t *ret_len, siz
 int must_check page_decode(const void *p, size_t len, const struct log_pageref *ref, struct page *ret,
 			   struct objerr *err);
 
+bool log_snap_name_ok(const char *s); /* 1 to 64 of [A-Za-z0-9._-] */
 /* uuid <-> 32 hex digits, number <-> 16. parse: -EINVAL. */
 void log_uuid_format(const uint8_t uuid[16], char out[33]);
 int must_check log_uuid_parse(const char *s, uint8_t ret[16]);
@@ -237,6 +238,7 @@ struct imgname {
 	uint8_t uuid[16];
 	char *name, *log; /* log ends in '/' */
 	uint64_t size;    /* bytes */
+	uint8_t replaces[16]; /* the image that this name was put over; all zero: none */
 };
 void imgname_free(struct imgname *n);
 int must_check imgname_encode(const struct imgname *n, char **ret);

@@ -33,6 +33,8 @@ void log_fence_locked(struct log *l, const struct logobj *winner)
 		return;
 	l->state = LOG_FENCED;
 	if (winner != NULL && winner->type == LOG_CLAIM)
+		l->below = MIN(winner->durable, l->next);
+	if (winner != NULL && winner->type == LOG_CLAIM)
 		(void)snprintf(l->why, sizeof(l->why),
 			       "another node took the image over: claim %016" PRIx64 ", epoch %" PRIu64, winner->number,
 			       winner->epoch);
@@ -107,7 +109,7 @@ int log_create_object(struct log *l, uint64_t number, void *bytes, size_t len, u
 
 static int state_error_locked(const struct log *l)
 {
-	return l->stopping ? -ESHUTDOWN : l->state == LOG_OWNER ? 0 : -EIO;
+	return l->stopping ? -ESHUTDOWN : l->state == LOG_OWNER && !l->broken ? 0 : -EIO;
 }
 
 static bool window_full_locked(const struct log *l)
@@ -118,6 +120,14 @@ static bool window_full_locked(const struct log *l)
 		for (uint64_t n = l->low; n < l->next && upto - l->low < LOG_W_MAX; n++)
 			low += l->durable[n % LOG_W_MAX];
 	return upto >= low + l->view.window;
+}
+
+void log_break(struct log *l)
+{
+	mtx_lock(&l->lock);
+	l->broken = true;
+	cond_broadcast(&l->progress);
+	mtx_unlock(&l->lock);
 }
 
 int log_reserve(struct log *l)
@@ -164,6 +174,16 @@ uint64_t log_committed(struct log *l)
 		n = l->durable[k % LOG_W_MAX] ? k : n;
 	mtx_unlock(&l->lock);
 	return n;
+}
+
+uint64_t log_arrived(struct log *l)
+{
+	uint64_t n;
+
+	mtx_lock(&l->lock);
+	n = MAX(l->low, l->below);
+	mtx_unlock(&l->lock);
+	return n > 0 ? n - 1 : 0;
 }
 
 static bool committed_locked(const struct log *l, uint64_t number)

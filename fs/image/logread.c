@@ -20,6 +20,11 @@ const char *log_prefix_of(struct log *l, uint64_t number, uint8_t ret_uuid[16])
 	return l->prefix;
 }
 
+uint64_t log_first(struct log *l)
+{
+	return l->norigins > 0 ? l->origins[l->norigins - 1].last + 1 : 1;
+}
+
 static int get(struct log *l, const char *key, uint64_t off, uint64_t len, void *buf, size_t *ret_got,
 	       struct objerr *err)
 {

@@ -394,7 +394,7 @@ static int read_text(struct logobj *o, struct cursor *c)
 	return string_read(c, cur_left(c), &o->text);
 }
 
-static bool snap_name_ok(const char *s)
+bool log_snap_name_ok(const char *s)
 {
 	static const char ok[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
 
@@ -413,7 +413,7 @@ static int read_snapshot(struct logobj *o, struct cursor *c)
 
 	o->snap_time = (int64_t)cur_get(c, 8);
 	r = string_read(c, cur_left(c), &o->snap_name);
-	return r < 0 ? r : snap_name_ok(o->snap_name) ? 0 : -EUCLEAN;
+	return r < 0 ? r : log_snap_name_ok(o->snap_name) ? 0 : -EUCLEAN;
 }
 
 /* ---- create ---- */
@@ -545,7 +545,7 @@ int sections_write(const struct logobj *o, struct cursor *c, unsigned *ret_n)
 
 		if (!sections[i].has(o))
 			continue;
-		if (o->snap_name != NULL && !snap_name_ok(o->snap_name))
+		if (o->snap_name != NULL && !log_snap_name_ok(o->snap_name))
 			return -EINVAL;
 		sections[i].write(o, &measure);
 		cur_put(c, sections[i].type, 2);

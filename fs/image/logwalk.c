@@ -9,8 +9,8 @@
  *	`next`
  *	look	a newer mark than m? Then nothing of this is worth anything: from the start
  *
- * Headers are read READ_AHEAD at a time; which numbers exist says a listing first, but only a GET's 404 ends the
- * walk. What does not verify is damage only if the newest mark has not moved meanwhile: otherwise it was deleted
+ * Headers are read READ_AHEAD at a time; which numbers exist says a listing first (the first one is under way together
+ * with the object of m), but only a GET's 404 ends the walk. What does not verify is damage only if the newest mark has not moved meanwhile: otherwise it was deleted
  * under our feet, or is somebody's stray.
  */
 #include "config.h"
@@ -30,7 +30,12 @@ struct walk {
 	uint64_t check;    /* from here on nonces count */
 	uint64_t covers;   /* what the tree holds that the walk builds on */
 	struct log_view v; /* what it finds */
-	bool more;         /* the last listing showed numbers behind one that it did not show */
+	uint64_t highest;  /* number that the last listing showed */
+	/* A listing from `listing` on, asked for before it was known where the walk begins; 0: none. */
+	uint64_t listing;
+	struct log_batch ahead;
+	struct objreq list;
+	char after[OBJ_KEY_MAX + 1];
 };
 
 /* ---- several at a time ---- */
@@ -195,6 +200,23 @@ static void heads_free(struct heads *hs, size_t n)
 	log_batch_destroy(&hs->batch);
 }
 
+int log_heads(struct log *l, const uint64_t *v, size_t n, int (*each)(void *arg, const struct logobj *o), void *arg,
+	      struct objerr *err)
+{
+	struct heads *hs = malloc(sizeof(*hs));
+	int r = hs == NULL ? -ENOMEM : 0;
+
+	for (size_t done = 0, m; r == 0 && done < n; done += m) {
+		m = MIN(n - done, (size_t)READ_AHEAD);
+		r = heads_get(l, v + done, m, hs, err);
+		for (size_t i = 0; i < m && r == 0; i++)
+			r = hs->v[i].status == 0 ? each(arg, &hs->v[i].o) : hs->v[i].status;
+		heads_free(hs, m);
+	}
+	free(hs);
+	return r;
+}
+
 /* ---- one object ---- */
 
 static void note_host(struct log_view *v, const struct logobj *o)
@@ -307,19 +329,51 @@ static int use_create(struct walk *k, const struct logobj *o)
 	return set_origins(k->l, o->create);
 }
 
+static void list_from(struct walk *k, uint64_t from)
+{
+	objreq_init(&k->list, OBJ_LIST, k->l->prefix);
+	log_key(k->l->prefix, from - 1, k->after);
+	k->list.start_after = k->after;
+	k->list.max_keys = READ_AHEAD;
+}
+
+/* The first listing, for where the walk most likely begins; list_end() waits for it. */
+static void list_ahead(struct walk *k, uint64_t from)
+{
+	list_from(k, from);
+	log_batch_init(&k->ahead);
+	k->listing = from;
+	log_batch_submit(&k->ahead, k->l->store, &k->list);
+}
+
+/* true: it is in k->list, to be done with. */
+static bool list_end(struct walk *k, bool keep)
+{
+	if (k->listing == 0)
+		return false;
+	log_batch_wait(&k->ahead);
+	log_batch_destroy(&k->ahead);
+	k->listing = 0;
+	if (keep && k->list.status == 0)
+		return true;
+	objreq_done(&k->list);
+	return false;
+}
+
 /*
- * The create record, number 1 but for a clone's, and the object of the mark, in one round. Without a mark the walk
+ * The create record, number 1 but for a clone's (which is known once it was read), and the object of the mark, in one round. Without a mark the walk
  * begins with the create record.
  */
 static int read_start(struct walk *k, uint64_t mark, struct logobj *ret)
 {
-	uint64_t numbers[2] = {1, mark}, first = 1;
+	uint64_t numbers[2] = {log_first(k->l), mark}, first = 1;
 	struct heads *hs = malloc(sizeof(*hs));
 	struct logobj o;
 	int r;
 
 	if (hs == NULL)
 		return -ENOMEM;
+	list_ahead(k, mark != 0 ? mark : 1);
 	r = heads_get(k->l, numbers, mark != 0 ? 2 : 1, hs, k->err);
 	if (r == 0)
 		r = hs->v[0].status;
@@ -360,7 +414,7 @@ static int one_digest(struct walk *k, const struct logobj *own, const struct log
 			   o->number, own->number);
 		return -EUCLEAN;
 	}
-	r = k->w->digest(k->w->arg, o->digest);
+	r = k->w->digest(k->w->arg, o);
 	if (r == 0)
 		*io_end = o->digest->end;
 	return r;
@@ -388,6 +442,9 @@ static int some_digests(struct walk *k, const struct logobj *own, const uint64_t
 		r = hs->v[i].status;
 		if (r == 0)
 			r = one_digest(k, own, &hs->v[i].o, io_end);
+		else if (r == -ENOENT)
+			objerr_set(k->err, "log object %016" PRIx64 " is missing: it holds a part of the map (a digest)",
+				   numbers[i]);
 	}
 	if (r == 0 && m > n && hs->v[n].status == 0) {
 		note_host(&k->v, &hs->v[n].o);
@@ -480,9 +537,13 @@ static int step(struct walk *k, const struct logobj *o)
 		if (r < 0 || k->at != o->number)
 			return r;
 	}
+	/* Map and size are those of its checkpoint; where the walk began with it, they are already. */
+	if (o->type == LOG_ROLLBACK && o->number != k->v.checkpoint) {
+		r = start_from(k, o, o->checkpoint);
+		if (r < 0)
+			return r;
+	}
 	r = k->w->object(k->w->arg, o);
-	if (r == 0 && o->type == LOG_ROLLBACK)
-		k->covers = o->checkpoint->tree_covers;
 	if (r == 0) {
 		see(&k->v, o);
 		k->at = k->v.tail;
@@ -490,40 +551,51 @@ static int step(struct walk *k, const struct logobj *o)
 	return r;
 }
 
+/* From `at` on, into k->list. */
+static int list(struct walk *k)
+{
+	int r;
+
+	if (list_end(k, k->listing == k->at))
+		return 0;
+	list_from(k, k->at);
+	r = log_do(k->l, &k->list);
+	if (r < 0) {
+		*k->err = k->list.err;
+		objreq_done(&k->list);
+	}
+	return r;
+}
+
 /*
- * Which of the numbers from `at` on a listing shows, at most READ_AHEAD, as far as they follow each other. Only a
- * guess.
+ * The numbers from `at` on that a listing shows, at most READ_AHEAD, those behind gaps as well: claims jump. And where
+ * the log may end: `at`, what follows the last one, and where a claim there would jump to. Only a guess.
  */
 static int guess(struct walk *k, uint64_t *numbers, size_t *ret_n)
 {
-	char after[OBJ_KEY_MAX + 1];
-	struct objreq req;
+	size_t m = 0;
 	uint64_t n;
-	int r;
+	int r = list(k);
 
-	*ret_n = 0;
-	k->more = false;
-	objreq_init(&req, OBJ_LIST, k->l->prefix);
-	log_key(k->l->prefix, k->at - 1, after);
-	req.start_after = after;
-	req.max_keys = READ_AHEAD;
-	r = log_do(k->l, &req);
-	for (size_t i = 0; r == 0 && i < req.listing->n && *ret_n < READ_AHEAD; i++)
-		if (log_number_parse(req.listing->v[i].key + strlen(k->l->prefix), &n) == 0) {
-			if (n == k->at + *ret_n)
-				numbers[(*ret_n)++] = n;
-			else
-				k->more = true;
-		}
+	k->highest = 0;
 	if (r < 0)
-		*k->err = req.err;
-	objreq_done(&req);
-	/* The end, in the same round. */
-	if (r == 0 && *ret_n < READ_AHEAD) {
-		n = k->at + *ret_n;
-		numbers[(*ret_n)++] = n;
-	}
-	return r;
+		return r;
+	for (size_t i = 0; i < k->list.listing->n && m < READ_AHEAD; i++)
+		if (log_number_parse(k->list.listing->v[i].key + strlen(k->l->prefix), &n) == 0 && n >= k->at) {
+			if (m == 0 && n != k->at)
+				numbers[m++] = k->at;
+			if (m < READ_AHEAD)
+				numbers[m++] = n;
+			k->highest = MAX(k->highest, n);
+		}
+	objreq_done(&k->list);
+	n = m > 0 ? numbers[m - 1] : k->at - 1;
+	if (m < READ_AHEAD)
+		numbers[m++] = n + 1;
+	if (m < READ_AHEAD && m > 1 && k->v.window > 1)
+		numbers[m++] = n + k->v.window;
+	*ret_n = m;
+	return 0;
 }
 
 /*
@@ -572,7 +644,7 @@ static int behind(struct walk *k, struct heads *hs, uint64_t *ret)
 static int is_end(struct walk *k, struct heads *hs)
 {
 	uint64_t later = 0;
-	int r = k->more ? behind(k, hs, &later) : 0;
+	int r = k->highest > k->at ? behind(k, hs, &later) : 0;
 
 	if (r < 0 || later == 0)
 		return r < 0 ? r : 1;
@@ -639,7 +711,7 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 	struct objerr sink = {0};
 	uint64_t m, before, now, now_before;
 	bool moved;
-	int r = -EUCLEAN;
+	int r = -EUCLEAN, e;
 
 	err = err != NULL ? err : &sink;
 	for (int i = 0; i < ATTEMPTS; i++) {
@@ -649,6 +721,8 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 		if (r < 0)
 			return r;
 		r = begin(&k, m);
+		if (r < 0)
+			(void)list_end(&k, false);
 		/*
 		 * The newest checkpoint cannot be read: the one before must do, unless it only was deleted meanwhile.
 		 */
@@ -660,16 +734,17 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 		}
 		if (r == 0)
 			r = walk(&k);
+		(void)list_end(&k, false);
 		if (r == 0 && k.v.tail <= m) {
 			objerr_set(err, "log object %016" PRIx64 " is missing: a mark names %016" PRIx64, k.v.tail, m);
 			r = -EUCLEAN;
 		}
 		if (r < 0 && !worth_another_look(r))
 			return r;
-		if (!RULE(T5_LOOK))
-			moved = false;
-		else if (log_look_again(l, m, follower && r == 0, &moved, err) < 0)
-			return -EAGAIN;
+		moved = false;
+		e = RULE(T5_LOOK) ? log_look_again(l, m, follower && r == 0, &moved, err) : 0;
+		if (e < 0)
+			return e;
 		if (moved)
 			continue;
 		if (r < 0)
@@ -685,6 +760,37 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 	}
 	objerr_set(err, "the owner of the image moves on faster than it can be read");
 	return r == 0 ? -EAGAIN : r;
+}
+
+int log_attach_snapshot(struct log *l, uint64_t number, const struct log_walker *w, struct objerr *err)
+{
+	struct walk k = {.l = l, .w = w, .err = err};
+	struct logobj o;
+	int r = read_start(&k, number, &o);
+
+	if (r < 0)
+		return r;
+	if (o.type != LOG_SNAPSHOT) {
+		objerr_set(err, "log object %016" PRIx64 " is no snapshot", number);
+		r = -EUCLEAN;
+	}
+	k.check = number;
+	if (r == 0)
+		r = start_from(&k, &o, o.checkpoint);
+	if (r == 0 && k.at != number) {
+		objerr_set(err, "snapshot %016" PRIx64 " needs more than its record", number);
+		r = -EUCLEAN;
+	}
+	if (r == 0) {
+		see(&k.v, &o);
+		k.v.released = true;
+		mtx_lock(&l->lock);
+		l->view = k.v;
+		l->state = LOG_READER;
+		mtx_unlock(&l->lock);
+	}
+	logobj_free(&o);
+	return r;
 }
 
 int log_follow(struct log *l, const struct log_walker *w, bool follower, struct objerr *err)

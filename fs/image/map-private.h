@@ -45,6 +45,7 @@ struct map {
 	bool is_frozen;
 	uint64_t covers, walked_allocated;
 	uint64_t newest; /* number of the last effect */
+	uint64_t rolled; /* no death is below this one */
 	size_t loaded;   /* pages in memory */
 };
 

@@ -74,6 +74,7 @@ void map_reset(struct map *m, const struct log_checkpoint *c, uint64_t size)
 	}
 	m->nobj = 0;
 	m->newest = 0;
+	m->rolled = 0;
 	m->is_frozen = false;
 	m->size = size;
 	mtx_unlock(&m->lock);

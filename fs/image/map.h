@@ -110,6 +110,12 @@ void map_forget_object(struct map *m, uint64_t number);             /* it was de
  * last live sector is known to go, and never taken back.
  */
 int must_check map_note_table(struct map *m, const struct page_object *v, size_t n);
+/*
+ * Map and table are those of a snapshot that the log went back to with record `number`. A death before that was true of
+ * one line of the log only: a snapshot of another may need the object though it was made after that death. So what is
+ * dead died now, also in tables that are noted later (T16).
+ */
+void map_rolled_back(struct map *m, uint64_t number);
 /* Map objects below a number, of older trees: dead. */
 void map_retire_pages(struct map *m, uint64_t below, uint64_t death);
 /* Of the objects in [from, p) those that have a death, at most max. */

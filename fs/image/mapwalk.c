@@ -79,6 +79,21 @@ size_t map_objects(struct map *m, uint64_t from, struct page_object *out, size_t
 	return n;
 }
 
+static void not_before(struct page_object *o, uint64_t death)
+{
+	if (o->death != 0 && o->death < death)
+		o->death = death;
+}
+
+void map_rolled_back(struct map *m, uint64_t number)
+{
+	mtx_lock(&m->lock);
+	m->rolled = number + 1;
+	for (size_t i = 0; i < m->nobj; i++)
+		not_before(&m->obj[i].o, m->rolled);
+	mtx_unlock(&m->lock);
+}
+
 int map_note_table(struct map *m, const struct page_object *v, size_t n)
 {
 	struct mobject *to;
@@ -95,8 +110,10 @@ int map_note_table(struct map *m, const struct page_object *v, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		while (old < m->nobj && m->obj[old].o.number < v[i].number)
 			to[at++] = m->obj[old++];
-		if (old == m->nobj || m->obj[old].o.number != v[i].number)
-			to[at++] = (struct mobject){.o = v[i]};
+		if (old == m->nobj || m->obj[old].o.number != v[i].number) {
+			to[at] = (struct mobject){.o = v[i]};
+			not_before(&to[at++].o, m->rolled);
+		}
 	}
 	while (old < m->nobj)
 		to[at++] = m->obj[old++];

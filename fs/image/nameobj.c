@@ -3,17 +3,20 @@
  * nameobj.c - requests on name objects. A name is small and holds no state of the log: whatever happens here, the image
  * is what its log says.
  *
- * Moving is: put the new name (only if absent), delete the old one on the condition of what was read. A crash between
- * leaves two names of one image; whoever began it has an intent in the bucket and does it again.
+ * Moving is: put the new name (only if absent, or over the very version of the name that it replaces), delete the old one
+ * on the condition of what was read. A crash between leaves two names of one image; whoever began it has an intent in the
+ * bucket and does it again.
  */
 #include "config.h"
+#include "log-private.h"
 #include "nameobj.h"
 #include "../../objstore/base/clock.h"
+#include "../../objstore/base/failpoint.h"
 #include "../../objstore/base/str.h"
 #include <inttypes.h>
 #include <string.h>
 
-enum { NAME_MAX_BYTES = 65536 };
+enum { NAME_MAX_BYTES = 65536, MOVE_TRIES = 3 };
 
 void nameobj_free(struct nameobj *o)
 {
@@ -192,35 +195,41 @@ static char *base_of(const char *path, const char *name)
 	return strndup(path, n - k);
 }
 
-static int anything_below(struct objstore *s, const char *prefix, struct objerr *err)
-{
-	struct objreq req;
-	int r;
-
-	objreq_init(&req, OBJ_LIST, prefix);
-	req.max_keys = 1;
-	r = obj_do(s, &req);
-	if (r < 0 && err != NULL)
-		*err = req.err;
-	r = r < 0 ? r : req.listing->n > 0;
-	objreq_done(&req);
-	return r;
-}
-
-/* Is there a log in this directory? 1, 0. */
+/* Is there a log in this directory? 1, 0. And is it marked as dead? One round trip. */
 static int try_base(struct objstore *s, const char *base, const char *log, struct nameplace *p, struct objerr *err)
 {
-	_cleanup_free_ char *prefix = NULL;
+	_cleanup_free_ char *prefix = NULL, *dead = NULL;
+	struct objreq list, head;
+	struct log_batch both;
 	int r = join(base, log, "", &prefix);
 
 	if (r == 0)
-		r = anything_below(s, prefix, err);
-	if (r <= 0)
+		r = join(prefix, "dead", "", &dead);
+	if (r < 0)
 		return r;
-	p->base = strdup(base);
-	p->prefix = prefix;
-	prefix = NULL;
-	return p->base == NULL ? -ENOMEM : 1;
+	log_batch_init(&both);
+	objreq_init(&list, OBJ_LIST, prefix);
+	list.max_keys = 1;
+	log_batch_submit(&both, s, &list);
+	objreq_init(&head, OBJ_HEAD, dead);
+	log_batch_submit(&both, s, &head);
+	log_batch_wait(&both);
+	log_batch_destroy(&both);
+	r = list.status < 0 ? list.status : list.listing->n > 0;
+	if (r > 0 && head.status < 0 && head.status != -ENOENT)
+		r = head.status;
+	if (r < 0 && err != NULL)
+		*err = list.status < 0 ? list.err : head.err;
+	if (r > 0) {
+		p->dead = head.status == 0;
+		p->base = strdup(base);
+		p->prefix = prefix;
+		prefix = NULL;
+		r = p->base == NULL ? -ENOMEM : 1;
+	}
+	objreq_done(&list);
+	objreq_done(&head);
+	return r;
 }
 
 static int find_log(struct objstore *s, const char *top, const char *path, const struct imgname *n,
@@ -308,10 +317,6 @@ int nameobj_place(struct objstore *s, const char *top, const char *key, const st
 		r = is_copy(s, p.base, key, n, err);
 		p.copy = r > 0;
 	}
-	if (r >= 0) {
-		r = image_is_dead(s, p.prefix, err);
-		p.dead = r > 0;
-	}
 	if (r < 0) {
 		nameplace_free(&p);
 		return r;
@@ -366,45 +371,83 @@ static int delete_old(struct objstore *s, const char *key, const struct nameobj 
 	return r == -ENOENT ? 0 : r;
 }
 
-int nameobj_move(struct objstore *s, const char *from, const char *to, const struct obj_headers *h,
-		 struct nameobj *ret, struct objerr *err)
+/* What o becomes at `to`. */
+static int renamed(const struct nameobj *o, const char *from, const char *to, const struct obj_headers *h,
+		   const uint8_t over[16], struct nameobj *ret)
 {
-	struct nameobj o, there, made = {0};
+	struct nameobj made = {.n.size = o->n.size};
 	uint8_t uuid[16];
 	uint64_t size;
 	const char *v;
+	int r;
+
+	memcpy(made.n.uuid, o->n.uuid, 16);
+	if (over != NULL)
+		memcpy(made.n.replaces, over, 16);
+	made.n.log = strdup(o->n.log);
+	made.n.name = strdup(o->n.name);
+	r = made.n.log == NULL || made.n.name == NULL ? -ENOMEM : 0;
+	if (r == 0)
+		r = obj_headers_copy(&made.h, h != NULL ? h : &o->h);
+	v = obj_headers_get(&made.h, IMGNAME_HEADER); /* newer than the old name's */
+	if (r == 0 && v != NULL && imgname_header_parse(v, uuid, &size) == 0)
+		made.n.size = size;
+	if (r == 0)
+		r = rename_text(&made.n, from, to);
+	if (r < 0) {
+		nameobj_free(&made);
+		return r;
+	}
+	*ret = made;
+	return 0;
+}
+
+/* One try. -ESTALE: what is at `to` changed meanwhile. */
+static int put_renamed(struct objstore *s, const struct nameobj *o, const char *from, const char *to,
+		       const struct obj_headers *h, const uint8_t over[16], struct nameobj *ret, struct objerr *err)
+{
+	struct nameobj there = {0}, made;
+	int r = nameobj_get(s, to, &there, err);
+
+	if (r == -ENODATA || r == -EUCLEAN)
+		return -EEXIST;
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (r == 0 && memcmp(there.n.uuid, o->n.uuid, 16) == 0) { /* begun before */
+		*ret = there;
+		return 0;
+	}
+	if (r == 0 && (over == NULL || memcmp(there.n.uuid, over, 16) != 0))
+		r = -EEXIST;
+	else
+		r = renamed(o, from, to, h, over, &made);
+	if (r == 0) {
+		r = put(s, to, &made, there.etag[0] == '\0', there.etag[0] != '\0' ? there.etag : NULL, err);
+		if (r < 0)
+			nameobj_free(&made);
+	}
+	nameobj_free(&there);
+	if (r == 0)
+		*ret = made;
+	return r;
+}
+
+int nameobj_move(struct objstore *s, const char *from, const char *to, const struct obj_headers *h,
+		 const uint8_t over[16], struct nameobj *ret, struct objerr *err)
+{
+	struct nameobj o, made = {0};
 	int r = nameobj_get(s, from, &o, err);
 
 	if (r < 0)
 		return r;
-	r = nameobj_get(s, to, &there, err);
-	if (r == 0) { /* begun before? */
-		if (memcmp(there.n.uuid, o.n.uuid, 16) != 0) {
-			nameobj_free(&there);
-			r = -EEXIST;
-		} else {
-			made = there;
-		}
-	} else if (r == -ENOENT) {
-		made = o;
-		made.h = (struct obj_headers){0};
-		made.n.log = strdup(o.n.log);
-		made.n.name = strdup(o.n.name);
-		r = made.n.log == NULL || made.n.name == NULL ? -ENOMEM : 0;
-		if (r == 0)
-			r = obj_headers_copy(&made.h, h != NULL ? h : &o.h);
-		v = obj_headers_get(&made.h, IMGNAME_HEADER); /* newer than the old name's */
-		if (r == 0 && v != NULL && imgname_header_parse(v, uuid, &size) == 0)
-			made.n.size = size;
-		if (r == 0)
-			r = rename_text(&made.n, from, to);
-		if (r == 0)
-			r = put(s, to, &made, true, NULL, err);
-	} else if (r == -ENODATA || r == -EUCLEAN) {
-		r = -EEXIST;
-	}
-	if (r == 0)
+	r = -ESTALE;
+	for (int i = 0; i < MOVE_TRIES && r == -ESTALE; i++)
+		r = put_renamed(s, &o, from, to, h, over, &made, err);
+	r = r == -ESTALE ? -EBUSY : r;
+	if (r == 0) {
+		FAILPOINT("image.renamed");
 		r = delete_old(s, from, &o, err);
+	}
 	nameobj_free(&o);
 	if (r == 0 && ret != NULL)
 		*ret = made;
@@ -462,6 +505,29 @@ int image_bury(struct objstore *s, const char *prefix, struct objerr *err)
 int image_is_dead(struct objstore *s, const char *prefix, struct objerr *err)
 {
 	return exists(s, prefix, "dead", err);
+}
+
+int image_any_key(struct objstore *s, const char *prefix, struct objerr *err)
+{
+	struct objreq req;
+	int r;
+
+	objreq_init(&req, OBJ_LIST, prefix);
+	r = obj_do(s, &req);
+	if (r < 0 && err != NULL)
+		*err = req.err;
+	for (size_t i = 0; r == 0 && i < req.listing->n; i++)
+		r = !str_has_suffix(req.listing->v[i].key, "/");
+	objreq_done(&req);
+	return r;
+}
+
+int image_has_refs(struct objstore *s, const char *prefix, struct objerr *err)
+{
+	_cleanup_free_ char *refs = NULL;
+	int r = join(prefix, "ref/", "", &refs);
+
+	return r < 0 ? r : image_any_key(s, refs, err);
 }
 
 struct erase {
@@ -560,13 +626,21 @@ int image_erase(struct objstore *s, const char *prefix, uint64_t next, const uin
 	if (e == NULL)
 		return -ENOMEM;
 	*e = (struct erase){.s = s, .prefix = prefix, .next = next, .keep = keep, .nkeep = nkeep};
-	do {
+	/* Who clones looks for `dead` when its ref is there: one of both sees the other. */
+	r = image_has_refs(s, prefix, err);
+	if (r > 0) {
+		objerr_set(err, "a clone was made of the image meanwhile: its objects stay");
+		r = -EBUSY;
+	}
+	while (r == 0) {
 		char *last = after;
 
 		after = NULL;
 		r = erase_page(e, last, &after, err);
 		free(last);
-	} while (r == 0 && after != NULL);
+		if (after == NULL)
+			break;
+	}
 	free(after);
 	if (r == 0)
 		*ret_left = e->left;

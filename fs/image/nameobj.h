@@ -41,25 +41,30 @@ int must_check nameobj_place(struct objstore *s, const char *top, const char *ke
 			     struct nameplace *ret, struct objerr *err);
 
 /*
- * The name at key `from` goes to the absent key `to`, with h instead of its headers (NULL: its own); its text says the
- * new name then, unless it is a copy's. Steps: put, delete. May be begun again after a crash. ret (may be NULL): the new
- * one. -EEXIST: another object is there; -ENOENT, -ENODATA: no name at `from`; -EXDEV: out of the reach of its log.
+ * The name at key `from` goes to the key `to`, with h instead of its headers (NULL: its own); its text says the new name
+ * then, unless it is a copy's. `to` must be absent, or the name of the image `over` (NULL: absent), which its text says as
+ * well. Steps: put, delete. May be begun again after a crash. ret (may be NULL): the new one. -EEXIST: another object is
+ * there; -ENOENT, -ENODATA: no name at `from`; -EXDEV: out of the reach of its log.
  */
 int must_check nameobj_move(struct objstore *s, const char *from, const char *to, const struct obj_headers *h,
-			    struct nameobj *ret, struct objerr *err);
+			    const uint8_t over[16], struct nameobj *ret, struct objerr *err);
 /* The same without the delete, for a rename of a directory: over whatever is at `to`. -ENODATA: not a name. */
 int must_check nameobj_copy(struct objstore *s, const char *from, const char *etag, const char *to,
 			    struct nameobj *ret, struct objerr *err);
 /* Are both keys names of one image? */
 int must_check nameobj_same(struct objstore *s, const char *a, const char *b, bool *ret, struct objerr *err);
 
+/* Is there a key that begins so, and is no directory of a file:// store? 1, 0. */
+int must_check image_any_key(struct objstore *s, const char *prefix, struct objerr *err);
+/* Does a clone refer to the log? 1, 0. */
+int must_check image_has_refs(struct objstore *s, const char *prefix, struct objerr *err);
 /* The image's end is said for ever: every open asks for it. */
 int must_check image_bury(struct objstore *s, const char *prefix, struct objerr *err);
 /* Was it said? 1, 0. */
 int must_check image_is_dead(struct objstore *s, const char *prefix, struct objerr *err);
 /*
  * Removes what a buried image left: objects below `next` that are no claims, and marks. keep: numbers of claims. May be
- * begun again. ret_left: keys that stay.
+ * begun again. ret_left: keys that stay. -EBUSY: a clone was made when it was not buried yet: all that stays for it.
  */
 int must_check image_erase(struct objstore *s, const char *prefix, uint64_t next, const uint64_t *keep, size_t nkeep,
 			   size_t *ret_left, struct objerr *err);

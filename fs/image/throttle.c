@@ -60,11 +60,16 @@ static uint64_t rate_locked(const struct throttle *t, int64_t now)
 	return t->last != 0 ? mean(t->rate, 0, now - t->last) : 0;
 }
 
+bool throttle_holds(uint64_t n, uint64_t used, uint64_t limit)
+{
+	return n > 0 && used > limit / 2;
+}
+
 void throttle_wait(struct throttle *t, uint64_t n, uint64_t used, uint64_t limit)
 {
 	int64_t now, until;
 
-	if (used <= limit / 2)
+	if (!throttle_holds(n, used, limit))
 		return;
 	mtx_lock(&t->lock);
 	now = clock_now_ns();

@@ -29,6 +29,8 @@ void throttle_init(struct throttle *t);
 void throttle_destroy(struct throttle *t);
 /* The store took so many bytes. */
 void throttle_progress(struct throttle *t, uint64_t bytes);
+/* Whether throttle_wait() would sleep. */
+bool throttle_holds(uint64_t n, uint64_t used, uint64_t limit);
 /* Before a write of n bytes into a journal that is used to so many bytes of its limit. Sleeps. */
 void throttle_wait(struct throttle *t, uint64_t n, uint64_t used, uint64_t limit);
 void throttle_stop(struct throttle *t); /* nobody sleeps any more */

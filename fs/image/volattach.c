@@ -110,14 +110,17 @@ static int on_begin(void *arg, const struct logobj *o, const struct log_checkpoi
 	return 0;
 }
 
-static int on_digest(void *arg, const struct log_digest *d)
+static int on_digest(void *arg, const struct logobj *o)
 {
+	const struct log_digest *d = o->digest;
 	struct volume *v = arg;
 	int r = 0;
 
 	for (size_t i = 0; i < d->n && r == 0; i++)
 		r = map_apply(v->map, &d->v[i], 0);
 	v->digest_end = d->end;
+	if (r == 0 && o->type == LOG_ROLLBACK)
+		map_rolled_back(v->map, o->number);
 	return r;
 }
 
@@ -130,10 +133,6 @@ static int on_object(void *arg, const struct logobj *o)
 	int r = 0;
 
 	e.first = (o->header_bytes + LOG_BLOCK - 1) / LOG_BLOCK * (LOG_BLOCK / SECTOR);
-	if (o->type == LOG_ROLLBACK) { /* map and size are those of its checkpoint */
-		r = on_begin(v, o, o->checkpoint);
-		return r == 0 && o->digest != NULL ? on_digest(v, o->digest) : r;
-	}
 	if (o->type == LOG_DATA || o->type == LOG_CLEANER || o->type == LOG_RESIZE) {
 		r = map_apply(v->map, &e, o->content_sectors);
 		if (r == 0)
@@ -146,7 +145,7 @@ static int on_object(void *arg, const struct logobj *o)
 	}
 	if (r == 0 && o->type == LOG_CLAIM)
 		r = vol_append_u64(&v->ck.claims, &v->ck.nclaims, &v->capclaims, o->number);
-	return r;
+	return r == 0 ? vol_see_snapshot(v, o) : r;
 }
 
 const struct log_walker vol_walker = {on_begin, on_digest, on_object, NULL};
@@ -192,9 +191,11 @@ static int catch_up(struct volume *v, bool follower, bool anew, struct objerr *e
 
 	w.arg = v;
 	remap_begin(v);
-	if (on)
+	if (v->snapshot != 0)
+		r = log_attach_snapshot(v->log, v->snapshot, &w, err);
+	else if (on)
 		r = log_follow(v->log, &w, follower, err);
-	if (r < 0 && r != -ESHUTDOWN) {
+	if (r < 0 && r != -ESHUTDOWN && v->snapshot == 0) {
 		r = log_attach(v->log, &w, follower, err);
 		v->owned = v->owned && r < 0;
 	}
@@ -212,8 +213,7 @@ static void claiming_locked(struct volume *v)
 	v->claiming = true;
 }
 
-/* Nobody claims, releases or follows meanwhile. 0: a follower; 1: an owner, whose view is the newest. */
-static int hold_follower(struct volume *v)
+int vol_hold_follower(struct volume *v)
 {
 	int r = 0;
 
@@ -228,7 +228,7 @@ static int hold_follower(struct volume *v)
 	return r;
 }
 
-static void let_follower(struct volume *v)
+void vol_let_follower(struct volume *v)
 {
 	mtx_lock(&v->lock);
 	v->claiming = false;
@@ -240,7 +240,7 @@ int vol_attach_again(struct volume *v, uint64_t remapped)
 {
 	struct objerr err = {0};
 	bool done;
-	int held = hold_follower(v), r = 0;
+	int held = vol_hold_follower(v), r = 0;
 
 	mtx_lock(&v->lock);
 	done = v->remapped != remapped; /* by another one, who waited for the same */
@@ -252,7 +252,7 @@ int vol_attach_again(struct volume *v, uint64_t remapped)
 	if (r < 0 && held == 0)
 		vol_note(v, "%s", err.msg);
 	if (held == 0)
-		let_follower(v);
+		vol_let_follower(v);
 	return r;
 }
 
@@ -261,12 +261,12 @@ int vol_refresh(struct volume *v)
 	struct objerr err = {0};
 	int r;
 
-	if (hold_follower(v) != 0)
+	if (v->snapshot != 0 || vol_hold_follower(v) != 0)
 		return 0;
 	r = catch_up(v, true, false, &err);
 	if (r < 0)
 		vol_note(v, "%s", err.msg);
-	let_follower(v);
+	vol_let_follower(v);
 	return r;
 }
 
@@ -310,7 +310,6 @@ struct replay {
 	struct volume *v;
 	uint64_t from; /* records up to it are in the log */
 	bool apply;
-	uint64_t last, committed; /* seen: sequence of the last change, of the last one known to be in the log */
 };
 
 static int on_record(void *arg, const struct jrecord *rec)
@@ -318,10 +317,6 @@ static int on_record(void *arg, const struct jrecord *rec)
 	struct replay *p = arg;
 	int r;
 
-	if (rec->type == J_COMMITTED)
-		p->committed = MAX(p->committed, rec->len);
-	else
-		p->last = rec->seq;
 	if (!p->apply || rec->seq <= p->from || rec->type == J_COMMITTED)
 		return 0;
 	mtx_lock(&p->v->batch);
@@ -350,6 +345,16 @@ static int open_dir(struct volume *v)
 	return v->dirfd < 0 ? -errno : 0;
 }
 
+/* A claim that failed without words of its own: `local` by what lies here, else by the store. */
+static int claim_failed(const struct volume *v, int r, bool local, struct objerr *err)
+{
+	if (r < 0 && err->msg[0] == '\0' && local && v->env.disk == NULL)
+		objerr_set(err, "%s: %s", v->env.state_dir, strerror(-r));
+	else if (r < 0 && r != -EBUSY && err->msg[0] == '\0')
+		objerr_set(err, "the image cannot be claimed: %s", strerror(-r));
+	return r;
+}
+
 static int journal_read_in(struct volume *v, struct replay *p, struct objerr *err)
 {
 	uint64_t limit = v->env.journal_bytes != 0 ? v->env.journal_bytes : 1 * GiB;
@@ -365,11 +370,15 @@ static int journal_make(struct volume *v, bool apply, uint64_t from, struct obje
 	return journal_read_in(v, &p, err);
 }
 
+/* One that the image has outlived. What is known to be in the image needs no room: *ret_name is NULL then. */
 static int set_aside(struct volume *v, char **ret_name)
 {
+	uint64_t sent;
+	bool unsent = journal_has_unsent(v->journal, &sent);
+
 	journal_close(v->journal);
 	v->journal = NULL;
-	return journal_set_aside(v->dirfd, v->env.disk, ret_name);
+	return unsent ? journal_set_aside(v->dirfd, v->env.disk, ret_name) : journal_discard(v->dirfd, v->env.disk);
 }
 
 /* Opens the journal, or sets it aside if the image went on without it. ret_jseq: what of it the log has. */
@@ -454,7 +463,7 @@ static int claim_once(struct volume *v, struct objerr *err)
 	int r = open_journal(v, &jseq, err);
 
 	if (r < 0)
-		return r;
+		return claim_failed(v, r, true, err);
 	w.arg = v;
 	base_random(nonce.b, sizeof(nonce.b));
 	log_view(v->log, &view);
@@ -462,14 +471,14 @@ static int claim_once(struct volume *v, struct objerr *err)
 		nonce = view.nonce;
 	r = RULE(T7_INTENT) ? journal_note_nonce(v->journal, &nonce, &view.nonce) : 0;
 	if (r < 0)
-		return r;
+		return claim_failed(v, r, true, err);
 	remap_begin(v);
-	r = log_claim(v->log, &nonce, jseq, &w, err);
+	r = claim_failed(v, log_claim(v->log, &nonce, jseq, &w, err), false, err);
 	if (r == 0 && !RULE(T7_INTENT))
 		r = journal_note_nonce(v->journal, &nonce, &view.nonce);
 	if (r == 0) {
 		vol_walked(v);
-		r = replay_journal(v, jseq, err);
+		r = claim_failed(v, replay_journal(v, jseq, err), true, err);
 		v->walk_size = v->size;
 	}
 	remap_end(v, r == 0);
@@ -484,35 +493,44 @@ static int policy(struct volume *v, struct objerr *err)
 	struct log_view view;
 
 	log_view(v->log, &view);
-	if (view.claim == 0 || view.released || v->env.takeover == VOL_TAKEOVER_ALWAYS ||
+	if (view.claim == 0 || v->env.takeover == VOL_TAKEOVER_ALWAYS ||
+	    (view.released && v->env.takeover != VOL_TAKEOVER_NEVER) ||
 	    (v->journal != NULL && journal_knows_nonce(v->journal, &view.nonce)))
 		return 0;
-	objerr_set(err, "the image is held by %s (claim %016" PRIx64 ", epoch %" PRIu64 ")", view.host, view.claim,
-		   view.epoch);
+	objerr_set(err, "the image %s by %s (claim %016" PRIx64 ", epoch %" PRIu64 ")",
+		   view.released ? "was last written" : "is held", view.host, view.claim, view.epoch);
 	return -EBUSY;
 }
 
-/* Claims; waits for a release for a while. The caller made sure that nobody else does. */
+/*
+ * Claims; waits for a release for a while. The caller made sure that nobody else does. Who has just attached need not
+ * walk once more: where somebody came meanwhile the claim's number is taken.
+ */
 static int claim(struct volume *v, struct objerr *err)
 {
 	int64_t until = clock_now_ns() + v->env.claim_wait_ns;
+	bool fresh = v->mapped && !v->owned && log_fresh(v->log);
 	int r;
 
 	for (;;) {
 		bool between = false; /* somebody came: think again */
 
-		r = catch_up(v, false, false, err);
+		r = fresh ? 0 : catch_up(v, false, false, err);
 		if (r == 0 && v->journal == NULL) {
 			r = open_dir(v);
 			if (r == 0)
 				r = journal_make(v, false, 0, err);
+			claim_failed(v, r, true, err);
 		}
 		r = r == -EBUSY ? -EIO : r == 0 ? policy(v, err) : r;
 		if (r == 0) {
 			r = claim_once(v, err);
 			between = r == -EBUSY;
 		}
-		if (r != -EBUSY || (!between && clock_now_ns() >= until))
+		between = between || fresh;
+		fresh = false;
+		if (r != -EBUSY ||
+		    (!between && (clock_now_ns() >= until || v->env.takeover == VOL_TAKEOVER_NEVER)))
 			return r;
 		if (!between)
 			clock_sleep_ns(200 * NSEC_PER_MSEC);
@@ -571,12 +589,11 @@ static int look_at_journal(struct volume *v, struct objerr *err)
 	log_view(v->log, &view);
 	if (view.claim != 0 && journal_knows_nonce(v->journal, &view.nonce))
 		return view.released ? 0 : 1;
-	if (p.last <= p.committed)
-		return 0;
 	r = set_aside(v, &aside);
-	if (r < 0)
+	if (r < 0 || aside == NULL)
 		return r;
-	objerr_set(err, "the image was taken over by %s; what had not been sent was set aside as %s", view.host, aside);
+	objerr_set(err, "the image was taken over by %s; what had not been sent was set aside as %s (lsvdfs image journal)",
+		   view.host, aside);
 	return -ESTALE;
 }
 
@@ -584,10 +601,10 @@ int vol_recover(struct volume *v, struct objerr *err)
 {
 	int r;
 
-	if (hold_follower(v) != 0)
+	if (vol_hold_follower(v) != 0)
 		return 0;
 	r = look_at_journal(v, err);
-	let_follower(v);
+	vol_let_follower(v);
 	if (r <= 0)
 		return r;
 	r = vol_own(v);
@@ -603,15 +620,18 @@ int vol_recover(struct volume *v, struct objerr *err)
 int vol_doom(struct volume *v, struct vol_remains *ret)
 {
 	uint64_t *claims;
+	char *ref = NULL;
 	int r = vol_own(v);
 
+	if (r == 0)
+		r = log_own_ref(v->log, &ref);
 	if (r < 0)
 		return r;
 	mtx_lock(&v->batch);
 	claims = calloc(v->ck.nclaims + 1, sizeof(*claims));
 	if (claims != NULL && v->ck.nclaims > 0)
 		memcpy(claims, v->ck.claims, v->ck.nclaims * sizeof(*claims));
-	*ret = (struct vol_remains){v->first_own, claims, v->ck.nclaims};
+	*ret = (struct vol_remains){v->first_own, claims, v->ck.nclaims, ref};
 	mtx_unlock(&v->batch);
 	vol_fail(v, VOL_FAILED, "the image is being deleted");
 	return claims != NULL ? 0 : -ENOMEM;

@@ -185,7 +185,8 @@ static void choose(struct round *r)
 	r->nvictims = 0;
 	mtx_lock(&v->batch);
 	r->newest = v->sealed;
-	pinned = v->ck.nsnaps > 0 ? v->ck.snaps[v->ck.nsnaps - 1].number : 0;
+	/* An ancestor's neither. */
+	pinned = v->ck.nsnaps > 0 ? v->ck.snaps[v->ck.nsnaps - 1].number : log_first(v->log) - 1;
 	aged = goal_locked(v, true) <= CLEAN_CALM;
 	mtx_unlock(&v->batch);
 	while ((k = map_objects(v->map, from, o, ARRAY_SIZE(o))) > 0) {

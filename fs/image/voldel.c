@@ -72,20 +72,25 @@ static bool holds(const uint64_t *v, size_t n, uint64_t number)
 }
 
 /* A snapshot s needs what was there at s and died later. */
+static bool snapped(const struct log_snap *s, size_t n, const struct page_object *o)
+{
+	for (size_t i = 0; i < n; i++)
+		if (o->number == s[i].number || (o->number < s[i].number && s[i].number < o->death - 1))
+			return true;
+	return false;
+}
+
+/* ... and the digests of its root, which are among p's. */
 static bool pinned(const struct vol_point *p, const struct page_object *o)
 {
-	for (size_t i = 0; i < p->nsnaps; i++)
-		if (o->number == p->snaps[i].number ||
-		    (o->number < p->snaps[i].number && p->snaps[i].number < o->death - 1))
-			return true;
-	return holds(p->digests, p->ndigests, o->number);
+	return snapped(p->snaps, p->nsnaps, o) || holds(p->digests, p->ndigests, o->number);
 }
 
 static bool may_go(const struct vol_point *p, const struct page_object *o)
 {
 	if (o->type == LOG_CREATE || (o->type == LOG_CLAIM && RULE(T14_CLAIMS)))
 		return false;
-	if (RULE(T15_BELOW) && o->number >= p->number)
+	if (o->number <= p->ancestors || (RULE(T15_BELOW) && o->number >= p->number))
 		return false;
 	if (o->type == LOG_MAP && o->death == 0 && !RULE(T19_PAGES) && o->number > p->pages_end)
 		return true;
@@ -117,7 +122,7 @@ int vol_note_strays(struct volume *v)
 	int r = 0;
 
 	mtx_lock(&v->batch);
-	first = MAX(v->ck.tree_covers, v->ck.first + 1);
+	first = MAX(MAX(v->ck.tree_covers, v->ck.first + 1), log_first(v->log) + 1);
 	end = v->first_own;
 	if (end <= first || end - first > STRAYS_MAX)
 		goto out;
@@ -200,6 +205,9 @@ int vol_delete_dead(struct volume *v)
 		r = vol_point_of(&p, by->number, &c);
 	}
 	mtx_unlock(&v->batch);
+	p.ancestors = log_first(v->log) - 1;
+	if (r == 0)
+		r = vol_pin_snapshots(v, &p);
 #ifdef LSVD_RULE_SWITCHES
 	if (r == 0 && !RULE(P_OWN))
 		r = listed_point(v, &p);
@@ -235,7 +243,8 @@ bool vol_dead_locked(struct volume *v, uint64_t *ret_pinned)
 	while ((k = map_objects(v->map, from, o, ARRAY_SIZE(o))) > 0) {
 		for (size_t i = 0; i < k; i++) {
 			if (o[i].death == 0 || o[i].sectors == 0 ||
-			    (o[i].type != LOG_DATA && o[i].type != LOG_CLEANER && o[i].type != LOG_MAP))
+			    (o[i].type != LOG_DATA && o[i].type != LOG_CLEANER && o[i].type != LOG_MAP) ||
+			    snapped(v->ck.snaps, v->ck.nsnaps, &o[i]))
 				continue;
 			if (holds(v->ck.digests, v->ck.ndigests, o[i].number))
 				pinned += o[i].sectors * (uint64_t)SECTOR;

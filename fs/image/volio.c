@@ -81,14 +81,17 @@ static void on_append(void *arg, uint64_t seq, uint64_t where)
 	mtx_unlock(&v->batch);
 }
 
-static int journal_put(struct volume *v, enum jtype type, uint64_t off, uint64_t len, const struct iovec *iov,
-		       int iovcnt)
+/* now: -EAGAIN if the journal would have to wait. */
+static int journal_do(struct volume *v, enum jtype type, uint64_t off, uint64_t len, const struct iovec *iov, bool now)
 {
 	struct record rec = {v, type, off, len};
 	uint64_t seq;
-	int r = journal_append(v->journal, type, off, len, iov, iovcnt, on_append, &rec, &seq);
+	int r = now ? journal_append_now(v->journal, off, len, iov, on_append, &rec, &seq)
+		    : journal_append(v->journal, type, off, len, iov, iov != NULL, on_append, &rec, &seq);
 	bool broken;
 
+	if (r == -EAGAIN)
+		return r;
 	mtx_lock(&v->batch);
 	broken = v->broken;
 	mtx_unlock(&v->batch);
@@ -98,6 +101,11 @@ static int journal_put(struct volume *v, enum jtype type, uint64_t off, uint64_t
 		vol_fail(v, VOL_FAILED, "out of memory for the map");
 	/* Only a volume that failed or was fenced has its journal stopped. */
 	return broken || r == -ESHUTDOWN ? -EIO : r;
+}
+
+static int journal_put(struct volume *v, enum jtype type, uint64_t off, uint64_t len, const struct iovec *iov)
+{
+	return journal_do(v, type, off, len, iov, false);
 }
 
 /* ---- who may write at the same time ---- */
@@ -378,6 +386,66 @@ ssize_t vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t 
 	return r;
 }
 
+/* -EAGAIN: it is not here, or may take long. */
+static int read_piece_now(struct volume *v, const struct em_ext *p, void *out)
+{
+	struct vol_put *u;
+	struct fetch_piece f;
+
+	if (p->kind == EM_JOURNAL)
+		return journal_read_now(v->journal, p->where, out, p->len * SECTOR);
+	if (p->kind != EM_LOG) {
+		memset(out, 0, p->len * SECTOR);
+		return 0;
+	}
+	mtx_lock(&v->batch);
+	for (u = v->puts; u != NULL && u->put.number != p->number; u = u->next)
+		;
+	mtx_unlock(&v->batch);
+	if (u != NULL || v->env.fetch == NULL)
+		return -EAGAIN;
+	f = (struct fetch_piece){p->number, p->sector, (uint32_t)p->len, out};
+	return fetch_read_now(v->env.fetch, v->log, &f);
+}
+
+static int read_mapped_now(struct volume *v, uint64_t lba, uint64_t n, uint8_t *out)
+{
+	struct em_ext p[PIECES];
+	struct log_pageref need;
+	int k = map_lookup(v->map, lba, n, false, p, PIECES, &need), r = 0;
+
+	vol_ahead(v, lba, n);
+	for (int i = 0; i < k && r == 0; i++) {
+		r = read_piece_now(v, &p[i], out);
+		n -= p[i].len;
+		out += p[i].len * SECTOR;
+	}
+	return r < 0 || k < 0 || n > 0 ? -EAGAIN : 0;
+}
+
+int vol_read_now(struct volume *v, uint64_t off, void *buf, size_t n)
+{
+	uint64_t size;
+	unsigned gen;
+	int r = -EAGAIN;
+
+	if (n == 0 || n > VOL_NOW_MAX || off % SECTOR != 0 || n % SECTOR != 0)
+		return -EAGAIN;
+	mtx_lock(&v->lock);
+	if (v->state != VOL_OWNER || v->claiming || v->remapping || !v->mapped) {
+		mtx_unlock(&v->lock);
+		return -EAGAIN;
+	}
+	gen = v->reading;
+	v->readers[gen]++;
+	mtx_unlock(&v->lock);
+	size = vol_size(v);
+	if (n <= size && off <= size - n)
+		r = read_mapped_now(v, off / SECTOR, n / SECTOR, buf);
+	vol_read_end(v, gen);
+	return r;
+}
+
 /* ---- writes ---- */
 
 /* Alone. Reads the sectors at both ends, lays the bytes over them, writes whole sectors. */
@@ -404,12 +472,12 @@ static int write_parts(struct volume *v, uint64_t off, const uint8_t *p, size_t 
 			if (i >= first * SECTOR)
 				buf[i - first * SECTOR] = 0;
 		memcpy(buf + head, p, take);
-		r = journal_put(v, J_WRITE, first * SECTOR, sectors * SECTOR, &iov, 1);
+		r = journal_put(v, J_WRITE, first * SECTOR, sectors * SECTOR, &iov);
 		/* The record has whole sectors; the image may end within the last. */
 		if (r == 0 && end % SECTOR != 0 && end > size)
-			r = journal_put(v, J_RESIZE, end, 0, NULL, 0);
+			r = journal_put(v, J_RESIZE, end, 0, NULL);
 		else if (r == 0 && size % SECTOR != 0 && (first + sectors) * SECTOR > size && end == size)
-			r = journal_put(v, J_RESIZE, size, 0, NULL, 0);
+			r = journal_put(v, J_RESIZE, size, 0, NULL);
 		if (r < 0)
 			return r;
 		off += take;
@@ -424,7 +492,7 @@ static int write_whole(struct volume *v, uint64_t off, const uint8_t *p, size_t 
 	while (n > 0) {
 		size_t take = MIN(n, (size_t)RECORD_MAX);
 		struct iovec iov = {(void *)p, take};
-		int r = journal_put(v, J_WRITE, off, take, &iov, 1);
+		int r = journal_put(v, J_WRITE, off, take, &iov);
 
 		if (r < 0)
 			return r;
@@ -473,6 +541,35 @@ int vol_write(struct volume *v, uint64_t off, const struct iovec *iov, int iovcn
 	return r;
 }
 
+/* Whether the owner may write now, beside others; then leave(). */
+static bool try_enter(struct volume *v)
+{
+	bool ok;
+
+	mtx_lock(&v->lock);
+	ok = v->state == VOL_OWNER && !v->claiming && !v->exclusive && !v->env.read_only;
+	v->shared += ok;
+	mtx_unlock(&v->lock);
+	return ok;
+}
+
+int vol_write_now(struct volume *v, uint64_t off, const void *p, size_t n)
+{
+	struct iovec iov = {(void *)p, n};
+	struct journal_stat js;
+	uint64_t size;
+	int r = -EAGAIN;
+
+	if (n == 0 || n > RECORD_MAX || off % SECTOR != 0 || n % SECTOR != 0 || !try_enter(v))
+		return -EAGAIN;
+	journal_stat(v->journal, &js);
+	size = vol_size(v);
+	if (size % SECTOR == 0 && n <= size && off <= size - n && !throttle_holds(n, js.used, js.limit))
+		r = journal_do(v, J_WRITE, off, n, &iov, true);
+	leave(v, false);
+	return r;
+}
+
 /* [off, off + n) reads as zeros: whole sectors by one record, the ends by bytes. */
 static int zero_range(struct volume *v, enum jtype type, uint64_t off, uint64_t n)
 {
@@ -501,7 +598,7 @@ static int zero_range(struct volume *v, enum jtype type, uint64_t off, uint64_t 
 	if (off < first)
 		r = write_parts(v, off, zeros, (size_t)(first - off));
 	if (r == 0)
-		r = journal_put(v, type, first, last - first, NULL, 0);
+		r = journal_put(v, type, first, last - first, NULL);
 	if (r == 0 && last < end)
 		r = write_parts(v, last, zeros, (size_t)(end - last));
 out:
@@ -535,7 +632,7 @@ int vol_resize(struct volume *v, uint64_t size)
 		r = write_parts(v, size, zeros, (size_t)(end - size));
 	}
 	if (r == 0 && size != vol_size(v))
-		r = journal_put(v, J_RESIZE, size, 0, NULL, 0);
+		r = journal_put(v, J_RESIZE, size, 0, NULL);
 	leave(v, true);
 	return r;
 }
@@ -588,7 +685,7 @@ static int seek_mapped(struct volume *v, bool hole, uint64_t lba, uint64_t end, 
 			continue;
 		}
 		for (int i = 0; i < k; i++) {
-			if ((p[i].kind == EM_HOLE) == hole) {
+			if ((p[i].kind == EM_HOLE || p[i].kind == EM_ZERO) == hole) {
 				*ret = p[i].lba * SECTOR;
 				return 0;
 			}

@@ -2,7 +2,7 @@
 /*
  * volume-private.h - the state of a volume, shared by volume.c (life), volattach.c (from log and journal to a map),
  * volio.c and volread.c (reads and writes), volput.c (batches to objects), volckpt.c (checkpoints), voltree.c (the
- * map's tree).
+ * map's tree), volsnap.c (snapshots).
  *
  * Locks, in order: lock (life, who is in) -> the journal's -> batch -> the map's -> the log's. A batch is closed, and
  * an object sealed, under `batch`, in the order of the journal: so an object's journal sequence says exactly which
@@ -59,12 +59,28 @@ struct vol_point {
 	size_t ndigests, nsnaps;
 	struct log_snap *snaps;
 	uint64_t pages_end; /* its tree has no page behind that object */
+	uint64_t ancestors; /* numbers up to it are other images' */
+};
+
+/* What the record of a snapshot says. */
+struct vol_snapinfo {
+	struct vol_snap snap; /* but for `hidden` */
+	uint64_t *digests;    /* its root needs these objects */
+	size_t ndigests;
+};
+
+/* A record that somebody waits for: volsnap.c. */
+struct vol_record {
+	struct logobj o;
+	uint64_t upto; /* journal sequence that is to be in the log before it */
+	bool taken;    /* it has its number, and what follows from it is in the volume */
 };
 
 struct volume {
 	struct vol_env env; /* set at the start, as all up to the lock */
 	char *prefix;
 	uint8_t uuid[16];
+	uint64_t snapshot; /* what is open is this one; 0: the image */
 	struct log *log;
 	struct map *map;
 	int dirfd; /* of the journal; -1 with env.disk */
@@ -104,6 +120,8 @@ struct volume {
 	bool up, up_stop;  /* the uploader runs; shall end */
 	bool broken;       /* the map could not take a record: memory */
 	struct job uploader;
+	bool preparing; /* the job runs that makes the journal's next segment */
+	struct job prepare;
 	/* what checkpoints need, under batch */
 	struct log_checkpoint
 	    ck; /* of the current tree; its lists are owned here */
@@ -152,6 +170,9 @@ struct volume {
 	uint64_t last_checkpoint;
 	uint64_t sealed, sealed_size; /* the last number that was sealed; the image's size then */
 	uint64_t trim_number, trim_jseq, trimmed_jseq;
+	struct vol_record *record; /* wanted, one at a time */
+	struct vol_snapinfo *snap; /* of those that are known, any order */
+	size_t nsnap, capsnap;
 
 	struct mtx streams; /* RANK_CACHE */
 	struct readahead ahead;
@@ -163,8 +184,12 @@ void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...) printf_l
 /* Words for people, without a change of state. */
 void vol_note(struct volume *v, const char *fmt, ...) printf_like(2, 3);
 
-/* The owner's: everything to the bucket, then the release. */
+/*
+ * The owner's: everything to the bucket, then the release. before (may be NULL): what else is to be in the log, called
+ * when nothing of the volume runs any more.
+ */
 int must_check vol_let_go(struct volume *v);
+int must_check vol_let_go_after(struct volume *v, int (*before)(struct volume *v, void *arg), void *arg);
 
 /* ---- volattach.c ---- */
 /* What a follower's read did not find: the map is made anew, once for all who saw it `remapped` times. -EIO. */
@@ -175,6 +200,24 @@ void vol_forget_log(struct volume *v);                                       /* 
 int must_check vol_add_effect(struct volume *v, const struct log_effect *e); /* deep copy; batch held or alone */
 int must_check vol_append_u64(uint64_t **v, size_t *n, size_t *cap, uint64_t x);
 int must_check vol_fetch_page(struct volume *v, const struct log_pageref *need);
+
+/* Nobody claims, releases or follows meanwhile. 0: a follower; 1: an owner, whose view is the newest; -EIO. */
+int must_check vol_hold_follower(struct volume *v);
+void vol_let_follower(struct volume *v); /* after 0 */
+
+/* ---- volsnap.c ---- */
+/* A record's effect on the list of snapshots; batch held, or alone. */
+int must_check vol_see_snapshot(struct volume *v, const struct logobj *o);
+/* The record that is wanted may get its number now. */
+bool vol_record_due_locked(const struct volume *v);
+int must_check vol_put_record(struct volume *v); /* a place in the window was reserved */
+/* The digests of all that p lists are known, and p has them. -ENOMEM, or what a GET says. */
+int must_check vol_pin_snapshots(struct volume *v, struct vol_point *p);
+void vol_forget_snapshots(struct volume *v);
+int must_check vol_know_snapshots(struct volume *v, struct objerr *err);
+uint64_t vol_find_snapshot(struct volume *v, const char *name); /* among those that are known; 0: none */
+/* The checkpoint of a snapshot's record for a record `number` that takes its map over; its digests to be freed. */
+int must_check vol_take_root(const struct logobj *snapshot, uint64_t number, struct log_checkpoint *ret);
 
 /* ---- volio.c ---- */
 /* From a journal's record to pending; under batch, in sequence. */

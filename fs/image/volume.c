@@ -43,6 +43,7 @@ void vol_fail(struct volume *v, enum vol_state s, const char *fmt, ...)
 	if (v->journal != NULL)
 		journal_wake(v->journal, true); /* whoever waits for space waits no more */
 	throttle_stop(&v->pace);
+	log_break(v->log); /* a number that got no bytes would be waited for for ever */
 	mtx_lock(&v->batch);
 	v->up_stop = true;
 	cond_broadcast(&v->work);
@@ -68,6 +69,7 @@ static void destroy(struct volume *v)
 	journal_close(v->journal);
 	map_free(v->map);
 	vol_forget_log(v);
+	vol_forget_snapshots(v);
 	vol_point_free(&v->newest);
 	vol_point_free(&v->before);
 	vol_point_free(&v->coming);
@@ -83,8 +85,9 @@ static void destroy(struct volume *v)
 	free(v);
 }
 
-int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
-	     struct objerr *err)
+/* snapshot: its number, 0: the image. */
+static int open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t snapshot,
+		   struct volume **ret, struct objerr *err)
 {
 	struct volume *v = calloc(1, sizeof(*v));
 	struct log_at at = {.store = env->store, .prefix = prefix, .host = env->host, .pool = env->pool};
@@ -95,6 +98,7 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 	if (v == NULL)
 		return -ENOMEM;
 	v->env = *env;
+	v->snapshot = snapshot;
 	v->dirfd = -1;
 	memcpy(v->uuid, uuid, 16);
 	memcpy(at.uuid, uuid, 16);
@@ -110,7 +114,7 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 		r = map_new(VOL_PAGES(env->map_bytes != 0 ? env->map_bytes : VOL_MAP_BYTES), &v->map);
 	w.arg = v;
 	if (r == 0)
-		r = log_attach(v->log, &w, true, err);
+		r = snapshot != 0 ? log_attach_snapshot(v->log, snapshot, &w, err) : log_attach(v->log, &w, true, err);
 	if (r == 0)
 		vol_walked(v);
 	if (r < 0) {
@@ -124,8 +128,27 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 	return 0;
 }
 
-/* Everything to the bucket, then the release. */
+int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
+	     struct objerr *err)
+{
+	return open_at(env, prefix, uuid, 0, ret, err);
+}
+
+int vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err)
+{
+	struct vol_env env = of->env;
+
+	env.read_only = true;
+	return open_at(&env, of->prefix, of->uuid, number, ret, err);
+}
+
 int vol_let_go(struct volume *v)
+{
+	return vol_let_go_after(v, NULL, NULL);
+}
+
+/* Everything to the bucket, then the release. */
+int vol_let_go_after(struct volume *v, int (*before)(struct volume *v, void *arg), void *arg)
 {
 	enum vol_state was;
 	uint64_t jseq, size;
@@ -144,6 +167,8 @@ int vol_let_go(struct volume *v)
 	if (r == 0 && RULE(E_RELEASE))
 		r = vol_drain(v);
 	vol_stop_uploader(v);
+	if (r == 0 && before != NULL)
+		r = before(v, arg);
 	mtx_lock(&v->batch);
 	jseq = v->sealed_jseq;
 	size = v->sealed_size;
@@ -164,12 +189,28 @@ int vol_let_go(struct volume *v)
 	return r == 0 ? 0 : -EIO;
 }
 
+/* The journal of an image that another node took: what of it is in the image all the same. */
+static void note_arrived(struct volume *v)
+{
+	uint64_t number = log_arrived(v->log), jseq = 0;
+
+	mtx_lock(&v->batch);
+	for (size_t i = 0; i < LOG_W_MAX; i++)
+		if (v->done[i].number != 0 && v->done[i].number <= number)
+			jseq = MAX(jseq, v->done[i].jseq);
+	jseq = MAX(jseq, v->trim_jseq);
+	mtx_unlock(&v->batch);
+	ignore(journal_trim(v->journal, number, jseq, true)); /* else more of it seems to be lost than was */
+}
+
 int vol_close(struct volume *v)
 {
 	int r = vol_let_go(v);
 
 	log_stop(v->log);
 	vol_stop_uploader(v);
+	if (v->state == VOL_FENCED && v->journal != NULL)
+		note_arrived(v);
 	destroy(v);
 	return r;
 }

@@ -27,6 +27,7 @@ struct fetch;
 struct pool;
 struct jdisk;
 
+/* Of an image that another node claimed last: once it was released; at any time; not at all. */
 enum vol_takeover { VOL_TAKEOVER_RELEASED, VOL_TAKEOVER_ALWAYS, VOL_TAKEOVER_NEVER };
 
 /* What all images of a mount share. Everything borrowed for the life of the volumes. */
@@ -116,6 +117,7 @@ struct vol_remains {
 	uint64_t next;	  /* what is there or beyond stays */
 	uint64_t *claims; /* these stay as well */
 	size_t nclaims;
+	char *ref; /* key of a clone's reference, to be freed; it goes last. NULL: no clone */
 };
 int must_check vol_doom(struct volume *v, struct vol_remains *ret);
 
@@ -136,6 +138,14 @@ int must_check vol_refresh(struct volume *v);
  */
 ssize_t must_check vol_read(struct volume *v, bool writer, uint64_t off, void *buf, size_t n);
 int must_check vol_write(struct volume *v, uint64_t off, const struct iovec *iov, int iovcnt, size_t n);
+/*
+ * The same for a thread that must not wait: for the owner of the image, whole sectors within its size, what is in memory
+ * or the page cache and not long. -EAGAIN: nothing was done, vol_read() or vol_write() by somebody who may wait. The
+ * answer of the read is all of n.
+ */
+#define VOL_NOW_MAX (64 * KiB)
+int must_check vol_read_now(struct volume *v, uint64_t off, void *buf, size_t n);
+int must_check vol_write_now(struct volume *v, uint64_t off, const void *p, size_t n);
 int must_check vol_discard(struct volume *v, uint64_t off, uint64_t n); /* reads as zeros, a hole */
 int must_check vol_zero(struct volume *v, uint64_t off, uint64_t n);    /* reads as zeros, allocated */
 int must_check vol_flush(struct volume *v);
@@ -144,7 +154,7 @@ int must_check vol_upload(struct volume *v);
 /* Claims, as the first write does: 0 owner; -EBUSY, -EIO, -EROFS, words in vol_stat(). */
 int must_check vol_own(struct volume *v);
 int must_check vol_resize(struct volume *v, uint64_t size);
-/* SEEK_DATA, SEEK_HOLE: the next offset at or behind off, -ENXIO. */
+/* SEEK_DATA, SEEK_HOLE: the next offset at or behind off, -ENXIO. What was zeroed is a hole here, as in other file systems. */
 int must_check vol_seek(struct volume *v, bool hole, uint64_t off, uint64_t *ret);
 
 /*
@@ -158,6 +168,75 @@ struct vol_gc {
 	uint64_t live, stored_before, stored; /* bytes; stored: with what is dead and not deleted yet */
 };
 int must_check vol_gc(struct volume *v, unsigned live, struct vol_gc *ret);
+
+/*
+ * Snapshots (PROTOCOL.md 3). Those that change something claim the image as a write does (-EBUSY); -EIO: fenced,
+ * failed, words in vol_stat().
+ */
+enum { VOL_SNAP_NAME_MAX = 64 };
+struct vol_snap {
+	uint64_t number, size; /* size: of the image then, bytes */
+	int64_t time;          /* seconds since 1970 */
+	bool hidden;           /* its name is gone; what it needs is not, yet */
+	char name[VOL_SNAP_NAME_MAX + 1];
+};
+/* 1 to 64 of [A-Za-z0-9._-]. */
+bool vol_snap_name_ok(const char *name);
+/* A name for the state before a roll back: the time, UTC, and something random. */
+void vol_snap_name_now(char out[VOL_SNAP_NAME_MAX + 1]);
+/*
+ * Everything acknowledged before the call is in it, and a prefix of what comes meanwhile; the guest goes on. Returns
+ * when it is in the bucket for good. -EEXIST: the name is taken; -EINVAL: it is none.
+ */
+int must_check vol_snapshot(struct volume *v, const char *name, uint64_t *ret_number, struct objerr *err);
+/* In the order of their numbers; to be freed. Claims nothing; a follower's view moves on first. */
+int must_check vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct objerr *err);
+/*
+ * The name goes at once, the space when the cleaner comes by. -ENOENT; -EBUSY with words: a clone uses it, or
+ * another node holds the image. Finishes what earlier calls left.
+ */
+int must_check vol_unsnap(struct volume *v, const char *name, struct objerr *err);
+/*
+ * The image is what it was at the snapshot. What it was until now becomes snapshot `now` first, so that one can go
+ * forward again. No other handle may be open for writing (-EBUSY with words). v is a follower afterwards.
+ */
+int must_check vol_rollback(struct volume *v, const char *name, const char *now, struct objerr *err);
+/*
+ * A new log at `prefix`, whose image is what `of` was at the snapshot: an object of a few KiB, whatever the size. prefix
+ * lies beside that of `of` (.../.lsvd/img/<uuid>/). Not the name. -ENOENT: no such snapshot, or it is being deleted.
+ */
+int must_check vol_clone(struct volume *of, const char *name, const char *prefix, const uint8_t uuid[16],
+			 uint64_t *ret_size, struct objerr *err);
+/*
+ * A volume that is the snapshot, to read only, as long as its record is there; of: of the image, stays open meanwhile.
+ */
+int must_check vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err);
+
+/*
+ * Journals of an image in its directory below the state directory, to be looked at: the one of now ("now"), and those of
+ * which the image went on without something ("aside-<time>"). Reading changes nothing; the one of now is to be read
+ * while nobody writes to the image here.
+ */
+struct vol_journal {
+	int64_t time_s;        /* when it was set aside; "now": 0 */
+	uint64_t records;      /* changes that are in it */
+	uint64_t sent;         /* up to this sequence all of them are known to be in the image; more may be */
+	uint64_t unsent, bytes; /* changes behind that; of data */
+};
+struct vol_jchange {
+	const char *what; /* write, zero, discard, resize */
+	uint64_t seq, off, len; /* bytes; resize: off is the new size */
+	bool sent;
+	const void *data; /* of a write that is not known to be in the image */
+};
+/* Names, oldest first, to be freed, each and all. */
+int must_check vol_journal_names(const char *dir, char ***ret, size_t *ret_n);
+/* fn (may be NULL): for each change in order; non-zero ends it with that code. -ENOENT: there is none. -EUCLEAN: words. */
+int must_check vol_journal_read(const char *dir, const uint8_t uuid[16], const char *name,
+				int (*fn)(void *arg, const struct vol_jchange *c), void *arg, struct vol_journal *ret,
+				struct objerr *err);
+/* For good; not the one of now (-EINVAL). */
+int must_check vol_journal_drop(const char *dir, const char *name);
 
 enum vol_state { VOL_FOLLOWER, VOL_OWNER, VOL_RELEASING, VOL_FENCED, VOL_FAILED };
 struct vol_stat {

@@ -9,6 +9,7 @@
 #include "base.h"
 #include "str.h"
 #include <sys/random.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 void base_freep(void *p)
@@ -45,6 +46,21 @@ int base_pread_all(int fd, void *buf, size_t n, uint64_t off)
 		n -= (size_t)k;
 	}
 	return 0;
+}
+
+int base_pread_now(int fd, void *buf, size_t n, uint64_t off)
+{
+	struct iovec iov = { buf, n };
+	ssize_t k;
+
+	if (off > INT64_MAX || n > INT64_MAX - off)
+		return -EINVAL;
+	do
+		k = preadv2(fd, &iov, 1, (off_t)off, RWF_NOWAIT);
+	while (k < 0 && errno == EINTR);
+	if (k >= 0) /* short: the rest is on the disk, or behind the end: whoever may wait finds out */
+		return (size_t)k == n ? 0 : -EAGAIN;
+	return errno == EOPNOTSUPP || errno == ENOSYS ? -EAGAIN : -errno;
 }
 
 /*

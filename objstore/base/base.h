@@ -48,6 +48,8 @@ void base_closep(int *fd); /* close(*fd) when it is >= 0, errno kept */
 
 /* Reads or writes all n bytes at off, riding out EINTR and short counts. 0 or -errno; read: -ENODATA at a short end. */
 int must_check base_pread_all(int fd, void *buf, size_t n, uint64_t off);
+/* The same from memory only: -EAGAIN where it would take the disk. */
+int must_check base_pread_now(int fd, void *buf, size_t n, uint64_t off);
 int must_check base_pwrite_all(int fd, const void *buf, size_t n, uint64_t off);
 
 /* Fills p with n random bytes from the kernel; aborts when there are none. */

@@ -213,11 +213,8 @@ static int stream_request(struct xfer *x, struct body *b)
 	return (int)n;
 }
 
-static int send_upstream(struct xfer *x, struct body *b)
+static void format_request(struct xfer *x, struct buf *out)
 {
-	struct buf out = { 0 };
-	int r;
-
 	if (x->held) {
 		char len[32];
 
@@ -226,7 +223,15 @@ static int send_upstream(struct xfer *x, struct body *b)
 		if (x->body.len || head_get(&x->req, "content-length"))
 			head_set(&x->req, "Content-Length", len);
 	}
-	head_format(&x->req, &out);
+	head_format(&x->req, out);
+}
+
+static int send_upstream(struct xfer *x, struct body *b)
+{
+	struct buf out = { 0 };
+	int r;
+
+	format_request(x, &out);
 	r = chan_write(&x->cl->up, out.p, out.len);
 	buf_free(&out);
 	if (r == 0 && x->held)
@@ -255,6 +260,45 @@ static int exchange(struct xfer *x, struct body *b)
 			break;
 	}
 	return r;
+}
+
+/* A request that takes effect again, long after its answer. */
+struct late {
+	struct plan plan;
+	struct buf bytes;
+};
+
+static void *send_late(void *arg)
+{
+	struct late *l = arg;
+	struct chan *up = xmalloc(sizeof(*up));
+	struct head rep;
+
+	memset(up, 0, sizeof(*up));
+	rule_hold(&l->plan, -1, l->plan.ms);
+	if (chan_connect(up, conf.up_port) == 0) {
+		if (chan_write(up, l->bytes.p, l->bytes.len) == 0 && read_reply(up, &rep, false) == 0)
+			head_free(&rep);
+		chan_close(up, false);
+	}
+	buf_free(&l->bytes);
+	free(l);
+	free(up);
+	return NULL;
+}
+
+static void keep_for_later(struct xfer *x, const struct plan *plan)
+{
+	struct late *l = xmalloc(sizeof(*l));
+	pthread_t t;
+
+	memset(l, 0, sizeof(*l));
+	l->plan = *plan;
+	format_request(x, &l->bytes);
+	buf_add(&l->bytes, x->body.p, x->body.len);
+	if (pthread_create(&t, NULL, send_late, l))
+		abort();
+	pthread_detach(t);
 }
 
 /* --- towards the client --- */
@@ -466,7 +510,7 @@ static int perform(struct xfer *x, struct plan *plan, struct body *b)
 
 	x->aws = conf.aws;
 	x->lock[0] = x->lock[1] = -1;
-	if (x->aws && aws_wants_body(x)) {
+	if ((x->aws && aws_wants_body(x)) || plan->act == ACT_TWICE) {
 		r = body_all(b, &x->body);
 		x->in += x->body.len;
 		x->held = true;
@@ -498,6 +542,9 @@ static int after(struct xfer *x, struct plan *plan)
 	switch (plan->act) {
 	case ACT_LOST:
 		return -1;
+	case ACT_TWICE:
+		keep_for_later(x, plan);
+		return 0;
 	case ACT_STATUS_AFTER:
 		answer_error(x, plan->status, plan->code, "said by the front, but it is done");
 		return 0;

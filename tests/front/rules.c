@@ -13,6 +13,7 @@
  *	body-error (200 and <Error>)	body-error-after (done, 200 and <Error>)
  *	stall (no answer)		stall-body (half of the body, then nothing), cut (half, then closed)
  *	hold (until "release")		hold-after; flip (one byte of the body), etag (a wrong one)
+ *					twice (done and answered, and sent again at "release"; not in AWS mode)
  */
 #include "front.h"
 #include <errno.h>
@@ -45,7 +46,7 @@ static const char *const act_name[ACT_N] = {
 	[ACT_STATUS] = "status", [ACT_STATUS_AFTER] = "status-after", [ACT_RESET] = "reset", [ACT_LOST] = "lost",
 	[ACT_STALL] = "stall", [ACT_STALL_BODY] = "stall-body", [ACT_CUT] = "cut", [ACT_FLIP] = "flip",
 	[ACT_ETAG] = "etag", [ACT_BODY_ERROR] = "body-error", [ACT_BODY_ERROR_AFTER] = "body-error-after",
-	[ACT_HOLD] = "hold", [ACT_HOLD_AFTER] = "hold-after",
+	[ACT_HOLD] = "hold", [ACT_HOLD_AFTER] = "hold-after", [ACT_TWICE] = "twice",
 };
 
 static void rule_free(struct rule *r)

@@ -22,7 +22,7 @@ static void name(const uint8_t *data, size_t size)
 	check(imgname_encode(&n, &text) == 0);
 	check(imgname_decode(text, strlen(text), &back, NULL) == 0);
 	check(strcmp(n.name, back.name) == 0 && strcmp(n.log, back.log) == 0 && n.size == back.size);
-	check(memcmp(n.uuid, back.uuid, 16) == 0);
+	check(memcmp(n.uuid, back.uuid, 16) == 0 && memcmp(n.replaces, back.replaces, 16) == 0);
 	free(text);
 	n.log[0] = '/'; /* what could not be read is not written */
 	check(imgname_encode(&n, &text) == -EINVAL);

@@ -163,8 +163,8 @@ static void d_close(void *ctx, int fd)
 	(void)fd;
 }
 
-static const struct jdisk disk = {NULL,	   d_open, d_pwrite, d_pread,  d_allocate, d_sync,
-				  d_sync,  d_unlink, d_rename, d_list, d_close};
+static const struct jdisk disk = {NULL,   d_open, d_pwrite, d_pread,  NULL,   d_allocate,
+				  d_sync, d_sync, d_unlink, d_rename, d_list, d_close};
 
 /* ---- an input's files ---- */
 

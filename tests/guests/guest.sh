@@ -76,9 +76,10 @@ guest_start() {
 	rm -rf "$add"
 	[ "${GUEST_ACCEL:-tcg}" != kvm ] || cpu=host
 	: >"$T/$name.out"
+	# no_timer_check: where the processor is shared by many, that check is not in time, and the kernel panics
 	qemu-system-x86_64 -machine q35,usb=off -accel "${GUEST_ACCEL:-tcg}" -cpu $cpu -smp 1 -m "${MEM:-384M}" -nodefaults \
 		-nographic -no-reboot -kernel "$GUEST_KERNEL"/boot/vmlinuz-* -initrd "$T/$name.initrd" \
-		-append "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on" -serial "file:$T/$name.console.log" \
+		-append "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off random.trust_cpu=on" -serial "file:$T/$name.console.log" \
 		-serial "file:$T/$name.out" -monitor none "${args[@]}" </dev/null >"$T/$name.qemu.log" 2>&1 &
 	guest[$name]=$!
 	on_exit "guest_kill $name"

@@ -99,11 +99,19 @@ static int read_back(struct guest *g)
 		return 0;
 	first = (uint32_t)sim_below(s->now.size);
 	n = 1 + (uint32_t)sim_below(MIN(s->now.size - first, 40));
+	if (sim_chance(1, 2)) { /* sectors */
+		first -= first % UNITS_A_SECTOR;
+		n = MIN((n + UNITS_A_SECTOR - 1) / UNITS_A_SECTOR * UNITS_A_SECTOR, s->now.size - first);
+	}
 	buf = malloc((size_t)n * UNIT);
 	if (buf == NULL)
 		abort();
-	while (transient((int)(r = vol_read(g->v, true, (uint64_t)first * UNIT, buf, (size_t)n * UNIT))))
+	r = vol_read_now(g->v, (uint64_t)first * UNIT, buf, (size_t)n * UNIT);
+	r = r == 0 ? (ssize_t)n * UNIT : r;
+	while (r == -EAGAIN && transient((int)(r = vol_read(g->v, true, (uint64_t)first * UNIT, buf, (size_t)n * UNIT)))) {
 		doze(NSEC_PER_SEC);
+		r = -EAGAIN;
+	}
 	if (r < 0)
 		return (int)r;
 	sim_check(r == (ssize_t)n * UNIT, "node %d: a read of %u units gives %zd bytes", g->node, n, r);
@@ -179,6 +187,12 @@ static int do_op(struct volume *v, const struct op *o)
 		abort();
 	for (uint64_t i = 0; i < len; i += 4)
 		memcpy(buf + i, &o->stamp, 4);
+	if (sim_chance(1, 2)) { /* as a reader of the session */
+		int r = vol_write_now(v, off, buf, len);
+
+		if (r != -EAGAIN)
+			return r;
+	}
 	half = (size_t)sim_below(len + 1);
 	iov[0] = (struct iovec){buf, half};
 	iov[1] = (struct iovec){buf + half, len - half};

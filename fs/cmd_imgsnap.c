@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * cmd_imgsnap.c - snapshots and clones of images: IMAGE@NAME. On a mount the daemon does what changes the image, since a
+ * guest may have it open; clones and lists only read.
+ */
+#include "config.h"
+#include "cmd_image.h"
+#include "explain.h"
+#include "objstore/base/clock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+int site_snapshot(struct site *s, const char **ret_name)
+{
+	char *at = strrchr(s->path, '@');
+	_cleanup_free_ char *key = NULL;
+	struct objerr err = {0};
+	struct nameobj o;
+
+	*ret_name = NULL;
+	if (!at || strchr(at, '/'))
+		return CMD_OK;
+	/* an image may be called so itself */
+	if (!image_key(s->url.prefix, s->path, &key) && !nameobj_get(s->store, key, &o, &err)) {
+		nameobj_free(&o);
+		return CMD_OK;
+	}
+	if (!vol_snap_name_ok(at + 1))
+		return cmd_usage("'%.80s' is no name of a snapshot: 1 to %d of A-Z a-z 0-9 . _ -", cmd_printable(at + 1),
+				 VOL_SNAP_NAME_MAX);
+	*at = '\0';
+	*ret_name = at + 1;
+	return CMD_OK;
+}
+
+static int want_snapshot(struct site *s, const char **ret_name, struct image *ret)
+{
+	int r = site_snapshot(s, ret_name);
+
+	if (!r && !*ret_name)
+		r = cmd_usage("'%.200s': write IMAGE@NAME", cmd_printable(s->said));
+	return r ? r : site_find(s, ret);
+}
+
+/* --- what changes the image -------------------------------------------------------------------------------------- */
+
+struct doing {
+	const char *name;
+	struct objerr *err;
+	uint64_t number, size;
+	char now[VOL_SNAP_NAME_MAX + 1];
+};
+
+static int do_snapshot(struct volume *v, void *arg)
+{
+	struct doing *d = arg;
+
+	return vol_snapshot(v, d->name, &d->number, d->err);
+}
+
+static int do_unsnap(struct volume *v, void *arg)
+{
+	struct doing *d = arg;
+
+	return vol_unsnap(v, d->name, d->err);
+}
+
+static int do_rollback(struct volume *v, void *arg)
+{
+	struct doing *d = arg;
+	int r;
+
+	vol_snap_name_now(d->now);
+	r = vol_rollback(v, d->name, d->now, d->err);
+	d->size = vol_size(v);
+	return r;
+}
+
+static int offline(struct site *s, const struct image *i, int (*fn)(struct volume *v, void *arg), struct doing *d)
+{
+	struct objerr err = {0};
+	int r = site_may_write(s);
+
+	if (r)
+		return r;
+	if (i->p.copy)
+		return cmd_fail("%s: a copy of another image's name: read only", s->said);
+	d->err = &err;
+	r = image_write(&s->env, i->p.prefix, s->path, i->o.n.uuid, fn, d, &err);
+	return r ? site_fail(s, r, &err) : CMD_OK;
+}
+
+static long long number_of(const json_t *o, const char *name)
+{
+	return (long long)json_integer_value(json_object_get(o, name));
+}
+
+int image_snapshot(struct site *s)
+{
+	struct doing d = {0};
+	json_t *ans = NULL;
+	struct image i;
+	int r = want_snapshot(s, &d.name, &i);
+
+	if (r)
+		return r;
+	r = s->mounted ? site_ask_name(s, "snapshot", d.name, &ans) : offline(s, &i, do_snapshot, &d);
+	image_done(&i);
+	if (r)
+		return r;
+	if (ans)
+		d.number = (uint64_t)number_of(ans, "number");
+	json_decref(ans);
+	return s->json ? cmd_print_json(json_pack("{s:s, s:s, s:I}", "path", s->path, "name", d.name, "number",
+						  (json_int_t)d.number))
+		       : CMD_OK;
+}
+
+int image_unsnap(struct site *s, const char *name)
+{
+	struct doing d = {.name = name};
+	struct image i;
+	int r = site_find(s, &i);
+
+	if (r)
+		return r;
+	r = s->mounted ? site_ask_name(s, "unsnap", name, NULL) : offline(s, &i, do_unsnap, &d);
+	image_done(&i);
+	if (r || !s->json)
+		return r;
+	return cmd_print_json(json_pack("{s:s, s:s}", "path", s->path, "name", name));
+}
+
+int image_rollback(struct site *s)
+{
+	struct objerr err = {0};
+	struct doing d = {0};
+	json_t *ans = NULL;
+	bool noted = false;
+	struct image i;
+	int r = want_snapshot(s, &d.name, &i);
+
+	if (r)
+		return r;
+	r = s->mounted ? site_ask_name(s, "rollback", d.name, &ans) : offline(s, &i, do_rollback, &d);
+	if (ans) {
+		const char *now = json_string_value(json_object_get(ans, "before"));
+
+		(void)snprintf(d.now, sizeof d.now, "%s", now ? now : "");
+		d.size = (uint64_t)number_of(ans, "size");
+		noted = json_is_true(json_object_get(ans, "noted"));
+		json_decref(ans);
+	}
+	if (!r && !noted && image_note_size(s, &i, d.size, &err))
+		fprintf(stderr, "lsvdfs: warning: %s: its name still says another size: %s\n", s->said, err.msg);
+	image_done(&i);
+	if (r)
+		return r;
+	site_forget(s);
+	if (s->json)
+		return cmd_print_json(json_pack("{s:s, s:s, s:s, s:I}", "path", s->path, "name", d.name, "before", d.now,
+						"size", (json_int_t)d.size));
+	printf("%s is what it was at %s; what it was until now is %s@%s\n", s->path, d.name, s->path, d.now);
+	return fflush(stdout) ? cmd_fail("cannot write the answer") : CMD_OK;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------------ */
+
+static void print_snap(const struct vol_snap *s)
+{
+	char size[24], when[32] = "?";
+	time_t t = (time_t)s->time;
+	struct tm tm;
+
+	if (gmtime_r(&t, &tm))
+		(void)strftime(when, sizeof when, "%Y-%m-%d %H:%M:%SZ", &tm);
+	printf("%10s  %s  %s%s\n", cmd_size(s->size, size), when, s->name, s->hidden ? "  (deleted, a clone uses it)" : "");
+}
+
+int image_snapshots(struct site *s)
+{
+	struct vol_snap *v = NULL;
+	struct objerr err = {0};
+	struct volume *of;
+	struct image i;
+	size_t n = 0;
+	json_t *doc;
+	int r = site_find(s, &i);
+
+	if (r)
+		return r;
+	r = vol_open(&s->env, i.p.prefix, i.o.n.uuid, &of, &err);
+	if (!r) {
+		r = vol_snapshots(of, &v, &n, &err);
+		ignore(vol_close(of)); /* nothing was written */
+	}
+	image_done(&i);
+	if (r)
+		return site_fail(s, r, &err);
+	doc = s->json ? json_array() : NULL;
+	for (size_t k = 0; k < n; k++) {
+		if (!s->json)
+			print_snap(&v[k]);
+		else
+			json_array_append_new(doc, json_pack("{s:s, s:I, s:I, s:I, s:b}", "name", v[k].name, "number",
+							     (json_int_t)v[k].number, "time", (json_int_t)v[k].time, "size",
+							     (json_int_t)v[k].size, "deleted", (int)v[k].hidden));
+	}
+	free(v);
+	if (s->json)
+		return cmd_print_json(doc);
+	return fflush(stdout) ? cmd_fail("cannot write the answer") : CMD_OK;
+}
+
+static int number_by_name(struct volume *of, const char *name, uint64_t *ret, struct objerr *err)
+{
+	struct vol_snap *v = NULL;
+	size_t n = 0;
+	int r = vol_snapshots(of, &v, &n, err);
+
+	if (r)
+		return r;
+	r = -ENOENT;
+	for (size_t k = 0; k < n; k++)
+		if (!v[k].hidden && !strcmp(v[k].name, name)) {
+			*ret = v[k].number;
+			r = 0;
+		}
+	free(v);
+	if (r)
+		objerr_set(err, "there is no snapshot '%s' (lsvdfs image snapshots shows them)", name);
+	return r;
+}
+
+int image_open_at(struct site *s, const struct image *i, const char *name, struct volume **ret_of, struct volume **ret,
+		  struct objerr *err)
+{
+	struct volume *of;
+	uint64_t number;
+	int r = vol_open(&s->env, i->p.prefix, i->o.n.uuid, &of, err);
+
+	*ret_of = NULL;
+	if (r)
+		return r;
+	if (!name) {
+		*ret = of;
+		return 0;
+	}
+	r = number_by_name(of, name, &number, err);
+	if (!r)
+		r = vol_open_snapshot(of, number, ret, err);
+	if (r)
+		ignore(vol_close(of)); /* nothing was written */
+	else
+		*ret_of = of;
+	return r;
+}
+
+/* --- clones ------------------------------------------------------------------------------------------------------- */
+
+/* Without its name an image that is begun goes with the next mount of this state directory, or `image gc`. */
+static int make_clone(struct site *s, struct volume *of, const char *name, const char *to, const struct image_new *place,
+		      uint64_t *ret_size, struct objerr *err)
+{
+	struct timespec now = clock_real_ts();
+	struct attr a = {.mode = S_IFREG | 0600, .uid = geteuid(), .gid = getegid(), .mtime = now, .ctime = now, .atime = now};
+	int r = image_note_importing(s->img_dir, place->uuid, true);
+
+	if (!r)
+		r = image_note_where(s->img_dir, place->uuid, place->prefix, to);
+	if (!r)
+		r = vol_clone(of, name, place->prefix, place->uuid, ret_size, err);
+	if (!r)
+		r = image_make_name(s->store, s->url.prefix, to, place, *ret_size, 0, &a, NULL, err);
+	if (!r) {
+		ignore(image_note_importing(s->img_dir, place->uuid, false));
+		ignore(image_note_clean(s->img_dir, place->uuid, true));
+		return 0;
+	}
+	if (image_drop_import(&s->env, s->url.prefix, place->uuid, &(struct objerr){0}) < 0)
+		fprintf(stderr, "lsvdfs: warning: what was made of the clone is still there (lsvdfs image gc removes it)\n");
+	return r;
+}
+
+int image_clone(struct site *s, const char *to)
+{
+	_cleanup_free_ char *path = NULL;
+	const char *name;
+	struct image_new place;
+	struct objerr err = {0};
+	struct volume *of;
+	uint64_t size = 0;
+	struct image i;
+	char uuid[33];
+	int r = want_snapshot(s, &name, &i);
+
+	if (r)
+		return r;
+	r = site_other_path(s, to, &path);
+	if (!r)
+		r = site_may_write(s);
+	if (r) {
+		image_done(&i);
+		return r;
+	}
+	r = image_new_place(s->url.prefix, &place);
+	if (!r && strncmp(i.p.prefix, place.prefix, strlen(place.prefix) - 33)) {
+		objerr_set(&err, "its log lies elsewhere (%s): a clone is made in the mount or source that it lies in",
+			   i.p.prefix);
+		r = -EXDEV;
+	}
+	if (!r)
+		r = vol_open(&s->env, i.p.prefix, i.o.n.uuid, &of, &err);
+	if (!r) {
+		r = make_clone(s, of, name, path, &place, &size, &err);
+		ignore(vol_close(of)); /* nothing was written */
+	}
+	image_done(&i);
+	if (r)
+		return site_fail(s, r, &err);
+	free(s->path);
+	s->path = path;
+	path = NULL;
+	site_forget(s);
+	log_uuid_format(place.uuid, uuid);
+	return s->json ? cmd_print_json(json_pack("{s:s, s:s, s:I}", "path", s->path, "uuid", uuid, "size", (json_int_t)size))
+		       : CMD_OK;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * volclone.c - an image that begins as another one's snapshot (PROTOCOL.md 3).
+ *
+ *	ref/<s>/<uuid> in the parent's log -> gone/<s> there? then the ref goes, and no clone (C1) -> the create record at
+ *	s + 1 of the clone's own log: the snapshot's root, and whose objects the numbers below are -> the caller: the name
+ *
+ * A parent that deletes the snapshot looks for refs, hides it, puts gone/<s>, looks again (C2): one of both sees the
+ * other. A clone that died between ref and name leaks a ref: the snapshot stays until somebody removes that.
+ */
+#include "config.h"
+#include "volume-private.h"
+#include <inttypes.h>
+#include <string.h>
+
+/* Whose objects numbers up to the snapshot's are: the parent's ancestors, then the parent. Paths are borrowed. */
+static int make_origins(const struct volume *of, uint64_t snapshot, const struct log_create *parent,
+			struct log_create *ret)
+{
+	struct log_origin *o = calloc(parent->norigins + 1, sizeof(*o));
+
+	if (o == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < parent->norigins; i++)
+		o[i] = parent->origins[i];
+	o[parent->norigins].last = snapshot;
+	o[parent->norigins].path = (char *)"";
+	memcpy(o[parent->norigins].uuid, of->uuid, 16);
+	*ret = *parent;
+	ret->origins = o;
+	ret->norigins = parent->norigins + 1;
+	return 0;
+}
+
+static int create(struct volume *of, const struct logobj *snapshot, const struct logobj *parent, const char *prefix,
+		  const uint8_t uuid[16], struct objerr *err)
+{
+	struct log_at at = {.store = of->env.store, .prefix = prefix, .host = of->env.host};
+	struct log_digest d = *snapshot->digest;
+	struct log_checkpoint c = {0};
+	struct log_create lc = {0};
+	struct logobj o = {.number = snapshot->number + 1, .create = &lc, .checkpoint = &c, .digest = &d};
+	int r = make_origins(of, snapshot->number, parent->create, &lc);
+
+	memcpy(at.uuid, uuid, 16);
+	if (r == 0)
+		r = vol_take_root(snapshot, o.number, &c);
+	c.first = d.end = o.number;
+	o.size = c.size;
+	if (r == 0)
+		r = log_create(&at, &o, err);
+	free(c.digests);
+	free(lc.origins);
+	return r;
+}
+
+static int with_ref(struct volume *of, const struct logobj *snapshot, const char *prefix, const uint8_t uuid[16],
+		    struct objerr *err)
+{
+	struct objerr ignored = {0};
+	struct logobj parent = {0};
+	bool gone = false;
+	int r = log_is_gone(of->log, snapshot->number, &gone, err);
+
+	if (r == 0 && gone) {
+		objerr_set(err, "the snapshot, or its image, is being deleted");
+		r = -ENOENT;
+	}
+	if (r == 0)
+		r = log_head(of->log, log_first(of->log), &parent, err);
+	if (r == 0)
+		r = create(of, snapshot, &parent, prefix, uuid, err);
+	logobj_free(&parent);
+	/* What may have been made in spite of the error keeps its ref: its objects' owner is known by that. */
+	if (gone)
+		ignore(log_drop_ref(of->log, snapshot->number, uuid, &ignored));
+	return r;
+}
+
+int vol_clone(struct volume *of, const char *name, const char *prefix, const uint8_t uuid[16], uint64_t *ret_size,
+	      struct objerr *err)
+{
+	struct logobj snapshot = {0};
+	struct vol_snap *s = NULL;
+	uint64_t number = 0;
+	size_t n = 0;
+	int r = vol_snapshots(of, &s, &n, err);
+
+	for (size_t i = 0; i < n; i++)
+		if (!s[i].hidden && strcmp(s[i].name, name) == 0)
+			number = s[i].number;
+	free(s);
+	if (r == 0 && number == 0) {
+		objerr_set(err, "there is no snapshot '%s'", name);
+		r = -ENOENT;
+	}
+	if (r == 0)
+		r = log_head(of->log, number, &snapshot, err);
+	if (r == 0)
+		r = log_put_ref(of->log, number, uuid, err);
+	if (r == 0)
+		r = with_ref(of, &snapshot, prefix, uuid, err);
+	if (r == 0)
+		*ret_size = snapshot.checkpoint->size;
+	logobj_free(&snapshot);
+	return r;
+}

@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * unit-imgsnap.c - snapshots in the simulated world: random writes, snapshots, deletions of them, roll backs, the
+ * cleaner, and a daemon that dies at any store or journal call, on a network that loses, repeats and delays.
+ *
+ *	always	each snapshot that was made, opened by itself, is what the image was then; after a crash each operation
+ *		happened wholly or not at all; the image is what was acknowledged
+ *	clones	a family of them, each generation with writes of its own, trees and a cleaner: nobody sees another's
+ *		writes; a snapshot that a clone uses stays
+ *	end	without snapshots the space of what only they needed comes back; a node with an empty directory sees the same
+ *
+ *	unit-imgsnap [SEED [COUNT]]	IMGSNAP_SEEDS; TRACE=1 tells what happens
+ */
+#include "config.h"
+#include "fs/image/volume-private.h"
+#include "objstore/base/clock.h"
+#include "objstore/base/pool.h"
+#include "sim/simnet.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BLOCK = 4096, BLOCKS = 96, LIVES = 5, SNAPS = 400, SEEDS = 25 };
+
+enum { FAMILY = 5 }; /* node k has generation k: the image, its clone, a clone of that, ... */
+
+static uint8_t uuid[FAMILY][16];
+static char prefix[FAMILY][64];
+static struct objstore *shared, *net[FAMILY];
+static struct jdisk jd[FAMILY];
+
+struct content {
+	uint32_t block[BLOCKS]; /* its version, 0: zeros */
+	uint64_t size;          /* in blocks */
+};
+
+/* What the world knows, whatever dies. */
+static struct content now, after; /* after: if what is under way has happened */
+static bool under_way;            /* an operation that changes the image's content */
+static uint32_t stamp;
+static struct snap {
+	char name[16];
+	struct content c;
+	enum { NONE, MAYBE, THERE, LEAVING } is;
+} snap[SNAPS];
+static unsigned nsnap, cleaned, backs, deaths;
+static bool trace;
+
+#define say(...) (trace ? (void)printf(__VA_ARGS__) : (void)0)
+
+static void open_image(int node, int image, struct pool *pool, struct volume **ret)
+{
+	struct vol_env env = {.store = net[sim_node()],
+			      .pool = pool,
+			      .disk = &jd[node],
+			      .host = "node",
+			      .journal_bytes = 512 * KiB,
+			      .segment_bytes = 64 * KiB,
+			      .map_bytes = 4 * KiB,
+			      .map_fanout = 6,
+			      .digest_every = 3,
+			      .tree_object_bytes = 8 * KiB,
+			      .batch_bytes = 32 * KiB,
+			      .dirty_age_ns = 500 * NSEC_PER_MSEC,
+			      .takeover = VOL_TAKEOVER_ALWAYS};
+	struct objerr err = {0};
+	int r;
+
+	do
+		r = vol_open(&env, prefix[image], uuid[image], ret, &err);
+	while (r == -EAGAIN || r == -ETIMEDOUT);
+	sim_check(r == 0, "open gives %d: %s", r, err.msg);
+}
+
+static void open_on(int node, struct pool *pool, struct volume **ret)
+{
+	open_image(node, 0, pool, ret);
+}
+
+static void read_all(struct volume *v, bool writer, struct content *ret)
+{
+	static uint32_t buf[BLOCKS * BLOCK / 4];
+	ssize_t n = vol_read(v, writer, 0, buf, sizeof(buf));
+	struct vol_stat st;
+
+	vol_stat(v, &st);
+	sim_check(n >= 0 && n % BLOCK == 0, "a read gives %zd: %s", n, st.why);
+	memset(ret, 0, sizeof(*ret));
+	ret->size = (uint64_t)n / BLOCK;
+	for (uint64_t b = 0; b < ret->size; b++) {
+		const uint32_t *p = buf + b * BLOCK / 4;
+
+		ret->block[b] = p[0];
+		for (size_t k = 1; k < BLOCK / 4; k++)
+			sim_check(p[k] == p[0], "block %" PRIu64 " is torn", b);
+	}
+}
+
+static bool same(const struct content *a, const struct content *b)
+{
+	if (a->size != b->size)
+		return false;
+	for (uint64_t i = 0; i < a->size; i++)
+		if (a->block[i] != b->block[i])
+			return false;
+	return true;
+}
+
+static void differ(const char *what, const struct content *got, const struct content *want)
+{
+	for (uint64_t i = 0; i < BLOCKS; i++)
+		if (got->block[i] != want->block[i])
+			(void)fprintf(stderr, "%s: block %" PRIu64 " is %u, not %u\n", what, i, got->block[i],
+				      want->block[i]);
+	sim_check(false, "%s: not what it was (size %" PRIu64 ", %" PRIu64 ")", what, got->size, want->size);
+}
+
+/* ---- operations ---- */
+
+static void change(struct volume *v)
+{
+	static uint32_t buf[12 * BLOCK / 4];
+	uint64_t first = sim_below(now.size), n = 1 + sim_below(MIN(now.size - first, (uint64_t)12));
+	unsigned kind = (unsigned)sim_below(12);
+	struct iovec iov = {buf, n * BLOCK};
+	int r;
+
+	after = now;
+	stamp++;
+	for (uint64_t i = first; i < first + n; i++)
+		after.block[i] = kind < 10 ? stamp : 0;
+	for (size_t k = 0; k < n * BLOCK / 4; k++)
+		buf[k] = stamp;
+	under_way = true;
+	if (kind == 11) {
+		uint64_t size = BLOCKS / 2 + sim_below(BLOCKS / 2 + 1);
+
+		after = now;
+		for (uint64_t i = size; i < BLOCKS; i++)
+			after.block[i] = 0;
+		after.size = size;
+		r = vol_resize(v, size * BLOCK);
+	} else {
+		r = kind == 10 ? vol_discard(v, first * BLOCK, n * BLOCK)
+			       : vol_write(v, first * BLOCK, &iov, 1, n * BLOCK);
+	}
+	sim_check(r == 0, "a change gives %d", r);
+	now = after;
+	under_way = false;
+}
+
+static struct snap *some(void)
+{
+	unsigned n = 0;
+	struct snap *s = NULL;
+
+	for (unsigned i = 0; i < nsnap; i++)
+		if (snap[i].is == THERE && sim_below(++n) == 0)
+			s = &snap[i];
+	return s;
+}
+
+static void make(struct volume *v)
+{
+	struct snap *s = &snap[nsnap];
+	struct objerr err = {0};
+	uint64_t number;
+	int r;
+
+	if (nsnap >= SNAPS - 2)
+		return;
+	(void)snprintf(s->name, sizeof(s->name), "s%u", nsnap++);
+	s->c = now;
+	s->is = MAYBE;
+	r = vol_snapshot(v, s->name, &number, &err);
+	sim_check(r == 0, "a snapshot gives %d: %s", r, err.msg);
+	s->is = THERE;
+	say("%s is %" PRIu64 "\n", s->name, number);
+	sim_check(vol_snapshot(v, s->name, &number, &err) == -EEXIST, "the name can be taken twice");
+}
+
+static void take_away(struct volume *v)
+{
+	struct snap *s = some();
+	struct objerr err = {0};
+	int r;
+
+	if (s == NULL)
+		return;
+	s->is = LEAVING;
+	r = vol_unsnap(v, s->name, &err);
+	while (r == -EAGAIN || r == -ETIMEDOUT) {
+		say("%s: %d\n", s->name, r);
+		r = vol_unsnap(v, s->name, &err);
+		r = r == -ENOENT ? 0 : r;
+	}
+	sim_check(r == 0, "deleting %s gives %d: %s", s->name, r, err.msg);
+	s->is = NONE;
+	say("%s is gone\n", s->name);
+	cleaned++;
+}
+
+static void back(struct volume *v)
+{
+	struct snap *s = some(), *f = &snap[nsnap];
+	struct objerr err = {0};
+	struct content got;
+	int r;
+
+	if (s == NULL || nsnap >= SNAPS - 2)
+		return;
+	(void)snprintf(f->name, sizeof(f->name), "s%u", nsnap++);
+	f->c = now;
+	f->is = MAYBE;
+	after = s->c;
+	under_way = true;
+	say("back to %s, the present is %s\n", s->name, f->name);
+	do {
+		r = vol_rollback(v, s->name, f->name, &err);
+		if (r == -EAGAIN || r == -ETIMEDOUT) { /* reading failed; perhaps after all was done */
+			read_all(v, true, &got);
+			r = same(&got, &after) ? 0 : r;
+		}
+		if (r == -EEXIST) /* the first try came so far */
+			(void)snprintf(f->name, sizeof(f->name), "s%ux", nsnap);
+	} while (r == -EAGAIN || r == -ETIMEDOUT || r == -EEXIST);
+	sim_check(r == 0, "rolling back to %s gives %d: %s", s->name, r, err.msg);
+	now = after;
+	under_way = false;
+	f->is = THERE;
+	backs++;
+}
+
+/* ---- what must be ---- */
+
+static void check_snapshot(struct volume *v, const struct vol_snap *s)
+{
+	struct objerr err = {0};
+	struct content got;
+	struct snap *k = NULL;
+	struct volume *at;
+	int r;
+
+	for (unsigned i = 0; i < nsnap; i++)
+		if (strcmp(snap[i].name, s->name) == 0)
+			k = &snap[i];
+	sim_check(k != NULL && (k->is != NONE || s->hidden), "there is a snapshot %s", s->name);
+	if (s->hidden || k->is == LEAVING)
+		return;
+	k->is = THERE;
+	do
+		r = vol_open_snapshot(v, s->number, &at, &err);
+	while (r == -EAGAIN || r == -ETIMEDOUT);
+	sim_check(r == 0, "opening %s gives %d: %s", s->name, r, err.msg);
+	read_all(at, false, &got);
+	if (!same(&got, &k->c))
+		differ(s->name, &got, &k->c);
+	sim_check(vol_own(at) == -EROFS, "a snapshot can be written");
+	sim_check(vol_close(at) == 0, "closing %s", s->name);
+}
+
+static void check_snapshots(struct volume *v)
+{
+	struct vol_snap *s = NULL;
+	struct objerr err = {0};
+	size_t n = 0, there = 0;
+	int r;
+
+	do
+		r = vol_snapshots(v, &s, &n, &err);
+	while (r == -EAGAIN || r == -ETIMEDOUT);
+	sim_check(r == 0, "a list of snapshots gives %d: %s", r, err.msg);
+	for (size_t i = 0; i < n; i++)
+		check_snapshot(v, &s[i]);
+	for (unsigned k = 0; k < nsnap; k++) {
+		bool found = false;
+
+		for (size_t i = 0; i < n; i++)
+			found = found || (!s[i].hidden && strcmp(s[i].name, snap[k].name) == 0);
+		sim_check(found || snap[k].is != THERE, "snapshot %s is lost", snap[k].name);
+		snap[k].is = found ? THERE : NONE;
+		there += found;
+	}
+	say("%zu snapshots are right\n", there);
+	free(s);
+}
+
+/* After a start: each operation wholly or not at all. */
+static void check_image(struct volume *v)
+{
+	struct content got;
+
+	read_all(v, true, &got);
+	if (under_way && same(&got, &after))
+		now = after;
+	under_way = false;
+	if (!same(&got, &now))
+		differ("the image", &got, &now);
+}
+
+static void life(void *arg)
+{
+	struct pool *pool;
+	struct volume *v;
+
+	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
+	open_on(1, pool, &v);
+	vol_begin_write(v);
+	check_image(v);
+	check_snapshots(v);
+	for (unsigned i = 0; i < 150; i++) {
+		uint64_t what = sim_below(100);
+
+		if (what < 70)
+			change(v);
+		else if (what < 80)
+			make(v);
+		else if (what < 86)
+			take_away(v);
+		else if (what < 88)
+			back(v);
+		else if (what < 92)
+			sim_check(vol_flush(v) == 0, "a flush fails");
+		else if (what < 94)
+			check_snapshots(v);
+		else
+			clock_sleep_ns((int64_t)sim_below(4000) * NSEC_PER_MSEC);
+	}
+	check_image(v);
+	sim_check(vol_close(v) == 0, "close fails");
+	*(bool *)arg = true;
+}
+
+/*
+ * Bytes of data in the bucket. What a late request made again after its deletion is nobody's, and stays for a sweep: the
+ * table does not know it.
+ */
+static uint64_t space(struct volume *v)
+{
+	char last[OBJ_KEY_MAX + 1] = "";
+	uint64_t n = 0, number;
+	bool more = true;
+
+	while (more) {
+		struct objreq req;
+
+		objreq_init(&req, OBJ_LIST, prefix[0]);
+		req.start_after = last[0] != '\0' ? last : NULL;
+		sim_check(obj_do(shared, &req) == 0, "no listing");
+		for (size_t i = 0; i < req.listing->n; i++) {
+			const struct obj_list_entry *e = &req.listing->v[i];
+			struct page_object o;
+
+			if (log_number_parse(e->key + strlen(prefix[0]), &number) == 0 &&
+			    map_object(v->map, number, &o) && o.type != LOG_MAP && o.type != LOG_CLAIM)
+				n += e->size;
+		}
+		more = req.listing->truncated;
+		if (more)
+			(void)snprintf(last, sizeof(last), "%s", req.listing->v[req.listing->n - 1].key);
+		objreq_done(&req);
+	}
+	return n;
+}
+
+static void last_life(void *arg)
+{
+	struct pool *pool;
+	struct volume *v;
+	struct vol_gc g;
+
+	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
+	open_on(2, pool, &v);
+	vol_begin_write(v);
+	check_image(v);
+	check_snapshots(v);
+	while (some() != NULL)
+		take_away(v);
+	clock_sleep_ns(600 * NSEC_PER_SEC);
+	sim_check(vol_gc(v, 0, &g) == 0, "gc fails");
+	clock_sleep_ns(600 * NSEC_PER_SEC);
+	check_image(v);
+	say("%" PRIu64 " KiB stay, live are %" PRIu64 "\n", space(v) / KiB, g.live / KiB);
+	sim_check(space(v) <= g.live / 100 * 150 + 64 * KiB, "%" PRIu64 " bytes stay, live are %" PRIu64, space(v),
+		  g.live);
+	sim_check(vol_close(v) == 0, "close fails");
+	*(bool *)arg = true;
+}
+
+/* ---- a family ---- */
+
+static void names(void)
+{
+	for (int k = 0; k < FAMILY; k++) {
+		char hex[33];
+
+		memset(uuid[k], 'a' + k, 16);
+		log_uuid_format(uuid[k], hex);
+		(void)snprintf(prefix[k], sizeof(prefix[k]), ".lsvd/img/%s/", hex);
+	}
+}
+
+/* Some writes, on the model of this generation, until its map has trees of its own. */
+static void live(struct volume *v, struct content *c)
+{
+	now = *c;
+	for (int i = 0; i < 120; i++) {
+		change(v);
+		if (sim_chance(1, 20))
+			clock_sleep_ns((int64_t)sim_below(2000) * NSEC_PER_MSEC);
+	}
+	*c = now;
+}
+
+static void is(struct volume *v, const struct content *c, const char *what)
+{
+	struct content got;
+
+	read_all(v, true, &got);
+	if (!same(&got, c))
+		differ(what, &got, c);
+}
+
+static int unborn;
+static unsigned birth_puts;
+
+static void spy(int node, const struct objreq *req, int status, bool late)
+{
+	(void)node;
+	(void)late;
+	birth_puts += req->op == OBJ_PUT && status == 0 &&
+		      (strstr(req->key, "/ref/") != NULL || strncmp(req->key, prefix[unborn], strlen(prefix[0])) == 0);
+}
+
+static void beget(struct volume *v, int k)
+{
+	struct objerr err = {0};
+	uint64_t size = 0;
+	int r;
+
+	unborn = k;
+	birth_puts = 0;
+	simnet_spy = spy;
+	r = vol_clone(v, "mother", prefix[k], uuid[k], &size, &err);
+	simnet_spy = NULL;
+
+	sim_check(r == 0, "clone %d gives %d: %s", k, r, err.msg);
+	sim_check(size % BLOCK == 0 && birth_puts == 2, "a clone costs %u PUTs", birth_puts);
+	sim_check(vol_clone(v, "nobody", prefix[k], uuid[k], &size, &err) == -ENOENT, "a clone of nothing");
+	r = vol_unsnap(v, "mother", &err);
+	sim_check(r == -EBUSY, "deleting what a clone needs gives %d", r);
+}
+
+static void family(void *arg)
+{
+	static struct content c[FAMILY];
+	struct objerr err = {0};
+	struct pool *pool;
+	struct volume *v[FAMILY];
+	struct vol_gc g;
+	uint64_t number;
+
+	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
+	c[0].size = BLOCKS;
+	for (int k = 0; k < FAMILY; k++) {
+		open_image(k, k, pool, &v[k]);
+		vol_begin_write(v[k]);
+		is(v[k], &c[k], "newborn");
+		live(v[k], &c[k]);
+		if (k + 1 == FAMILY)
+			break;
+		sim_check(vol_snapshot(v[k], "mother", &number, &err) == 0, "a snapshot: %s", err.msg);
+		c[k + 1] = c[k];
+		beget(v[k], k + 1);
+		live(v[k], &c[k]); /* the clone does not see that */
+	}
+	for (int k = 0; k < FAMILY; k++) {
+		live(v[k], &c[k]);
+		sim_check(vol_gc(v[k], 0, &g) == 0, "gc fails");
+	}
+	for (int k = 0; k < FAMILY; k++) {
+		is(v[k], &c[k], "grown up");
+		sim_check(vol_close(v[k]) == 0, "close fails");
+		simdisk_jdisk(simdisk_new(), &jd[k]); /* of a node that never had it */
+		open_image(k, k, pool, &v[k]);
+		vol_begin_write(v[k]);
+		is(v[k], &c[k], "elsewhere");
+	}
+	for (int k = FAMILY - 1; k > 0; k--) {
+		struct vol_remains rem;
+
+		sim_check(vol_doom(v[k], &rem) == 0 && rem.ref != NULL, "a clone knows no ref");
+		sim_check(obj_delete(net[1], rem.ref, NULL, &err) == 0, "unref: %s", err.msg);
+		free(rem.ref);
+		free(rem.claims);
+		sim_check(vol_unsnap(v[k - 1], "mother", &err) == 0, "deleting the snapshot: %s", err.msg);
+	}
+	sim_check(vol_close(v[0]) == 0, "close fails");
+	for (int k = 1; k < FAMILY; k++)
+		ignore(vol_close(v[k])); /* doomed */
+	*(bool *)arg = true;
+}
+
+static void world(void)
+{
+	struct vol_create vc = {.size = BLOCKS * BLOCK, .object_bytes = 64 * KiB, .window = 4};
+	struct vol_env env = {.store = NULL};
+
+	names();
+	sim_check(store_mem_new(&shared) == 0, "no store");
+	for (int i = 0; i < FAMILY; i++) {
+		sim_check(simnet_store_new(shared, i, &net[i]) == 0, "no net");
+		simdisk_jdisk(simdisk_new(), &jd[i]);
+	}
+	memcpy(vc.uuid, uuid[0], 16);
+	env.store = shared;
+	sim_check(vol_create(&env, prefix[0], &vc, NULL) == 0, "no image");
+	now.size = BLOCKS;
+	simnet = (struct simnet_faults){
+	    .latency_ns = 20 * NSEC_PER_MSEC, .timeout_ns = NSEC_PER_SEC, .late_ns = 20 * NSEC_PER_SEC};
+	sim_preempt((unsigned)sim_below(50));
+}
+
+/* Returns whether it came to its end. */
+static bool run(int node, void (*what)(void *arg))
+{
+	unsigned died = sim_incarnation(node);
+	bool done = false;
+
+	sim_spawn(node, "owner", what, &done);
+	while (!done && sim_incarnation(node) == died)
+		clock_sleep_ns(NSEC_PER_SEC);
+	if (done)
+		sim_crash(node);
+	return done;
+}
+
+static void lives(void)
+{
+	if (sim_chance(2, 3)) {
+		simnet.lost_reply = simnet.late = simnet.twice = 30;
+		simnet.lost = simnet.busy = simnet.broken = 20;
+		simnet.read_fails = (unsigned)sim_below(20);
+	}
+	for (unsigned i = 0; i < LIVES; i++) {
+		sim_die_at(i + 1 < LIVES ? sim_steps() + 1 + sim_below(sim_chance(1, 2) ? 400 : 4000) : 0);
+		if (run(1, life)) {
+			say("-- came to its end\n");
+		} else {
+			say("-- died at %s\n", sim_died_at());
+			deaths++;
+		}
+	}
+	(void)run(2, last_life);
+	say("%u deaths, %u snapshots, %u deleted, %u times back\n", deaths, nsnap, cleaned, backs);
+}
+
+static void scenario(void *arg)
+{
+	(void)arg;
+	world();
+	if (sim_seed() % 5 == 0)
+		(void)run(1, family);
+	else
+		lives();
+}
+
+int main(int argc, char **argv)
+{
+	const char *seeds = getenv("IMGSNAP_SEEDS");
+
+	(void)setvbuf(stdout, NULL, _IOLBF, 0);
+	trace = getenv("TRACE") != NULL;
+	return sim_main(argc, argv, seeds != NULL ? strtoull(seeds, NULL, 10) : SEEDS, scenario);
+}
