@@ -202,10 +202,10 @@ int journal_rotate_locked(struct journal *j)
 	r = header_write(j, &s);
 	/*
 	 * On the disk before its first record: else a power cut could leave the old header over new records, and
-	 * replay would start with a segment that connects to nothing. Once a segment, under the lock. Not for one
-	 * that was made ready: what the disk has says that it is empty, and whoever syncs a record syncs the header.
+	 * replay would start with a segment that connects to nothing, or with the one after this. Once a segment,
+	 * under the lock; of one that was made ready it is one sector.
 	 */
-	return r < 0 || ready ? r : j->disk.datasync(j->disk.ctx, s.fd);
+	return r < 0 ? r : j->disk.datasync(j->disk.ctx, s.fd);
 }
 
 static void break_locked(struct journal *j)
@@ -291,8 +291,8 @@ static int place(struct journal *j, uint64_t n, bool note, bool now, uint64_t *r
 			return -ESHUTDOWN;
 		if (j->nseg > j->nfree && current(j)->used + n <= j->segment)
 			break;
-		if (now && j->spare.fd < 0)
-			return -EAGAIN;
+		if (now)
+			return -EAGAIN; /* its header must be on the disk first */
 		r = j->preparing ? -EAGAIN : journal_rotate_locked(j);
 		if (r == -ENOMEM || ((r == -EAGAIN || r == -ENOSPC) && note))
 			return r; /* nothing has happened */

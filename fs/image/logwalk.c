@@ -10,8 +10,8 @@
  *	look	a newer mark than m? Then nothing of this is worth anything: from the start
  *
  * Headers are read READ_AHEAD at a time; which numbers exist says a listing first (the first one is under way together
- * with the object of m), but only a GET's 404 ends the walk. What does not verify is damage only if the newest mark has not moved meanwhile: otherwise it was deleted
- * under our feet, or is somebody's stray.
+ * with the object of m), but only a GET's 404 ends the walk. What does not verify is damage only if the newest mark has
+ * not moved meanwhile: otherwise it was deleted under our feet, or is somebody's stray.
  */
 #include "config.h"
 #include "log-private.h"
@@ -361,8 +361,8 @@ static bool list_end(struct walk *k, bool keep)
 }
 
 /*
- * The create record, number 1 but for a clone's (which is known once it was read), and the object of the mark, in one round. Without a mark the walk
- * begins with the create record.
+ * The create record, number 1 but for a clone's (which is known once it was read), and the object of the mark, in one
+ * round. Without a mark the walk begins with the create record.
  */
 static int read_start(struct walk *k, uint64_t mark, struct logobj *ret)
 {
@@ -373,7 +373,6 @@ static int read_start(struct walk *k, uint64_t mark, struct logobj *ret)
 
 	if (hs == NULL)
 		return -ENOMEM;
-	list_ahead(k, mark != 0 ? mark : 1);
 	r = heads_get(k->l, numbers, mark != 0 ? 2 : 1, hs, k->err);
 	if (r == 0)
 		r = hs->v[0].status;
@@ -492,8 +491,10 @@ static int begin(struct walk *k, uint64_t mark)
 {
 	struct logobj o;
 	uint64_t c;
-	int r = read_start(k, mark, &o);
+	int r;
 
+	list_ahead(k, mark != 0 ? mark : log_first(k->l));
+	r = read_start(k, mark, &o);
 	if (r < 0)
 		return r;
 	c = o.number;
