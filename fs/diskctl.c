@@ -142,13 +142,8 @@ static bool note_size(struct fsd *f, const char *path, uint64_t size)
 /* In the volume that is open here, beside its writers; or in one for just this. */
 static int snap_here(struct fsd *f, struct disk *d, struct snapping *s)
 {
-	int r;
+	int r = disk_begin_write(f, d, s->err);
 
-	if (strcmp(s->verb, "rollback") == 0) {
-		objerr_set(s->err, "it is open on this mount: close it first");
-		return -EBUSY;
-	}
-	r = disk_begin_write(f, d, s->err);
 	if (r < 0)
 		return r;
 	r = snap(d->v, s);
@@ -158,6 +153,7 @@ static int snap_here(struct fsd *f, struct disk *d, struct snapping *s)
 
 static int snap_path(struct fsd *f, const char *path, struct snapping *s)
 {
+	bool back = strcmp(s->verb, "rollback") == 0;
 	struct nameplace p = { 0 };
 	struct vol_env env;
 	struct nameobj o;
@@ -166,7 +162,7 @@ static int snap_path(struct fsd *f, const char *path, struct snapping *s)
 
 	if (r < 0)
 		return r;
-	d = disk_borrow(f, o.n.uuid);
+	d = back ? NULL : disk_borrow(f, o.n.uuid); /* nobody may have it open when it goes back */
 	if (d) {
 		r = snap_here(f, d, s);
 		disk_return(f, d);
@@ -179,8 +175,10 @@ static int snap_path(struct fsd *f, const char *path, struct snapping *s)
 			disk_env(f, &env);
 			r = image_write(&env, p.prefix, path, o.n.uuid, snap, s, s->err);
 			disk_leave(f, d, NULL);
+		} else if (r == -EBUSY) {
+			objerr_set(s->err, "it is open on this mount: close it first");
 		}
-		if (r == 0 && strcmp(s->verb, "rollback") == 0)
+		if (r == 0 && back)
 			json_object_set_new(s->ans, "noted", json_boolean(note_size(f, path, s->size)));
 	}
 	nameplace_free(&p);

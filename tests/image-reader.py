@@ -716,7 +716,7 @@ def open_log(bucket, prefix):
 # --- the journal (section 6): what a local directory has beyond the log
 
 def segments(path, uuid):
-    out = []
+    out, said = [], set()
     for n in sorted(os.listdir(path)):
         if re.fullmatch('journal-[0-9a-f]{8}', n):
             with open(os.path.join(path, n), 'rb') as f:
@@ -726,6 +726,9 @@ def segments(path, uuid):
             magic, version, size, whose, generation, first = take('<8sII16sQQ', blob, 0, n)
             if (magic, version, whose) != (b'LSVDJNL\n', 1, uuid) or crc32c(blob[:124]) != take('<I', blob, 124, n)[0]:
                 raise Damage(f'{n}: its header does not check')
+            if generation in said:
+                raise Damage(f'{n}: another file has generation {generation}, too')
+            said.add(generation)
             if first:
                 out.append((generation, first, blob[:size]))
     return sorted(out)

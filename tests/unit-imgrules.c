@@ -52,7 +52,7 @@ static const struct rule {
     /* Why nothing is found without T13, P or A alone: PROTOCOL.md 4. */
     {"T13", OFF(T13_ONE), 1, 0, "one checkpoint at a time, until its mark was answered", WORLD_MARKS},
     {"T13A", OFF(T13_ONE) | OFF(A_ADOPT), 1, 0, "... and no walk adopts", WORLD_MARKS},
-    {"T14", OFF(T14_CLAIMS), 10103, 300, "claims stay", WORLD_ANY},
+    {"T14", OFF(T14_CLAIMS), 40, 300, "claims stay", WORLD_ANY},
     {"T15", OFF(T15_BELOW) | OFF(T15_MAP), 10000, 300, "delete only below p, by p's map", WORLD_ANY},
     {"T15b", OFF(T15_MAP), 10396, 1000, "delete by p's map, not by the present one", WORLD_ANY},
     {"T19", OFF(T19_PAGES), 10002, 300, "a page of a newer tree counts as referred to", WORLD_TREES},

@@ -13,6 +13,7 @@ struct jseg {
 	int fd;
 	uint32_t id;          /* in its name */
 	uint64_t generation;  /* 0: never used */
+	uint64_t said;        /* at the opening: that of its header, also of an empty one; no two are the same */
 	uint64_t first, last; /* sequences; last < first: none */
 	uint64_t needed;      /* the last one that is not a note of what was committed */
 	uint64_t before;      /* the same of all that came before `first` */

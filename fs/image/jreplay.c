@@ -302,6 +302,10 @@ static int segment_add(void *arg, const char *name)
 	if (s.fd < 0)
 		return s.fd;
 	r = segment_header(j, name, &s, &size);
+	s.said = s.generation;
+	for (size_t i = 0; i < j->nseg && r == 0; i++)
+		if (j->seg[i].said == s.said)
+			r = damaged(j, "two files of the journal have generation %" PRIu64, s.said);
 	/* Segments keep the size with which the journal was made: positions count with it. */
 	if (r == 0 && j->nseg > 0 && size != j->segment)
 		r = damaged(j, "the journal's file %s has another size than the others", name);
@@ -455,8 +459,6 @@ static int replay(struct journal *j, int (*fn)(void *arg, const struct jrecord *
 			s->last = 0;
 			continue;
 		}
-		if (i > 0 && s->generation == j->seg[i - 1].generation)
-			return damaged(j, "two files of the journal have generation %" PRIu64, s->generation);
 		if (next == 0) {
 			j->first = next = s->first;
 			j->before = j->needed = s->before;
