@@ -2,7 +2,7 @@
 /*
  * fuzz-spjournal.c - any bytes as a spool journal: replay ends with 0, -EBADMSG or -ENOMEM, and a file that was
  * accepted keeps the invariants that the rest of the spool builds on. The same bytes as the journal of waiting metadata:
- * what was read is what a journal written anew says.
+ * what was read, from a damaged one what can be read, is what a journal written anew says.
  *
  * Built for libFuzzer with --enable-fuzz; else a program that make check runs: files given as arguments, then seeded
  * mutations of a journal with every kind of record, checksums put right so that they get past the door.
@@ -82,9 +82,12 @@ static int queue_read(struct metaq *q, const void *p, size_t n)
 	queue_init(q);
 	mtx_lock(&q->lock);
 	r = spj_decode(p, n, replay, q, &used);
-	mtx_unlock(&q->lock);
 	check(r == 0 || r == -EBADMSG);
 	check(r || used <= n);
+	if (r) /* as a journal whose middle a power cut took */
+		r = spj_salvage(p, n, replay, q);
+	mtx_unlock(&q->lock);
+	check(r == 0 || r == -EBADMSG);
 	return r;
 }
 
