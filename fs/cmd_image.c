@@ -162,15 +162,11 @@ int image_note_size(struct site *s, struct image *i, uint64_t size, struct objer
 static int resize_offline(struct site *s, struct image *i, uint64_t size)
 {
 	struct objerr err = {0};
-	int r = site_may_write(s);
+	int r = site_write(s, i, to_size, &size, &err);
 
 	if (r)
 		return r;
-	if (i->p.copy)
-		return cmd_fail("%s: a copy of another image's name: read only", s->said);
-	r = image_write(&s->env, i->p.prefix, s->path, i->o.n.uuid, to_size, &size, &err);
-	if (!r)
-		r = image_note_size(s, i, size, &err);
+	r = image_note_size(s, i, size, &err);
 	return r ? site_fail(s, r, &err) : CMD_OK;
 }
 

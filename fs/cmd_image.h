@@ -55,6 +55,9 @@ int site_may_write(struct site *s);
 int site_find(struct site *s, struct image *ret);
 /* Is the path free for an image? */
 int site_path_free(struct site *s);
+/* One writer of the image without a mount, for as long as fn takes (imgop.h). err: its words; not for a copy's name. */
+int site_write(struct site *s, const struct image *i, int (*fn)(struct volume *v, void *arg), void *arg,
+	       struct objerr *err);
 /* Another path, where an image is to be made: on the same mount, or below the same source; it is free. */
 int site_other_path(struct site *s, const char *text, char **ret);
 /* Asks the daemon of the mount about s->path: forget, upload, claim. ret may be NULL. */

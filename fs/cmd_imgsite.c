@@ -321,6 +321,19 @@ int site_find(struct site *s, struct image *ret)
 	return CMD_OK;
 }
 
+int site_write(struct site *s, const struct image *i, int (*fn)(struct volume *v, void *arg), void *arg,
+	       struct objerr *err)
+{
+	int r = site_may_write(s);
+
+	if (r)
+		return r;
+	if (i->p.copy)
+		return cmd_fail("%s: a copy of another image's name: read only", s->said);
+	r = image_write(&s->env, i->p.prefix, s->path, i->o.n.uuid, fn, arg, err);
+	return r ? site_fail(s, r, err) : CMD_OK;
+}
+
 /* 1, 0: is there a key that begins so? whole: just that one. */
 static int there(struct site *s, const char *suffix, bool whole, struct objerr *err)
 {

@@ -21,15 +21,19 @@ int site_snapshot(struct site *s, const char **ret_name)
 	_cleanup_free_ char *key = NULL;
 	struct objerr err = {0};
 	struct nameobj o;
+	int r;
 
 	*ret_name = NULL;
 	if (!at || strchr(at, '/'))
 		return CMD_OK;
-	/* an image may be called so itself */
-	if (!image_key(s->url.prefix, s->path, &key) && !nameobj_get(s->store, key, &o, &err)) {
+	/* an image may be called so itself; who cannot tell does nothing to either */
+	r = image_key(s->url.prefix, s->path, &key);
+	if (!r)
+		r = nameobj_get(s->store, key, &o, &err);
+	if (!r)
 		nameobj_free(&o);
-		return CMD_OK;
-	}
+	if (r != -ENOENT && r != -ENODATA && r != -ENOTDIR && r != -ENAMETOOLONG)
+		return r ? site_fail(s, r, &err) : CMD_OK;
 	if (!vol_snap_name_ok(at + 1))
 		return cmd_usage("'%.80s' is no name of a snapshot: 1 to %d of A-Z a-z 0-9 . _ -", cmd_printable(at + 1),
 				 VOL_SNAP_NAME_MAX);
@@ -84,15 +88,9 @@ static int do_rollback(struct volume *v, void *arg)
 static int offline(struct site *s, const struct image *i, int (*fn)(struct volume *v, void *arg), struct doing *d)
 {
 	struct objerr err = {0};
-	int r = site_may_write(s);
 
-	if (r)
-		return r;
-	if (i->p.copy)
-		return cmd_fail("%s: a copy of another image's name: read only", s->said);
 	d->err = &err;
-	r = image_write(&s->env, i->p.prefix, s->path, i->o.n.uuid, fn, d, &err);
-	return r ? site_fail(s, r, &err) : CMD_OK;
+	return site_write(s, i, fn, d, &err);
 }
 
 static long long number_of(const json_t *o, const char *name)

@@ -3,8 +3,9 @@
  * diskname.c - images come, go, and get other names; and what a process that died in between has left.
  *
  * Making: the log's first record, then the name (PROTOCOL.md). Renaming: under an intent, since there are two names for a
- * moment; onto another image: that one is claimed and `deleting` written, one PUT takes its name, then it is removed. Removing: claim, the key `dead`, the name, then everything below the log but its claims; what that needs to
- * know lies in the state directory (`deleting`) before the name goes, so that the next mount goes on with it.
+ * moment; onto another image: that one is claimed and `deleting` written, one PUT takes its name, then it is removed.
+ * Removing: claim, the key `dead`, the name, then everything below the log but its claims; what that needs to know lies in
+ * the state directory (`deleting`) before the name goes, so that the next mount goes on with it.
  */
 #include "config.h"
 #include "disk.h"

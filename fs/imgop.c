@@ -417,9 +417,13 @@ int image_end(const struct vol_env *env, const char *top, const char *key, const
 	return r;
 }
 
-/* Was the name at path put over that of the image? */
-static int is_replaced(const struct vol_env *env, const char *top, const char *path, const uint8_t uuid[16],
-		       struct objerr *err)
+/*
+ * The name at path: is it the image's own, was it put over that one? Neither: there is none, or another image's. -EUCLEAN:
+ * it cannot be understood.
+ */
+enum { NAME_OWN = 1, NAME_OVER = 2 };
+static int name_there(const struct vol_env *env, const char *top, const char *path, const uint8_t uuid[16],
+		      struct objerr *err)
 {
 	_cleanup_free_ char *key = NULL;
 	struct nameobj o;
@@ -427,11 +431,9 @@ static int is_replaced(const struct vol_env *env, const char *top, const char *p
 
 	if (r == 0)
 		r = nameobj_get(env->store, key, &o, err);
-	if (r == -ENOENT || r == -ENODATA || r == -EUCLEAN)
-		return 0;
 	if (r < 0)
-		return r;
-	r = memcmp(o.n.replaces, uuid, 16) == 0;
+		return r == -ENOENT || r == -ENODATA ? 0 : r;
+	r = (memcmp(o.n.uuid, uuid, 16) == 0 ? NAME_OWN : 0) | (memcmp(o.n.replaces, uuid, 16) == 0 ? NAME_OVER : 0);
 	nameobj_free(&o);
 	return r;
 }
@@ -445,7 +447,11 @@ int image_ended(const struct vol_env *env, const char *top, const uint8_t uuid[1
 		r = image_is_dead(env->store, prefix, err);
 	if (r != 0)
 		return r;
-	r = is_replaced(env, top, path, uuid, err);
+	r = name_there(env, top, path, uuid, err);
+	if (r == -EUCLEAN)
+		r = 0;
+	if (r > 0)
+		r = (r & NAME_OVER) != 0;
 	if (r == 1)
 		r = image_bury(env->store, prefix, err) < 0 ? -EIO : 1;
 	else if (r == 0)
@@ -557,25 +563,6 @@ int image_note_importing(const char *img, const uint8_t uuid[16], bool importing
 	return sync_dir(dir);
 }
 
-/* Is there a name of this image at path? 1, 0. */
-static int has_name(const struct vol_env *env, const char *top, const char *path, const uint8_t uuid[16],
-		    struct objerr *err)
-{
-	_cleanup_free_ char *key = NULL;
-	struct nameobj o;
-	int r = image_key(top, path, &key);
-
-	if (r == 0)
-		r = nameobj_get(env->store, key, &o, err);
-	if (r == -ENOENT || r == -ENODATA)
-		return 0;
-	if (r < 0)
-		return r;
-	r = memcmp(o.n.uuid, uuid, 16) == 0;
-	nameobj_free(&o);
-	return r;
-}
-
 int image_drop_import(const struct vol_env *env, const char *top, const uint8_t uuid[16], struct objerr *err)
 {
 	_cleanup_free_ char *prefix = NULL, *path = NULL, *dir = NULL;
@@ -588,7 +575,9 @@ int image_drop_import(const struct vol_env *env, const char *top, const uint8_t 
 		return 1;
 	}
 	if (r == 0)
-		r = has_name(env, top, path, uuid, err);
+		r = name_there(env, top, path, uuid, err);
+	if (r > 0)
+		r = (r & NAME_OWN) != 0;
 	if (r == 1) {
 		r = image_note_importing(env->state_dir, uuid, false);
 		return r < 0 ? r : 0;

@@ -65,6 +65,20 @@ if [ "$BACKEND" = front ]; then # LISTs and one GET a name, whatever else lies t
 	eq "$(front_count GET)" 3 "GETs of a list (two images, a plain file that is called like one): $(front_counts)"
 	at_most "$(front_count LIST)" 3 "LISTs of a list: $(front_counts)"
 fi
+if [ "$BACKEND" = front ]; then # who cannot tell whether an image is called so deletes neither that nor a snapshot
+	image create keep 1M
+	image snapshot keep@s
+	image create keep@s 1M
+	front_ctl rule no act=status status=403 code=AccessDenied op=GET key=keep@s.lsvd
+	expect 1 'denied|403' image delete keep@s
+	front_ctl del no
+	eq "$(image snapshots keep --json | jq -r '[.[] | select(.deleted | not) | .name] | join(" ")')" s "the snapshot of an image, after X@NAME could not be looked up"
+	image delete keep@s
+	expect 1 'no image of this name' image info keep@s
+	eq "$(image snapshots keep --json | jq -r '[.[] | select(.deleted | not) | .name] | join(" ")')" s "the snapshot whose name an image had"
+	image delete keep@s
+	image delete keep
+fi
 image list vm | has '10\.0 GiB +0 B  vm/sda$' || fail "list says: $(image list vm)"
 image resize vm/sda 20G
 expect 1 'would be lost' image resize vm/sda 1G

@@ -12,9 +12,10 @@
 #include "config.h"
 #include "fs/image/volume.h"
 #include "objstore/base/pool.h"
+#define OOM_SCOPE
+#include "oom.h"
 #include <errno.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,53 +23,7 @@
 
 enum { PART = 40000, PARTS = 24, SIZE = PART * PARTS, LIMIT_S = 240 };
 
-static _Atomic long left; /* allocations until the one that fails; 0 = none does */
-static _Atomic bool failed;
 static long nth;
-
-static bool fails(void)
-{
-	if (atomic_load(&left) == 0 || atomic_fetch_sub(&left, 1) != 1)
-		return false;
-	failed = true;
-	return true;
-}
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-char *__real_strdup(const char *z);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-char *__wrap_strdup(const char *z);
-
-void *__wrap_malloc(size_t n)
-{
-	return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-	return fails() ? NULL : __real_realloc(p, n);
-}
-
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return fails() ? NULL : __real_reallocarray(p, n, size);
-}
-
-char *__wrap_strdup(const char *z)
-{
-	return fails() ? NULL : __real_strdup(z);
-}
 
 static void need(bool ok, const char *words, long r)
 {

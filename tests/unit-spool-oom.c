@@ -3,48 +3,11 @@
  * unit-spool-oom.c - every allocation of this thread fails once: the call says -ENOMEM (or does without), the same call
  * works right after, and the bytes are right in the end. Linked with --wrap, so that only the program's own calls count.
  */
+#define OOM_SCOPE _Thread_local
+#include "oom.h"
 #include "spooltest.h"
 
-static _Thread_local long left; /* allocations until the one that fails; 0 = none does */
-static _Thread_local bool failed;
 static long nth;
-
-static bool fails(void)
-{
-	if (left == 0 || --left > 0)
-		return false;
-	failed = true;
-	return true;
-}
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-char *__real_strdup(const char *z);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-char *__wrap_strdup(const char *z);
-
-void *__wrap_malloc(size_t n)
-{
-	return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-	return fails() ? NULL : __real_realloc(p, n);
-}
-
-char *__wrap_strdup(const char *z)
-{
-	return fails() ? NULL : __real_strdup(z);
-}
 
 /* Once under memory trouble, and once more when it said so. */
 #define STEP(call)                                                                                                     \

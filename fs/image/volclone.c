@@ -59,7 +59,7 @@ static int with_ref(struct volume *of, const struct logobj *snapshot, const char
 {
 	struct objerr ignored = {0};
 	struct logobj parent = {0};
-	bool gone = false;
+	bool gone = false, begun = false;
 	int r = log_is_gone(of->log, snapshot->number, &gone, err);
 
 	if (r == 0 && gone) {
@@ -68,11 +68,12 @@ static int with_ref(struct volume *of, const struct logobj *snapshot, const char
 	}
 	if (r == 0)
 		r = log_head(of->log, log_first(of->log), &parent, err);
-	if (r == 0)
+	begun = r == 0;
+	if (begun)
 		r = create(of, snapshot, &parent, prefix, uuid, err);
 	logobj_free(&parent);
-	/* What may have been made in spite of the error keeps its ref: its objects' owner is known by that. */
-	if (gone)
+	/* A create record that may come yet, in spite of the error, keeps its ref (C4). */
+	if (!begun)
 		ignore(log_drop_ref(of->log, snapshot->number, uuid, &ignored));
 	return r;
 }
@@ -95,7 +96,7 @@ int vol_clone(struct volume *of, const char *name, const char *prefix, const uin
 		r = -ENOENT;
 	}
 	if (r == 0)
-		r = log_head(of->log, number, &snapshot, err);
+		r = vol_read_snapshot(of, number, &snapshot, err);
 	if (r == 0)
 		r = log_put_ref(of->log, number, uuid, err);
 	if (r == 0)

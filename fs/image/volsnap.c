@@ -485,6 +485,22 @@ struct back {
 	struct objerr *err;
 };
 
+int vol_read_snapshot(struct volume *v, uint64_t number, struct logobj *ret, struct objerr *err)
+{
+	struct logobj o = {0};
+	int r = log_head(v->log, number, &o, err);
+
+	if (r == 0 && (o.type != LOG_SNAPSHOT || o.digest == NULL)) {
+		objerr_set(err, "log object %016" PRIx64 " is no snapshot, or has no digest", number);
+		r = -EUCLEAN;
+	}
+	if (r == 0)
+		*ret = o;
+	else
+		logobj_free(&o);
+	return r;
+}
+
 int vol_take_root(const struct logobj *snapshot, uint64_t number, struct log_checkpoint *ret)
 {
 	const struct log_checkpoint *c = snapshot->checkpoint;
@@ -610,7 +626,7 @@ int vol_rollback(struct volume *v, const char *name, const char *now, struct obj
 		objerr_set(err, "there is no snapshot '%s'", name);
 		return -ENOENT;
 	}
-	r = log_head(v->log, number, &b.to, err);
+	r = vol_read_snapshot(v, number, &b.to, err);
 	if (r < 0)
 		return r;
 	r = vol_snapshot(v, now, &ignored, err);

@@ -216,6 +216,8 @@ int must_check vol_pin_snapshots(struct volume *v, struct vol_point *p);
 void vol_forget_snapshots(struct volume *v);
 int must_check vol_know_snapshots(struct volume *v, struct objerr *err);
 uint64_t vol_find_snapshot(struct volume *v, const char *name); /* among those that are known; 0: none */
+/* Its record, whole: with a checkpoint and a digest. -EUCLEAN: it is not. */
+int must_check vol_read_snapshot(struct volume *v, uint64_t number, struct logobj *ret, struct objerr *err);
 /* The checkpoint of a snapshot's record for a record `number` that takes its map over; its digests to be freed. */
 int must_check vol_take_root(const struct logobj *snapshot, uint64_t number, struct log_checkpoint *ret);
 
