@@ -5,7 +5,7 @@
  * answered by the session's reader: two changes of thread cost more than they do.
  *
  * Handles that can write claim at their first read or write (volume.h). The kernel keeps no pages of an image
- * (FOPEN_DIRECT_IO): what a guest sees is what the volume says.
+ * (FOPEN_DIRECT_IO): what a guest sees is what the volume says. Of a snapshot it does: those bytes never change.
  */
 #include "config.h"
 #include "disk.h"
@@ -34,7 +34,8 @@ static void complain(struct disk *d, const char *what, int r)
 	(void)snprintf(d->why, sizeof d->why, "%s", st.why);
 	mtx_unlock(&d->f->disks_lock);
 	if (new)
-		log_error("%s: %s: %s", d->path, what, st.why[0] ? st.why : strerror(-r));
+		log_error("%s: %s: %s%s", d->path, what, st.why[0] ? st.why : strerror(-r),
+			  d->snap ? " (was it deleted on another machine?)" : "");
 }
 
 /* --- open --------------------------------------------------------------------------------------------------------- */
@@ -56,10 +57,10 @@ static void reply(struct call *c, struct handle *h, bool created)
 	int r;
 
 	c->fi.fh = h->fh;
-	c->fi.direct_io = 1;
-	c->fi.keep_cache = 0;
+	c->fi.direct_io = !i->snap;
+	c->fi.keep_cache = i->snap != 0;
 #ifdef HAVE_STRUCT_FUSE_FILE_INFO_PARALLEL_DIRECT_WRITES
-	c->fi.parallel_direct_writes = 1;
+	c->fi.parallel_direct_writes = !i->snap;
 #endif
 #ifdef HAVE_STRUCT_FUSE_FILE_INFO_NOFLUSH
 	c->fi.noflush = !WRITER(h);
@@ -74,7 +75,8 @@ static void reply(struct call *c, struct handle *h, bool created)
 	mtx_lock(&i->lock);
 	p.ino = i->id;
 	inode_stat_locked(f, i, &p.attr);
-	p.attr_timeout = p.entry_timeout = inode_valid_locked(f, i);
+	p.attr_timeout = inode_valid_locked(f, i);
+	p.entry_timeout = i->snap ? 0 : p.attr_timeout;
 	mtx_unlock(&i->lock);
 	r = call_claim(c) ? fuse_reply_create(c->req, &p, &c->fi) : -EINTR;
 	if (r < 0) {

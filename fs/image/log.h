@@ -26,7 +26,8 @@ struct log;
 struct log_walker {
 	/* c: NULL for a log without checkpoint yet (o is its create record). o: the object that carries c. */
 	int (*begin)(void *arg, const struct logobj *o, const struct log_checkpoint *c);
-	int (*digest)(void *arg, const struct logobj *o); /* o has it; only between begin and the first object; in order */
+	/* o has it; only between begin and the first object; in order. NULL: they are not read, nor is the holder's name */
+	int (*digest)(void *arg, const struct logobj *o);
 	int (*object)(void *arg, const struct logobj *o);     /* every object of the walk, claims as well */
 	void *arg;
 };

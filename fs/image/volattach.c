@@ -148,7 +148,13 @@ static int on_object(void *arg, const struct logobj *o)
 	return r == 0 ? vol_see_snapshot(v, o) : r;
 }
 
+static int on_object_snap(void *arg, const struct logobj *o)
+{
+	return vol_see_snapshot(arg, o);
+}
+
 const struct log_walker vol_walker = {on_begin, on_digest, on_object, NULL};
+const struct log_walker vol_snap_walker = {on_begin, NULL, on_object_snap, NULL};
 
 void vol_walked(struct volume *v)
 {

@@ -65,24 +65,34 @@ void vol_forget_snapshots(struct volume *v)
 	v->nsnap = v->capsnap = 0;
 }
 
+static int room_for_info(struct volume *v)
+{
+	size_t cap = v->capsnap * 2 + 8;
+	struct vol_snapinfo *p;
+
+	if (v->nsnap < v->capsnap)
+		return 0;
+	p = reallocarray(v->snap, cap, sizeof(*p));
+	if (p == NULL)
+		return -ENOMEM;
+	v->snap = p;
+	v->capsnap = cap;
+	return 0;
+}
+
 /* o: the record, with its checkpoint. */
 static int learn(struct volume *v, const struct logobj *o)
 {
 	const struct log_checkpoint *c = o->checkpoint;
 	struct vol_snapinfo n = {.snap = {.number = o->number, .size = c->size, .time = o->snap_time},
 				 .ndigests = c->ndigests};
+	int r;
 
 	if (info_of(v, o->number) != NULL)
 		return 0;
-	if (v->nsnap == v->capsnap) {
-		size_t cap = v->capsnap * 2 + 8;
-		struct vol_snapinfo *p = reallocarray(v->snap, cap, sizeof(*p));
-
-		if (p == NULL)
-			return -ENOMEM;
-		v->snap = p;
-		v->capsnap = cap;
-	}
+	r = room_for_info(v);
+	if (r < 0)
+		return r;
 	n.digests = calloc(c->ndigests + 1, sizeof(*n.digests));
 	if (n.digests == NULL)
 		return -ENOMEM;
@@ -91,6 +101,20 @@ static int learn(struct volume *v, const struct logobj *o)
 	(void)snprintf(n.snap.name, sizeof(n.snap.name), "%s", o->snap_name);
 	v->snap[v->nsnap++] = n;
 	return 0;
+}
+
+int vol_take_known(struct volume *v, const struct vol_snap *s, size_t n)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++) {
+		if (info_of(v, s[i].number) != NULL)
+			continue;
+		r = room_for_info(v);
+		if (r == 0)
+			v->snap[v->nsnap++] = (struct vol_snapinfo){.snap = s[i]};
+	}
+	return r;
 }
 
 static int list_add(struct volume *v, uint64_t number)
@@ -379,10 +403,31 @@ int vol_snapshot(struct volume *v, const char *name, uint64_t *ret_number, struc
 	return r;
 }
 
+int vol_copy_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n)
+{
+	struct vol_snap *s;
+	size_t n = 0;
+
+	mtx_lock(&v->batch);
+	s = calloc(v->ck.nsnaps + 1, sizeof(*s));
+	for (size_t i = 0; s != NULL && i < v->ck.nsnaps; i++) {
+		const struct vol_snapinfo *k = info_of(v, v->ck.snaps[i].number);
+
+		if (k == NULL) /* made since: it was not there when we were asked */
+			continue;
+		s[n] = k->snap;
+		s[n++].hidden = (v->ck.snaps[i].flags & SNAP_HIDDEN) != 0;
+	}
+	mtx_unlock(&v->batch);
+	if (s == NULL)
+		return -ENOMEM;
+	*ret = s;
+	*ret_n = n;
+	return 0;
+}
+
 int vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct objerr *err)
 {
-	struct vol_snap *s = NULL;
-	size_t n = 0;
 	int held, r;
 
 	r = vol_refresh(v);
@@ -395,27 +440,11 @@ int vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct
 		say_why(v, err);
 	else
 		r = vol_know_snapshots(v, err);
-	if (held >= 0 && r == 0) {
-		mtx_lock(&v->batch);
-		s = calloc(v->ck.nsnaps + 1, sizeof(*s));
-		for (size_t i = 0; s != NULL && i < v->ck.nsnaps; i++) {
-			const struct vol_snapinfo *k = info_of(v, v->ck.snaps[i].number);
-
-			if (k == NULL) /* made since: it was not there when we were asked */
-				continue;
-			s[n] = k->snap;
-			s[n++].hidden = (v->ck.snaps[i].flags & SNAP_HIDDEN) != 0;
-		}
-		mtx_unlock(&v->batch);
-		r = s == NULL ? -ENOMEM : 0;
-	}
+	if (held >= 0 && r == 0)
+		r = vol_copy_snapshots(v, ret, ret_n);
 	if (held == 0)
 		vol_let_follower(v);
-	if (held < 0 || r < 0)
-		return held < 0 ? held : r;
-	*ret = s;
-	*ret_n = n;
-	return 0;
+	return held < 0 ? held : r;
 }
 
 /* Snapshots whose names are gone, once no clone refers to them. */

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DEFAULT_WINDOW = 16, DEFAULT_OBJECT = 8 << 20 };
+enum { DEFAULT_WINDOW = 16, DEFAULT_OBJECT = 8 << 20, LIST_TRIES = 3 };
 
 int vol_create(const struct vol_env *env, const char *prefix, const struct vol_create *c, struct objerr *err)
 {
@@ -85,14 +85,12 @@ static void destroy(struct volume *v)
 	free(v);
 }
 
-/* snapshot: its number, 0: the image. */
-static int open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t snapshot,
-		   struct volume **ret, struct objerr *err)
+/* One that knows nothing yet. */
+static int make(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t snapshot,
+		struct volume **ret)
 {
-	struct volume *v = calloc(1, sizeof(*v));
 	struct log_at at = {.store = env->store, .prefix = prefix, .host = env->host, .pool = env->pool};
-	struct log_walker w = vol_walker;
-	struct log_view view;
+	struct volume *v = calloc(1, sizeof(*v));
 	int r;
 
 	if (v == NULL)
@@ -112,9 +110,26 @@ static int open_at(const struct vol_env *env, const char *prefix, const uint8_t 
 	r = v->prefix == NULL ? -ENOMEM : log_open(&at, &v->log);
 	if (r == 0)
 		r = map_new(VOL_PAGES(env->map_bytes != 0 ? env->map_bytes : VOL_MAP_BYTES), &v->map);
+	if (r < 0)
+		destroy(v);
+	else
+		*ret = v;
+	return r;
+}
+
+/* snapshot: its number, 0: the image. */
+static int open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t snapshot,
+		   struct volume **ret, struct objerr *err)
+{
+	struct log_walker w = vol_walker;
+	struct log_view view;
+	struct volume *v;
+	int r = make(env, prefix, uuid, snapshot, &v);
+
+	if (r < 0)
+		return r;
 	w.arg = v;
-	if (r == 0)
-		r = snapshot != 0 ? log_attach_snapshot(v->log, snapshot, &w, err) : log_attach(v->log, &w, true, err);
+	r = snapshot != 0 ? log_attach_snapshot(v->log, snapshot, &w, err) : log_attach(v->log, &w, true, err);
 	if (r == 0)
 		vol_walked(v);
 	if (r < 0) {
@@ -134,12 +149,45 @@ int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[1
 	return open_at(env, prefix, uuid, 0, ret, err);
 }
 
+int vol_open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t number,
+		struct volume **ret, struct objerr *err)
+{
+	struct vol_env e = *env;
+
+	e.read_only = true;
+	return open_at(&e, prefix, uuid, number, ret, err);
+}
+
 int vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err)
 {
-	struct vol_env env = of->env;
+	return vol_open_at(&of->env, of->prefix, of->uuid, number, ret, err);
+}
 
-	env.read_only = true;
-	return open_at(&env, of->prefix, of->uuid, number, ret, err);
+int vol_list_snapshots(const struct vol_env *env, const char *prefix, const uint8_t uuid[16],
+		       const struct vol_snap *known, size_t nknown, struct vol_snap **ret, size_t *ret_n,
+		       struct objerr *err)
+{
+	struct log_walker w = vol_snap_walker;
+	struct volume *v;
+	int r = make(env, prefix, uuid, 0, &v);
+
+	if (r < 0)
+		return r;
+	w.arg = v;
+	r = vol_take_known(v, known, nknown);
+	for (int i = 0; r == 0 && i < LIST_TRIES; i++) {
+		r = log_attach(v->log, &w, true, err);
+		if (r < 0)
+			break;
+		r = vol_know_snapshots(v, err);
+		if (r != -ENOENT)
+			break;
+		r = i + 1 < LIST_TRIES ? 0 : -EIO; /* it was freed since, and the owner went on: look again */
+	}
+	if (r == 0)
+		r = vol_copy_snapshots(v, ret, ret_n);
+	destroy(v);
+	return r;
 }
 
 int vol_let_go(struct volume *v)

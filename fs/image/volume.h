@@ -192,6 +192,13 @@ int must_check vol_snapshot(struct volume *v, const char *name, uint64_t *ret_nu
 /* In the order of their numbers; to be freed. Claims nothing; a follower's view moves on first. */
 int must_check vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct objerr *err);
 /*
+ * The same of an image that need not be open, from the bucket: a few small requests, nothing of its map is read. known:
+ * what an earlier call returned, whose records are not read again.
+ */
+int must_check vol_list_snapshots(const struct vol_env *env, const char *prefix, const uint8_t uuid[16],
+				  const struct vol_snap *known, size_t nknown, struct vol_snap **ret, size_t *ret_n,
+				  struct objerr *err);
+/*
  * The name goes at once, the space when the cleaner comes by. -ENOENT; -EBUSY with words: a clone uses it, or
  * another node holds the image. Finishes what earlier calls left.
  */
@@ -211,6 +218,9 @@ int must_check vol_clone(struct volume *of, const char *name, const char *prefix
  * A volume that is the snapshot, to read only, as long as its record is there; of: of the image, stays open meanwhile.
  */
 int must_check vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err);
+/* The same without the image. -ENOENT: the record is gone. A read is -EIO from the moment on that it misses something. */
+int must_check vol_open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t number,
+			   struct volume **ret, struct objerr *err);
 
 /*
  * Journals of an image in its directory below the state directory, to be looked at: the one of now ("now"), and those of
