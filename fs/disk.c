@@ -293,6 +293,8 @@ static int open_snapshot(struct fsd *f, struct disk *d, const char *key, struct 
 	disk_env(f, &env);
 	if (r == 0)
 		r = vol_open_at(&env, d->prefix, d->uuid, number, &d->v, err);
+	if (r == -ENOENT) /* the kernel asks for the name once more */
+		disk_snap_forget(f, d->uuid);
 	d->copy = true; /* nobody writes to it */
 	return r == -ENOENT ? -ESTALE : r == -EUCLEAN ? -EIO : r;
 }
@@ -559,8 +561,10 @@ void disk_drop(struct fsd *f, struct inode *i, struct disk *d, bool writer)
 		last_writer = end_write(f, d);
 	vol_stat(d->v, &st);
 	mtx_lock(&i->lock);
-	i->image_size = st.size;
-	i->image_alloc = st.allocated;
+	if (!i->snap) {
+		i->image_size = st.size;
+		i->image_alloc = st.allocated;
+	}
 	if (--i->ndisk == 0)
 		i->disk = NULL;
 	changed = i->image_changed && last_writer;
@@ -576,7 +580,7 @@ void disk_size_locked(struct inode *i, uint64_t *ret_size, uint64_t *ret_allocat
 
 	*ret_size = i->image_size;
 	*ret_allocated = i->image_alloc;
-	if (!i->disk)
+	if (!i->disk || i->snap)
 		return;
 	vol_stat(i->disk->v, &st);
 	*ret_size = st.size;
