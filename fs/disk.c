@@ -527,10 +527,13 @@ static int hold(struct fsd *f, struct inode *i, const char *path, const char *ke
 		}
 		return r;
 	}
+	mtx_lock(&f->inodes);
 	mtx_lock(&i->lock);
 	i->disk = d;
-	i->ndisk++;
+	if (i->ndisk++ == 0)
+		list_add_tail(&f->attached, &i->attached);
 	mtx_unlock(&i->lock);
+	mtx_unlock(&f->inodes);
 	*ret = d;
 	return 0;
 }
@@ -565,13 +568,17 @@ void disk_drop(struct fsd *f, struct inode *i, struct disk *d, bool writer)
 	if (writer)
 		last_writer = end_write(f, d);
 	vol_stat(d->v, &st);
+	mtx_lock(&f->inodes);
 	mtx_lock(&i->lock);
 	i->image_size = st.size;
 	i->image_alloc = st.allocated;
-	if (--i->ndisk == 0)
+	if (--i->ndisk == 0) {
 		i->disk = NULL;
+		list_del(&i->attached);
+	}
 	changed = i->image_changed && last_writer;
 	mtx_unlock(&i->lock);
+	mtx_unlock(&f->inodes);
 	put(f, d);
 	if (changed) /* who removes the name holds the operation that this needs, and waits for the above */
 		disk_save_meta(f, i);
