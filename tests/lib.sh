@@ -299,6 +299,14 @@ remount_fresh() {
 }
 # --- disk images ---
 
+# round_trips LINES MS: of the front's log, those behind so many, each of which took so long: round trips, requests, bytes.
+# At most so many one after the other: a request that begins when the last one was answered is one more.
+round_trips() {
+	tail -n +$(($1 + 1)) "$T/front/requests" | awk -v wait="$(($2 - 1))" '
+		/img/ { n++; bytes += $7; if ($2 - wait / 1000 >= answered) { trips++; answered = $2 } }
+		END { printf "%.0f %.0f %.0f\n", trips, n, bytes }'
+}
+
 # uuid_of PATH: of the image, as the bucket says
 uuid_of() { obj_get "$1.lsvd" | sed -n 's/^uuid=//p'; }
 # what stays below the log of an image: "data", "claims" and other words, sorted, one each

@@ -603,7 +603,7 @@ static int look_at_journal(struct volume *v, struct objerr *err)
 	return -ESTALE;
 }
 
-int vol_recover(struct volume *v, struct objerr *err)
+int vol_recover_here(struct volume *v, struct objerr *err)
 {
 	int r;
 
@@ -620,7 +620,14 @@ int vol_recover(struct volume *v, struct objerr *err)
 		mtx_unlock(&v->lock);
 		return r;
 	}
-	return vol_let_go(v);
+	return 1;
+}
+
+int vol_recover(struct volume *v, struct objerr *err)
+{
+	int r = vol_recover_here(v, err);
+
+	return r > 0 ? vol_let_go(v) : r;
 }
 
 int vol_doom(struct volume *v, struct vol_remains *ret)

@@ -109,6 +109,8 @@ int vol_close(struct volume *v);
  * when nothing was left; -ESTALE: the image went on without it, the journal was set aside (words); -EBUSY as a write.
  */
 int must_check vol_recover(struct volume *v, struct objerr *err);
+/* The same, up to where reads see it. 1: v is the owner, and the rest is the caller's to do, as after any write. */
+int must_check vol_recover_here(struct volume *v, struct objerr *err);
 /*
  * The last claim: from here on nobody writes to the image, v is only to be closed, and what image_erase() (nameobj.h)
  * may remove is known. claims to be freed. -EBUSY: held elsewhere.
