@@ -39,7 +39,7 @@ const struct cmd_help cmd_helps[] = {
      "removed files that other nodes have or had open, and multipart uploads that are older than a day.\n"
      "  --abort-uploads   abort those uploads, whoever began them",
      false},
-    {"image", "ACTION TARGET [ARGUMENT] [--force] [--data] [--id ID [--out FILE | --drop]] [-o OPTIONS] [--json]",
+    {"image", "ACTION TARGET [ARGUMENT] [--force] [--data] [--id ID [--out FILE | --drop]] [--size SIZE] [-o OPTIONS] [--json]",
      "Disk images. TARGET is a path on a mount, or SOURCE and a path below it.\n"
      "  create TARGET SIZE      an empty image (-o fsync=remote: its fsync waits for the bucket)\n"
      "  info TARGET             sizes, what of the log is live, who holds it\n"
@@ -48,6 +48,9 @@ const struct cmd_help cmd_helps[] = {
      "  delete TARGET           as rm on a mount\n"
      "  export TARGET FILE      a sparse raw file, a device, or - for standard output, of one state of the image\n"
      "  import TARGET FILE      a new image from a raw file, a device, or - for standard input; zeros become holes\n"
+     "                          --size SIZE: of the image; a device or pipe without end is read so far\n"
+     "  import TARGET fly:URL   from the objects of a Fly.io volume in the bucket URL. --restore-point N: none after object N;\n"
+     "                          --stop-at-gap: none after a missing number; --from-options LIST: -o for that bucket\n"
      "  check TARGET            is all of it there? Repairs nothing; status 1 when damaged. --data: every checksum\n"
      "  gc DIR|SOURCE           removes what is left of dead images and broken imports; with --force logs without a name\n"
      "  claim TARGET            takes the image from whoever holds it: that machine's unsent bytes are lost to it\n"
@@ -116,7 +119,7 @@ static const char *args_of(const char *name)
 	return "...";
 }
 
-enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE, OPT_ABORT, OPT_DATA, OPT_ID, OPT_OUT, OPT_DROP };
+enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE, OPT_ABORT, OPT_DATA, OPT_ID, OPT_OUT, OPT_DROP, OPT_SIZE, OPT_POINT, OPT_GAP, OPT_FROM };
 
 bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos, int *ret_npos, int *ret_status)
 {
@@ -128,6 +131,10 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 					      {"id", required_argument, NULL, OPT_ID},
 					      {"out", required_argument, NULL, OPT_OUT},
 					      {"drop", no_argument, NULL, OPT_DROP},
+					      {"size", required_argument, NULL, OPT_SIZE},
+					      {"restore-point", required_argument, NULL, OPT_POINT},
+					      {"stop-at-gap", no_argument, NULL, OPT_GAP},
+					      {"from-options", required_argument, NULL, OPT_FROM},
 					      {0}};
 	struct objerr err = {0};
 	struct str letters = {0};
@@ -159,7 +166,9 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 		} else if (c != '?' && a->fn) {
 			static const char letter[] = {[OPT_FORCE - OPT_HELP] = 'F', [OPT_ABORT - OPT_HELP] = 'A',
 						      [OPT_DATA - OPT_HELP] = 'D',  [OPT_ID - OPT_HELP] = 'I',
-						      [OPT_OUT - OPT_HELP] = 'O',   [OPT_DROP - OPT_HELP] = 'X'};
+						      [OPT_OUT - OPT_HELP] = 'O',   [OPT_DROP - OPT_HELP] = 'X',
+						      [OPT_SIZE - OPT_HELP] = 'S',  [OPT_POINT - OPT_HELP] = 'R',
+						      [OPT_GAP - OPT_HELP] = 'G',   [OPT_FROM - OPT_HELP] = 'P'};
 
 			ok = a->fn(c >= OPT_HELP ? letter[c - OPT_HELP] : c, optarg, a->ctx);
 		}

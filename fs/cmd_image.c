@@ -18,7 +18,7 @@
 
 #define IMAGE_SIZE_MAX ((uint64_t)1 << 57)
 
-static int parse_size(const char *s, uint64_t *ret)
+int cmd_image_size(const char *s, uint64_t *ret)
 {
 	if (str_parse_size(s, ret))
 		return cmd_usage("'%.40s' is no size of an image: write 10G, 512M or bytes", s);
@@ -37,7 +37,7 @@ static int create(struct site *s, const char *size)
 	struct objerr err = {0};
 	char uuid[33];
 	size_t left;
-	int r = parse_size(size, &vc.size);
+	int r = cmd_image_size(size, &vc.size);
 
 	if (!r)
 		r = site_may_write(s);
@@ -207,7 +207,7 @@ static int resize(struct site *s, const char *text)
 	_cleanup_free_ char *file = NULL;
 	struct image i;
 	uint64_t size;
-	int r = parse_size(text, &size);
+	int r = cmd_image_size(text, &size);
 
 	if (!r)
 		r = site_find(s, &i);
@@ -380,7 +380,11 @@ static bool flag(int c, const char *arg, void *ctx)
 	s->drop |= c == 'X';
 	s->id = c == 'I' ? arg : s->id;
 	s->out = c == 'O' ? arg : s->out;
-	return c && strchr("FDXIO", c);
+	s->size = c == 'S' ? arg : s->size;
+	s->restore_point = c == 'R' ? arg : s->restore_point;
+	s->from_options = c == 'P' ? arg : s->from_options;
+	s->stop_at_gap |= c == 'G';
+	return c && strchr("FDXIOSRPG", c);
 }
 
 static int run(struct site *s, char **pos, int npos)
@@ -398,6 +402,9 @@ static int run(struct site *s, char **pos, int npos)
 		return cmd_usage("image %s: missing arguments (lsvdfs image --help)", a->name);
 	if (a->fn != image_journal && (s->id || s->out || s->drop))
 		return cmd_usage("image %s: --id, --out and --drop are of image journal", a->name);
+	if (a->fn_more != image_import && (s->size || s->restore_point || s->from_options || s->stop_at_gap))
+		return cmd_usage("image %s: --size, --restore-point, --stop-at-gap and --from-options are of image import",
+				 a->name);
 	/* SOURCE PATH, or PATH on a mount; then what the action wants */
 	want = 2 + a->more + cmd_is_source(pos[1]);
 	least = want - (a->dir && cmd_is_source(pos[1]));

@@ -34,6 +34,8 @@ struct site {
 	char *said; /* as the user wrote it, for messages */
 	bool json, force, data, drop;
 	const char *id, *out; /* of journal */
+	const char *size, *restore_point, *from_options; /* of import */
+	bool stop_at_gap;
 };
 
 /* An image by its name. */
@@ -81,6 +83,31 @@ struct progress {
 void progress_begin(struct progress *p, const char *what, uint64_t total);
 void progress_at(struct progress *p, uint64_t done);
 void progress_end(struct progress *p);
+
+/* A signal came: everything ends in good order. */
+bool image_interrupted(void);
+
+/* --- import: cmd_imgio.c; of Fly.io's format: cmd_imgfly.c --- */
+struct import {
+	const char *what; /* is read, for messages */
+	/* Writes all data, as the only writer; fills in size. Reading failed: import_source_failed(). */
+	int (*fill)(struct volume *v, struct import *im);
+	uint64_t size, data, allocated; /* bytes: of the image, of what was written, of what is allocated then */
+	struct objerr why;		/* words of a failed source; else its code has them */
+	int failed;
+	json_t *more; /* for --json, may be NULL */
+	struct progress p;
+};
+/* May we write, is the path free? Signals are watched from here on. */
+int import_begin(struct site *s);
+/* Makes the image; expected: its size if known, else 0. */
+int import_run(struct site *s, struct import *im, uint64_t expected);
+/* All but the zeros. */
+int must_check import_write(struct volume *v, struct import *im, uint64_t off, const char *buf, size_t n);
+int import_source_failed(struct import *im, int r); /* returns r */
+int image_import_fly(struct site *s, const char *source);
+/* Of an image; prints what is wrong. */
+int cmd_image_size(const char *text, uint64_t *ret);
 
 /* --- the commands --- */
 int image_export(struct site *s, const char *file);
