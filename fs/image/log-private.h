@@ -29,6 +29,8 @@ struct log {
 	size_t norigins;
 	int64_t looked_at; /* when a look said that the mark of the last walk was the newest; 0: it was not */
 	unsigned lost_races; /* claims that found their number taken, since the last success */
+	bool based;          /* log_set_base() */
+	uint64_t base;
 	/* OWNER */
 	uint64_t low, next; /* [low, next) have been given; low is not durable */
 	uint64_t below;     /* FENCED: the winner's claim was made on top of all numbers below it; 0: not known */

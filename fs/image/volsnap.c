@@ -151,7 +151,7 @@ int vol_see_snapshot(struct volume *v, const struct logobj *o)
 
 	if (o->type == LOG_SNAPSHOT) {
 		r = learn(v, o);
-		return r == 0 ? list_add(v, o->number) : r;
+		return r == 0 && listed(v, o->number) == NULL ? list_add(v, o->number) : r;
 	}
 	if (s != NULL && o->type == LOG_UNSNAP)
 		s->flags |= SNAP_HIDDEN;
@@ -501,6 +501,30 @@ int vol_unsnap(struct volume *v, const char *name, struct objerr *err)
 		r = put_record(v, &rec, &o);
 	if (r == 0)
 		r = free_hidden(v, &rec, err);
+	if (r == -EIO)
+		say_why(v, err);
+	unreserve_record(v);
+	return r;
+}
+
+int vol_forget_snapshot(struct volume *v, uint64_t number, struct objerr *err)
+{
+	struct logobj o = {.type = LOG_FREE, .target = number};
+	struct vol_record rec = {0};
+	bool refs = true;
+	int r = reserve_record(v, &rec);
+
+	if (r < 0)
+		return r;
+	r = log_put_gone(v->log, number, err);
+	if (r == 0)
+		r = log_has_refs(v->log, number, &refs, err);
+	if (r == 0 && refs) {
+		objerr_set(err, "a clone was made of snapshot %016" PRIx64 ": delete that first", number);
+		r = -EBUSY;
+	}
+	if (r == 0)
+		r = put_record(v, &rec, &o);
 	if (r == -EIO)
 		say_why(v, err);
 	unreserve_record(v);

@@ -52,6 +52,9 @@ struct vol_env {
 	enum vol_takeover takeover;
 	bool read_only;
 	bool no_cleaner; /* for tests */
+	/* For repairs (repair.h): walks begin at this checkpoint, 0: at the beginning; pages that are lost are holes. */
+	bool from_base, lose_pages;
+	uint64_t base;
 };
 
 /*
@@ -98,6 +101,12 @@ int must_check vol_create(const struct vol_env *env, const char *prefix, const s
  */
 int must_check vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
 			struct objerr *err);
+/*
+ * To read only: the image as it was before log object `number` was given (a mark's number: as that checkpoint has it).
+ * It stays so; what an owner has deleted since is -EIO. -EINVAL: the log ends before; -ENOENT, -EUCLEAN: words.
+ */
+int must_check vol_open_position(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t number,
+				 struct volume **ret, struct objerr *err);
 /*
  * Drains and releases what is owned; -EIO when something acknowledged did not reach the bucket (it stays in the
  * journal). v is gone in any case.
