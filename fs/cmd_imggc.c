@@ -3,7 +3,7 @@
  * cmd_imggc.c - `lsvdfs image gc` and `check`.
  *
  * gc removes what nobody will ever need: what processes of this machine that died began to import or to remove, what is
- * left of images that were deleted. A log without a name is only reported: somebody may have removed the name by another
+ * left of images that were deleted, references of clones that are gone or never came (refs.h). A log without a name is only reported: somebody may have removed the name by another
  * program, and its log is all that is left of a disk. --force removes it, by the rules of any removal (PROTOCOL.md 3),
  * unless it is young, held, or has clones.
  */
@@ -295,11 +295,17 @@ static int one_log(struct collect *c, struct log_facts *f)
 	const char *why = NULL;
 	struct objerr err = {0};
 	char hex[33];
+	size_t left;
 	json_t *e;
 	int r = log_facts(c->s, f, false);
 
 	if (r || !f->objects)
 		return r;
+	if (f->refs) {
+		r = image_sweep_refs(c->s, f->prefix, f->uuid, c->look, c->local, c->logs, &left, &err);
+		c->failed |= r < 0;
+		f->refs = r || left; /* else nobody keeps it, though it was listed with them */
+	}
 	if (f->dead)
 		r = sweep_dead(c, f, &why, &err);
 	else if (named(c, f->uuid))
@@ -570,6 +576,26 @@ static int told(struct site *s, struct checking *k, const struct check_result *c
 	return fflush(stdout) ? cmd_fail("cannot write the answer") : CMD_OK;
 }
 
+/* What keeps snapshots for nobody. */
+static int check_refs(struct checking *k, const struct image *i, struct objerr *err)
+{
+	json_t *left = json_array(), *e;
+	char line[256];
+	size_t n, at;
+	int r = image_sweep_refs(k->s, i->p.prefix, i->o.n.uuid, true, NULL, left, &n, err);
+
+	json_array_foreach(left, at, e)
+	{
+		(void)snprintf(line, sizeof line, "snapshot %016llx: %s (%s): %s",
+			       (long long)json_integer_value(json_object_get(e, "snapshot")),
+			       json_string_value(json_object_get(e, "what")), json_string_value(json_object_get(e, "uuid")),
+			       json_string_value(json_object_get(e, "why")));
+		say(k, CHECK_NOTE, line);
+	}
+	json_decref(left);
+	return r;
+}
+
 int image_check_cmd(struct site *s)
 {
 	struct checking k = {.s = s, .lines = json_array()};
@@ -583,6 +609,8 @@ int image_check_cmd(struct site *s)
 		progress_begin(&k.p, "check", 0);
 		r = image_check(&s->env, i.p.prefix, i.o.n.uuid, &o, &res, &err);
 		progress_end(&k.p);
+		if (!r)
+			r = check_refs(&k, &i, &err);
 		r = r ? site_fail(s, r, &err) : told(s, &k, &res) ? CMD_FAILED : res.damage ? CMD_FAILED : CMD_OK;
 		image_done(&i);
 	}

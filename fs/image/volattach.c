@@ -89,6 +89,7 @@ static int on_begin(void *arg, const struct logobj *o, const struct log_checkpoi
 
 	vol_forget_log(v);
 	map_reset(v->map, c, c != NULL ? c->size : o->size);
+	map_own_from(v->map, log_first(v->log));
 	v->walk_size = c != NULL ? c->size : o->size;
 	v->digest_end = c != NULL && c->tree_covers != 0 ? c->tree_covers : o->number;
 	v->table_known = false;

@@ -15,6 +15,7 @@
 #include "config.h"
 #include "volume-private.h"
 #include "../../objstore/base/clock.h"
+#include "../../objstore/base/failpoint.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -466,11 +467,32 @@ static int free_hidden(struct volume *v, struct vol_record *rec, struct objerr *
 		if (o.target == 0)
 			break;
 		r = log_put_gone(v->log, o.target, err);
+		FAILPOINT("image.unsnap-gone");
 		if (r == 0)
 			r = log_has_refs(v->log, o.target, &refs, err); /* again (C2) */
 		if (r == 0 && !refs)
 			r = put_record(v, rec, &o);
 	}
+	return r;
+}
+
+int vol_free_hidden(struct volume *v, struct objerr *err)
+{
+	struct vol_record rec = {0};
+	bool any = false;
+	int r;
+
+	mtx_lock(&v->batch);
+	for (size_t i = 0; i < v->ck.nsnaps; i++)
+		any = any || (v->ck.snaps[i].flags & SNAP_HIDDEN) != 0;
+	mtx_unlock(&v->batch);
+	if (!any)
+		return 0;
+	r = reserve_record(v, &rec);
+	if (r < 0)
+		return r;
+	r = free_hidden(v, &rec, err);
+	unreserve_record(v);
 	return r;
 }
 
@@ -499,6 +521,7 @@ int vol_unsnap(struct volume *v, const char *name, struct objerr *err)
 	}
 	if (r == 0)
 		r = put_record(v, &rec, &o);
+	FAILPOINT("image.unsnap-hidden");
 	if (r == 0)
 		r = free_hidden(v, &rec, err);
 	if (r == -EIO)

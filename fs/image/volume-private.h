@@ -223,6 +223,8 @@ int must_check vol_take_known(struct volume *v, const struct vol_snap *s, size_t
 int must_check vol_copy_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n); /* of those that are known */
 int must_check vol_know_snapshots(struct volume *v, struct objerr *err);
 uint64_t vol_find_snapshot(struct volume *v, const char *name); /* among those that are known; 0: none */
+/* Of an owner: snapshots whose names are gone, and whose deletion did not end, go as far as no clone needs them. */
+int must_check vol_free_hidden(struct volume *v, struct objerr *err);
 /* Its record, whole: with a checkpoint and a digest. -EUCLEAN: it is not. */
 int must_check vol_read_snapshot(struct volume *v, uint64_t number, struct logobj *ret, struct objerr *err);
 /* One whose record is lost, for a repair: its free record, unless a clone uses it (-EBUSY). */
@@ -289,6 +291,13 @@ void vol_start_tending_locked(struct volume *v);
 void vol_want_clean_locked(struct volume *v); /* starts the cleaner if there is enough for it */
 bool vol_clean_holds_locked(const struct volume *v); /* uploads have had their share */
 bool vol_idle_clean_locked(struct volume *v); /* nobody writes: it starts if there is anything to gain */
+
+/*
+ * Up to about max bytes that the map takes to ancestors' objects become the image's own, from *io_lba on. -EIO: it ended, or
+ * failed.
+ */
+int must_check vol_move_ancestors(struct volume *v, uint64_t max, uint64_t *io_lba, uint64_t *ret_moved,
+				  struct objerr *err);
 
 /* ---- voldel.c ---- */
 /* Bytes that only wait for newer marks; and of those that wait for a new tree. */

@@ -191,6 +191,13 @@ struct vol_snap {
 	bool hidden;           /* its name is gone; what it needs is not, yet */
 	char name[VOL_SNAP_NAME_MAX + 1];
 };
+/*
+ * What snapshots s[0..n), all that there are, keep. frees: bytes of whole objects that only snapshot i needs, which go with it
+ * (ret_shared: that several need), as the list of objects says; vol_know_objects() first. pins: the bytes that only snapshot i
+ * needs; reads all maps.
+ */
+void vol_snapshot_frees(struct volume *v, const struct vol_snap *s, size_t n, uint64_t *ret_alone, uint64_t *ret_shared);
+int must_check vol_snapshot_pins(struct volume *v, const struct vol_snap *s, size_t n, uint64_t *ret, struct objerr *err);
 /* 1 to 64 of [A-Za-z0-9._-]. */
 bool vol_snap_name_ok(const char *name);
 /* A name for the state before a roll back: the time, UTC, and something random. */
@@ -225,6 +232,31 @@ int must_check vol_rollback(struct volume *v, const char *name, const char *now,
  */
 int must_check vol_clone(struct volume *of, const char *name, const char *prefix, const uint8_t uuid[16],
 			 uint64_t *ret_size, struct objerr *err);
+/* The same; of_path, path: what both are called, for people who ask later (may be NULL). */
+struct vol_clone {
+	const char *name, *prefix; /* of the snapshot; of the new log */
+	const char *of_path, *path;
+	uint8_t uuid[16];
+};
+int must_check vol_clone_to(struct volume *of, const struct vol_clone *c, uint64_t *ret_size, struct objerr *err);
+/* Whose clone it is. -ENODATA: none, or not any more. path: to be freed; NULL: not known; both as of the clone's birth. */
+struct vol_parent {
+	uint8_t uuid[16];
+	uint64_t snapshot;
+	bool kept; /* its reference is there */
+	char *path, *name; /* name: within path */
+};
+int must_check vol_parent(struct volume *v, struct vol_parent *ret, struct objerr *err);
+/*
+ * A clone becomes an image that needs no other (PROTOCOL.md 3), while its guest writes. begin: what it still reads from others,
+ * in bytes. some: copies up to about max bytes of that, from *io_at on (0 at first; VOL_FLAT_ALL: all was gone through). end: the
+ * rest, then cuts the tie. Each may be done again after a crash, and by another process: what was copied is copied. -ENODATA: no
+ * clone, or not any more; -EBUSY: held elsewhere, or a snapshot of it still needs the parent; words.
+ */
+#define VOL_FLAT_ALL UINT64_MAX
+int must_check vol_flatten_begin(struct volume *v, uint64_t *ret_bytes, struct objerr *err);
+int must_check vol_flatten_some(struct volume *v, uint64_t max, uint64_t *io_at, uint64_t *ret_copied, struct objerr *err);
+int must_check vol_flatten_end(struct volume *v, struct objerr *err);
 /*
  * A volume that is the snapshot, to read only, as long as its record is there; of: of the image, stays open meanwhile.
  */
