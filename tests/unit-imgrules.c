@@ -108,6 +108,7 @@ static bool breaks(uint64_t off, enum imgscene_world bent, uint64_t seed, char *
 		image_rules_off = off;
 		imgscene_world = world != WORLD_ANY ? world : bent;
 		imgscene_dense = dense;
+		imgscene_snaps = SNAPS_OFF;
 		imgscene_cleaner = (off & CLEANERS) != 0 ? CLEANER_ON : CLEANER_OFF;
 		sim_begin(seed);
 		_exit(sim_run(imgscene, NULL) ? 0 : 2);
