@@ -262,6 +262,27 @@ static void check_snapshot(struct volume *v, const struct vol_snap *s)
 	sim_check(vol_close(at) == 0, "closing %s", s->name);
 }
 
+/* Who has not opened the image finds the same in the log, whatever he knew of them. */
+static void check_list(const struct vol_snap *s, size_t n)
+{
+	struct vol_env env = {.store = net[sim_node()], .host = "outside"};
+	size_t known = sim_below(n + 1), got_n = 0;
+	struct vol_snap *got = NULL;
+	struct objerr err = {0};
+	int r;
+
+	do
+		r = vol_list_snapshots(&env, prefix[0], uuid[0], s, known, &got, &got_n, &err);
+	while (r == -EAGAIN || r == -ETIMEDOUT);
+	sim_check(r == 0, "a list of snapshots from outside gives %d: %s", r, err.msg);
+	sim_check(got_n == n, "%zu snapshots from outside, %zu inside", got_n, n);
+	for (size_t i = 0; i < n; i++)
+		sim_check(got[i].number == s[i].number && got[i].size == s[i].size && got[i].time == s[i].time &&
+			      got[i].hidden == s[i].hidden && strcmp(got[i].name, s[i].name) == 0,
+			  "snapshot %s is another one from outside", s[i].name);
+	free(got);
+}
+
 static void check_snapshots(struct volume *v)
 {
 	struct vol_snap *s = NULL;
@@ -273,6 +294,7 @@ static void check_snapshots(struct volume *v)
 		r = vol_snapshots(v, &s, &n, &err);
 	while (r == -EAGAIN || r == -ETIMEDOUT);
 	sim_check(r == 0, "a list of snapshots gives %d: %s", r, err.msg);
+	check_list(s, n);
 	for (size_t i = 0; i < n; i++)
 		check_snapshot(v, &s[i]);
 	for (unsigned k = 0; k < nsnap; k++) {
