@@ -195,6 +195,11 @@ int image_snapshots(struct site *s)
 	json_t *doc;
 	int r = site_find(s, &i);
 
+	if (!r && s->pins && s->mounted) {
+		r = site_ask(s, "upload", NULL); /* what hides a snapshot's bytes may be in the journal still */
+		if (r)
+			image_done(&i);
+	}
 	if (r)
 		return r;
 	r = vol_open(&s->env, i.p.prefix, i.o.n.uuid, &of, &err);
@@ -281,6 +286,7 @@ static int make_clone(struct site *s, struct volume *of, const char *name, const
 		      uint64_t *ret_size, struct objerr *err)
 {
 	struct vol_clone c = {.name = name, .prefix = place->prefix, .of_path = s->path, .path = to};
+	_cleanup_free_ char *dir = NULL;
 	struct timespec now = clock_real_ts();
 	struct attr a = {.mode = S_IFREG | 0600, .uid = geteuid(), .gid = getegid(), .mtime = now, .ctime = now, .atime = now};
 	int r = image_note_importing(s->img_dir, place->uuid, true);
@@ -292,9 +298,10 @@ static int make_clone(struct site *s, struct volume *of, const char *name, const
 		r = vol_clone_to(of, &c, ret_size, err);
 	if (!r)
 		r = image_make_name(s->store, s->url.prefix, to, place, *ret_size, 0, &a, NULL, err);
-	if (!r) {
+	if (!r) { /* nothing was written to it here: no journal, no marks */
 		ignore(image_note_importing(s->img_dir, place->uuid, false));
-		ignore(image_note_clean(s->img_dir, place->uuid, true));
+		if (!image_file(s->img_dir, place->uuid, NULL, &dir))
+			image_remove_dir(dir);
 		return 0;
 	}
 	if (image_drop_import(&s->env, s->url.prefix, place->uuid, &(struct objerr){0}) < 0)

@@ -48,6 +48,9 @@ static struct snap {
 } snap[SNAPS];
 static unsigned nsnap, cleaned, backs, deaths;
 static bool trace;
+static uint64_t map_bytes = 4 * KiB;
+static unsigned digest_every = 3;
+static int64_t dirty_age_ns = 500 * NSEC_PER_MSEC;
 
 #define say(...) (trace ? (void)printf(__VA_ARGS__) : (void)0)
 
@@ -59,12 +62,12 @@ static void open_image(int node, int image, struct pool *pool, struct volume **r
 			      .host = "node",
 			      .journal_bytes = 512 * KiB,
 			      .segment_bytes = 64 * KiB,
-			      .map_bytes = 4 * KiB,
+			      .map_bytes = map_bytes,
 			      .map_fanout = 6,
-			      .digest_every = 3,
+			      .digest_every = digest_every,
 			      .tree_object_bytes = 8 * KiB,
 			      .batch_bytes = 32 * KiB,
-			      .dirty_age_ns = 500 * NSEC_PER_MSEC,
+			      .dirty_age_ns = dirty_age_ns,
 			      .takeover = VOL_TAKEOVER_ALWAYS};
 	struct objerr err = {0};
 	int r;
@@ -719,9 +722,22 @@ static void unkept(void)
 	free(ref);
 }
 
+static int64_t slow_marks(const struct objreq *req)
+{
+	return req->op == OBJ_PUT && strstr(req->key, "/mark/") != NULL ? (int64_t)sim_below(2000) * NSEC_PER_MSEC : 0;
+}
+
 static void flattening(void)
 {
 	(void)run(3, bear);
+	if (sim_chance(2, 3)) { /* no checkpoint and no tree comes by itself */
+		map_bytes = MiB;
+		digest_every = 60;
+	}
+	if (sim_chance(1, 2))
+		dirty_age_ns = 30 * NSEC_PER_SEC; /* what the guest writes stays in the journal */
+	if (sim_chance(1, 2))
+		simnet_slow = slow_marks;
 	sim_check(born, "no clone was made");
 	if (sim_chance(2, 3)) {
 		simnet.lost_reply = simnet.late = simnet.twice = 30;

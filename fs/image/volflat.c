@@ -180,7 +180,7 @@ static int new_tree_locked(struct volume *v) REQUIRES(v->batch)
 {
 	uint64_t covers;
 
-	while (v->tree != TREE_NONE && runs_locked(v))
+	while (v->tree == TREE_FROZEN && runs_locked(v)) /* too old */
 		cond_wait(&v->work, &v->batch);
 	covers = v->ck.tree_covers;
 	v->tree = runs_locked(v) ? TREE_WANTED : v->tree;

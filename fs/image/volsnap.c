@@ -282,6 +282,10 @@ int vol_put_record(struct volume *v)
 	/* What it lets go, or begins to keep, shall be known to the next marks though nobody writes. */
 	v->active_at = clock_now_ns();
 	v->idle_rounds = 0;
+	if (rec->o.type == LOG_FREE) { /* there may be something to gain again, though nobody wrote */
+		v->clean_idle = false;
+		v->guest_at = v->guest_at != 0 ? v->guest_at : v->active_at;
+	}
 	cond_broadcast(&v->work);
 	mtx_unlock(&v->batch);
 	return 0;
