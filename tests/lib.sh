@@ -18,6 +18,7 @@ BACKEND=${BACKEND:-file}
 SEED=${SEED:-1}
 LSVDFS=${LSVDFS:-$top_builddir/lsvdfs}
 S3FRONT=$top_builddir/tests/s3front
+READER=$TESTS_DIR/../contrib/lsvdfs-reader
 S3TOOL="/usr/bin/python3 $TESTS_DIR/s3tool"
 export HOME=$T LC_ALL=C.UTF-8 PATH=$PATH:/usr/sbin:/sbin
 unset AWS_PROFILE AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_SESSION_TOKEN AWS_CA_BUNDLE AWS_ENDPOINT_URL
