@@ -10,7 +10,7 @@
 #include "fetch-private.h"
 #include <string.h>
 
-enum { READ_GROUPS = 32, AHEAD_GROUPS = 16 }; /* of one GET */
+enum { READ_GROUPS = 32, AHEAD_GROUPS = 64 }; /* of one GET */
 
 struct part {
 	struct chunk *c; /* NULL: done */
