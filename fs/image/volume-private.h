@@ -144,6 +144,7 @@ struct volume {
 	uint64_t begun_at;                       /* where the last walk took its checkpoint from */
 	bool deletes_due, marks_due;
 	int64_t active_at; /* when data was sent last; 0: not yet */
+	int64_t shrink_at; /* then the journal gives its room back, if nothing comes; 0: it did */
 	unsigned idle_rounds;
 	bool tending;          /* the job runs */
 	struct job tend;
