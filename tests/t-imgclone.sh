@@ -4,9 +4,10 @@
 # random order while the daemon is killed: nothing live is lost, nothing dead stays.
 #	CLONES=N	of one snapshot		KILLS=N	of the daemon, at most, while they are deleted
 #	MIB=N		data of the parent	FAST=1	a clone takes less than a second, too
+#	ALL=1		kills at all steps of flatten, not only at those that differ most
 #	PARTS		all of "cost flatten refs space herd" unless it says less; cost needs the front
 . "$TESTS_DIR/lib.sh"
-CLONES=${CLONES:-6} KILLS=${KILLS:-2} MIB=${MIB:-20} FAST=${FAST:-} PARTS=${PARTS:-cost flatten refs space herd}
+CLONES=${CLONES:-6} KILLS=${KILLS:-2} MIB=${MIB:-20} FAST=${FAST:-} PARTS=${PARTS:-cost flatten refs space herd} ALL=${ALL:-}
 need_cmd jq
 store_start
 part() { case " $PARTS " in *" $1 "*) ;; *) return 1 ;; esac; }
@@ -115,7 +116,7 @@ flatten() {
 	}
 	on snapshot "$T/a/p.img@s"
 	# killed at each step: without a mount, and the daemon
-	for p in ${DEBUG:+image.flatten-moved image.flatten-moved:2 image.flatten-marked image.flatten-said image.flatten-cut}; do
+	for p in ${DEBUG:+image.flatten-moved${ALL:+ image.flatten-moved:2 image.flatten-marked} image.flatten-said${ALL:+ image.flatten-cut}}; do
 		on clone "$T/a/p.img@s" "$T/a/k.img"
 		killed $p flatten k.img
 		off check k.img --data >"$T/said" || fail "$p: $(cat "$T/said")"
@@ -131,7 +132,7 @@ flatten() {
 		rm "$T/a/k.img"
 		wait_for 60 images_idle a
 	done
-	for p in ${DEBUG:+image.flatten-moved image.flatten-marked image.flatten-said}; do
+	for p in ${DEBUG:+${ALL:+image.flatten-moved image.flatten-said }image.flatten-marked}; do
 		on clone "$T/a/p.img@s" "$T/a/k.img"
 		umount_lsvdfs a
 		LSVD_FAILPOINT=$p mount_lsvdfs a "$OPTS"
