@@ -157,6 +157,7 @@ static bool note_size(struct fsd *f, const char *path, uint64_t size)
 	i->image_size = size;
 	i->attr.mtime = i->attr.ctime = clock_real_ts();
 	i->image_changed = true;
+	i->image_changes++;
 	mtx_unlock(&i->lock);
 	disk_save_meta(f, i);
 	(void)fuse_lowlevel_notify_inval_inode(f->se, i->id, -1, 0); /* the kernel's attributes */

@@ -17,6 +17,7 @@ static void touch(struct inode *i)
 	mtx_lock(&i->lock);
 	i->attr.mtime = i->attr.ctime = clock_real_ts();
 	i->image_changed = true;
+	i->image_changes++;
 	mtx_unlock(&i->lock);
 }
 
@@ -372,17 +373,19 @@ static int save(struct fsd *f, struct inode *i, struct objerr *err)
 void disk_save_meta(struct fsd *f, struct inode *i)
 {
 	struct objerr err = { 0 };
+	unsigned changes;
 	bool gone;
 	int r = 0;
 
 	inode_begin(i);
 	mtx_lock(&i->lock);
 	gone = i->unlinked || i->superseded || !i->image_changed;
+	changes = i->image_changes;
 	mtx_unlock(&i->lock);
 	if (!gone) {
 		r = save(f, i, &err);
 		mtx_lock(&i->lock);
-		if (!i->disk) /* else more may come, and the last writer sees to it */
+		if (!i->disk && i->image_changes == changes) /* else more came, or may, and who did that sees to it */
 			i->image_changed = false;
 		i->touched_ns = clock_now_ns();
 		mtx_unlock(&i->lock);

@@ -7,13 +7,13 @@
  * it is there is asked each time.
  *
  * What snapshots an image has is known for attr_timeout, in one list an image: of an image that is written here by its
- * volume, without a request, else by a look at the log. Numbers are never used twice: what is known of one stays true. How
+ * volume, without a request, else by one that looks at the log. Numbers are never used twice: what is known of one stays true. How
  * much a snapshot allocates does not stand in its record: the first stat(2) reads its map once.
  */
 #include "config.h"
 #include "disk.h"
 
-enum { LISTS = 64 };
+enum { LISTS = 32 };
 
 struct known {
 	struct vol_snap s;
@@ -30,6 +30,7 @@ struct snaplist {
 	int64_t asked_ns; /* INT64_MIN: it is to be asked anew */
 	/* of who is busy with it */
 	char *prefix; /* of the log; NULL: not known yet */
+	struct volume *of; /* looks at the log, once it was asked for */
 	struct known *v;
 	size_t n;
 };
@@ -49,9 +50,18 @@ bool disk_snap_name(const char *name)
 
 /* --- lists -------------------------------------------------------------------------------------------------------- */
 
+static void forget_log(struct snaplist *l)
+{
+	if (l->of)
+		ignore(vol_close(l->of)); /* nothing was written */
+	l->of = NULL;
+	free(l->prefix);
+	l->prefix = NULL;
+}
+
 static void list_free(struct snaplist *l)
 {
-	free(l->prefix);
+	forget_log(l);
 	free(l->v);
 	free(l);
 }
@@ -74,29 +84,28 @@ static struct snaplist *find_list_locked(struct fsd *f, const uint8_t uuid[16])
 	return NULL;
 }
 
-/* The oldest one that nobody uses goes when there are many. */
-static void make_room_locked(struct fsd *f)
+/* The oldest one that nobody uses, when there are many: to be freed. */
+static struct snaplist *too_many_locked(struct fsd *f)
 {
+	struct snaplist *oldest = NULL;
 	unsigned n = 0;
 
-	list_for_each(it, &f->snaplists)
-		n++;
-	list_for_each_safe(it, tmp, &f->snaplists) {
+	list_for_each(it, &f->snaplists) {
 		struct snaplist *l = list_entry(it, struct snaplist, link);
 
-		if (n < LISTS)
-			break;
-		if (l->busy)
-			continue;
-		list_del(&l->link);
-		list_free(l);
-		n--;
+		n++;
+		if (!oldest && !l->busy)
+			oldest = l;
 	}
+	if (n < LISTS || !oldest)
+		return NULL;
+	list_del(&oldest->link);
+	return oldest;
 }
 
 static int enter_list(struct fsd *f, const uint8_t uuid[16], struct snaplist **ret, unsigned *ret_forgotten)
 {
-	struct snaplist *l;
+	struct snaplist *l, *old = NULL;
 
 	mtx_lock(&f->disks_lock);
 	while ((l = find_list_locked(f, uuid)) && l->busy)
@@ -104,7 +113,7 @@ static int enter_list(struct fsd *f, const uint8_t uuid[16], struct snaplist **r
 	if (l) {
 		list_del(&l->link);
 	} else {
-		make_room_locked(f);
+		old = too_many_locked(f);
 		l = calloc(1, sizeof *l);
 	}
 	if (l) {
@@ -117,6 +126,8 @@ static int enter_list(struct fsd *f, const uint8_t uuid[16], struct snaplist **r
 		*ret = l;
 	}
 	mtx_unlock(&f->disks_lock);
+	if (old)
+		list_free(old);
 	return l ? 0 : -ENOMEM;
 }
 
@@ -189,18 +200,13 @@ static int take_answer(struct snaplist *l, const struct vol_snap *s, size_t n)
 
 static int ask_log(struct fsd *f, struct snaplist *l, struct vol_snap **ret, size_t *ret_n, struct objerr *err)
 {
-	struct vol_snap *known = calloc(l->n + 1, sizeof *known);
 	struct vol_env env;
-	int r;
+	int r = 0;
 
-	if (!known)
-		return -ENOMEM;
-	for (size_t i = 0; i < l->n; i++)
-		known[i] = l->v[i].s;
 	disk_env(f, &env);
-	r = vol_list_snapshots(&env, l->prefix, l->uuid, known, l->n, ret, ret_n, err);
-	free(known);
-	return r;
+	if (!l->of)
+		r = vol_open_list(&env, l->prefix, l->uuid, &l->of);
+	return r < 0 ? r : vol_snapshots(l->of, ret, ret_n, err);
 }
 
 static int ask(struct fsd *f, struct snaplist *l, const char *key, struct objerr *err)
@@ -221,10 +227,8 @@ static int ask(struct fsd *f, struct snaplist *l, const char *key, struct objerr
 	if (r == 0)
 		r = take_answer(l, s, n);
 	free(s);
-	if (r == -ENOENT) { /* the image is gone */
-		free(l->prefix);
-		l->prefix = NULL;
-	}
+	if (r == -ENOENT) /* the image is gone */
+		forget_log(l);
 	return r;
 }
 

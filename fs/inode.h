@@ -71,6 +71,7 @@ struct inode {
 	unsigned ndisk;
 	uint64_t image_size, image_alloc; /* bytes, while nobody has it open here */
 	bool image_changed;	 /* written here, and the name's headers do not say so yet: attr is the truth */
+	unsigned image_changes;	 /* counts: how often that was so */
 	struct timespec dir_changed; /* directories: last change of a child here; 0 = none */
 
 	/* prefetch.c, under fsd.chunks */

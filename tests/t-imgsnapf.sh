@@ -152,9 +152,10 @@ wait_for 5 test -e "$B/d.img@three"
 same "$B/d.img@three" "$T/want3"
 
 # --- open here: it stays; so does its image ---
-must_fail 'open on this mount' on delete "$A/d.img@two"
 exec 9>&-
-must_fail 'busy' rm "$A/d.img"
+must_fail 'busy' rm "$A/d.img" & # both wait a while for a close that may be on its way
+must_fail 'open on this mount' on delete "$A/d.img@two"
+wait $!
 same /dev/fd/7 "$T/want2"
 exec 7<&-
 on delete "$A/d.img@two"

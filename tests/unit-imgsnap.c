@@ -83,6 +83,13 @@ static void open_on(int node, struct pool *pool, struct volume **ret)
 	open_image(node, 0, pool, ret);
 }
 
+static void open_list(struct pool *pool, struct volume **ret)
+{
+	struct vol_env env = {.store = net[sim_node()], .pool = pool, .host = "outside"};
+
+	sim_check(vol_open_list(&env, prefix[0], uuid[0], ret) == 0, "no list");
+}
+
 static void read_all(struct volume *v, bool writer, struct content *ret)
 {
 	static uint32_t buf[BLOCKS * BLOCK / 4];
@@ -265,17 +272,16 @@ static void check_snapshot(struct volume *v, const struct vol_snap *s)
 	sim_check(vol_close(at) == 0, "closing %s", s->name);
 }
 
-/* Who has not opened the image finds the same in the log, whatever he knew of them. */
-static void check_list(const struct vol_snap *s, size_t n)
+/* Who looks at the log alone finds the same, the first time and later. */
+static void check_list(struct volume *list, const struct vol_snap *s, size_t n)
 {
-	struct vol_env env = {.store = net[sim_node()], .host = "outside"};
-	size_t known = sim_below(n + 1), got_n = 0;
 	struct vol_snap *got = NULL;
 	struct objerr err = {0};
+	size_t got_n = 0;
 	int r;
 
 	do
-		r = vol_list_snapshots(&env, prefix[0], uuid[0], s, known, &got, &got_n, &err);
+		r = vol_snapshots(list, &got, &got_n, &err);
 	while (r == -EAGAIN || r == -ETIMEDOUT);
 	sim_check(r == 0, "a list of snapshots from outside gives %d: %s", r, err.msg);
 	sim_check(got_n == n, "%zu snapshots from outside, %zu inside", got_n, n);
@@ -286,7 +292,7 @@ static void check_list(const struct vol_snap *s, size_t n)
 	free(got);
 }
 
-static void check_snapshots(struct volume *v)
+static void check_snapshots(struct volume *v, struct volume *list)
 {
 	struct vol_snap *s = NULL;
 	struct objerr err = {0};
@@ -297,7 +303,7 @@ static void check_snapshots(struct volume *v)
 		r = vol_snapshots(v, &s, &n, &err);
 	while (r == -EAGAIN || r == -ETIMEDOUT);
 	sim_check(r == 0, "a list of snapshots gives %d: %s", r, err.msg);
-	check_list(s, n);
+	check_list(list, s, n);
 	for (size_t i = 0; i < n; i++)
 		check_snapshot(v, &s[i]);
 	for (unsigned k = 0; k < nsnap; k++) {
@@ -329,13 +335,14 @@ static void check_image(struct volume *v)
 static void life(void *arg)
 {
 	struct pool *pool;
-	struct volume *v;
+	struct volume *v, *list;
 
 	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
+	open_list(pool, &list);
 	open_on(1, pool, &v);
 	vol_begin_write(v);
 	check_image(v);
-	check_snapshots(v);
+	check_snapshots(v, list);
 	for (unsigned i = 0; i < 150; i++) {
 		uint64_t what = sim_below(100);
 
@@ -350,12 +357,12 @@ static void life(void *arg)
 		else if (what < 92)
 			sim_check(vol_flush(v) == 0, "a flush fails");
 		else if (what < 94)
-			check_snapshots(v);
+			check_snapshots(v, list);
 		else
 			clock_sleep_ns((int64_t)sim_below(4000) * NSEC_PER_MSEC);
 	}
 	check_image(v);
-	sim_check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0 && vol_close(list) == 0, "close fails");
 	*(bool *)arg = true;
 }
 
@@ -394,24 +401,26 @@ static uint64_t space(struct volume *v)
 static void last_life(void *arg)
 {
 	struct pool *pool;
-	struct volume *v;
+	struct volume *v, *list;
 	struct vol_gc g;
 
 	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
 	open_on(2, pool, &v);
+	open_list(pool, &list);
 	vol_begin_write(v);
 	check_image(v);
-	check_snapshots(v);
+	check_snapshots(v, list);
 	while (some() != NULL)
 		take_away(v);
 	clock_sleep_ns(600 * NSEC_PER_SEC);
 	sim_check(vol_gc(v, 0, &g) == 0, "gc fails");
 	clock_sleep_ns(600 * NSEC_PER_SEC);
 	check_image(v);
+	check_snapshots(v, list);
 	say("%" PRIu64 " KiB stay, live are %" PRIu64 "\n", space(v) / KiB, g.live / KiB);
 	sim_check(space(v) <= g.live / 100 * 150 + 64 * KiB, "%" PRIu64 " bytes stay, live are %" PRIu64, space(v),
 		  g.live);
-	sim_check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0 && vol_close(list) == 0, "close fails");
 	*(bool *)arg = true;
 }
 

@@ -150,13 +150,14 @@ static int on_object(void *arg, const struct logobj *o)
 	return r == 0 ? vol_see_snapshot(v, o) : r;
 }
 
+/* Of a volume that is there for its list: no map. */
 static int on_object_snap(void *arg, const struct logobj *o)
 {
 	return vol_see_snapshot(arg, o);
 }
 
 const struct log_walker vol_walker = {on_begin, on_digest, on_object, NULL};
-const struct log_walker vol_snap_walker = {on_begin, NULL, on_object_snap, NULL};
+static const struct log_walker list_walker = {on_begin, NULL, on_object_snap, NULL};
 
 void vol_walked(struct volume *v)
 {
@@ -205,7 +206,7 @@ int vol_attach(struct volume *v, const struct log_walker *w, bool follower, stru
 /* To the end of the log; from where the last walk ended, if nobody wrote here since. `claiming` is ours. */
 static int catch_up(struct volume *v, bool follower, bool anew, struct objerr *err)
 {
-	struct log_walker w = vol_walker;
+	struct log_walker w = v->list_only ? list_walker : vol_walker;
 	bool fixed = v->snapshot != 0 || v->position != 0, on = v->mapped && !v->owned && !anew;
 	int r = -EAGAIN;
 

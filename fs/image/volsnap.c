@@ -21,6 +21,8 @@
 #include <string.h>
 #include <time.h>
 
+enum { LIST_TRIES = 3 };
+
 bool vol_snap_name_ok(const char *name)
 {
 	return log_snap_name_ok(name);
@@ -66,34 +68,24 @@ void vol_forget_snapshots(struct volume *v)
 	v->nsnap = v->capsnap = 0;
 }
 
-static int room_for_info(struct volume *v)
-{
-	size_t cap = v->capsnap * 2 + 8;
-	struct vol_snapinfo *p;
-
-	if (v->nsnap < v->capsnap)
-		return 0;
-	p = reallocarray(v->snap, cap, sizeof(*p));
-	if (p == NULL)
-		return -ENOMEM;
-	v->snap = p;
-	v->capsnap = cap;
-	return 0;
-}
-
 /* o: the record, with its checkpoint. */
 static int learn(struct volume *v, const struct logobj *o)
 {
 	const struct log_checkpoint *c = o->checkpoint;
 	struct vol_snapinfo n = {.snap = {.number = o->number, .size = c->size, .time = o->snap_time},
 				 .ndigests = c->ndigests};
-	int r;
 
 	if (info_of(v, o->number) != NULL)
 		return 0;
-	r = room_for_info(v);
-	if (r < 0)
-		return r;
+	if (v->nsnap == v->capsnap) {
+		size_t cap = v->capsnap * 2 + 8;
+		struct vol_snapinfo *p = reallocarray(v->snap, cap, sizeof(*p));
+
+		if (p == NULL)
+			return -ENOMEM;
+		v->snap = p;
+		v->capsnap = cap;
+	}
 	n.digests = calloc(c->ndigests + 1, sizeof(*n.digests));
 	if (n.digests == NULL)
 		return -ENOMEM;
@@ -102,20 +94,6 @@ static int learn(struct volume *v, const struct logobj *o)
 	(void)snprintf(n.snap.name, sizeof(n.snap.name), "%s", o->snap_name);
 	v->snap[v->nsnap++] = n;
 	return 0;
-}
-
-int vol_take_known(struct volume *v, const struct vol_snap *s, size_t n)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < n && r == 0; i++) {
-		if (info_of(v, s[i].number) != NULL)
-			continue;
-		r = room_for_info(v);
-		if (r == 0)
-			v->snap[v->nsnap++] = (struct vol_snapinfo){.snap = s[i]};
-	}
-	return r;
 }
 
 static int list_add(struct volume *v, uint64_t number)
@@ -408,7 +386,8 @@ int vol_snapshot(struct volume *v, const char *name, uint64_t *ret_number, struc
 	return r;
 }
 
-int vol_copy_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n)
+/* Those that are known. */
+static int copy_list(struct volume *v, struct vol_snap **ret, size_t *ret_n)
 {
 	struct vol_snap *s;
 	size_t n = 0;
@@ -431,25 +410,42 @@ int vol_copy_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n)
 	return 0;
 }
 
+static int list_once(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct objerr *err)
+{
+	int held = vol_hold_follower(v), r;
+
+	if (held < 0) {
+		say_why(v, err);
+		return held;
+	}
+	r = vol_know_snapshots(v, err);
+	if (r == 0)
+		r = copy_list(v, ret, ret_n);
+	if (held == 0)
+		vol_let_follower(v);
+	return r == -ENOENT && held == 0 ? -ESTALE : r;
+}
+
 int vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct objerr *err)
 {
-	int held, r;
+	uint64_t remapped;
+	int r = vol_refresh(v);
 
-	r = vol_refresh(v);
 	if (r < 0) {
 		say_why(v, err);
 		return r;
 	}
-	held = vol_hold_follower(v);
-	if (held < 0)
-		say_why(v, err);
-	else
-		r = vol_know_snapshots(v, err);
-	if (held >= 0 && r == 0)
-		r = vol_copy_snapshots(v, ret, ret_n);
-	if (held == 0)
-		vol_let_follower(v);
-	return held < 0 ? held : r;
+	r = list_once(v, ret, ret_n, err);
+	/* A follower pins nothing: one may have been freed since. */
+	for (int i = 0; r == -ESTALE && i < LIST_TRIES; i++) {
+		mtx_lock(&v->lock);
+		remapped = v->remapped;
+		mtx_unlock(&v->lock);
+		r = vol_attach_again(v, remapped);
+		if (r == 0)
+			r = list_once(v, ret, ret_n, err);
+	}
+	return r == -ESTALE ? -EIO : r;
 }
 
 /* Snapshots whose names are gone, once no clone refers to them. */

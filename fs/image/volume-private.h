@@ -82,6 +82,7 @@ struct volume {
 	uint8_t uuid[16];
 	uint64_t snapshot; /* what is open is this one; 0: the image */
 	uint64_t position; /* ... is what was before this number; 0: the image */
+	bool list_only;    /* nobody wants more than the list of snapshots */
 	struct log *log;
 	struct map *map;
 	int dirfd; /* of the journal; -1 with env.disk */
@@ -199,7 +200,6 @@ int must_check vol_attach(struct volume *v, const struct log_walker *w, bool fol
 /* What a follower's read did not find: the map is made anew, once for all who saw it `remapped` times. -EIO. */
 int must_check vol_attach_again(struct volume *v, uint64_t remapped);
 extern const struct log_walker vol_walker;                                   /* arg NULL: copy and set it */
-extern const struct log_walker vol_snap_walker;                              /* for the list of snapshots alone */
 void vol_walked(struct volume *v);                                           /* the walk is over: its size counts */
 void vol_forget_log(struct volume *v);                                       /* frees effects and lists */
 int must_check vol_add_effect(struct volume *v, const struct log_effect *e); /* deep copy; batch held or alone */
@@ -219,9 +219,6 @@ int must_check vol_put_record(struct volume *v); /* a place in the window was re
 /* The digests of all that p lists are known, and p has them. -ENOMEM, or what a GET says. */
 int must_check vol_pin_snapshots(struct volume *v, struct vol_point *p);
 void vol_forget_snapshots(struct volume *v);
-/* Known already: their records need not be read. For a volume that only lists. */
-int must_check vol_take_known(struct volume *v, const struct vol_snap *s, size_t n);
-int must_check vol_copy_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n); /* of those that are known */
 int must_check vol_know_snapshots(struct volume *v, struct objerr *err);
 uint64_t vol_find_snapshot(struct volume *v, const char *name); /* among those that are known; 0: none */
 /* Of an owner: snapshots whose names are gone, and whose deletion did not end, go as far as no clone needs them. */

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DEFAULT_WINDOW = 16, DEFAULT_OBJECT = 8 << 20, LIST_TRIES = 3 };
+enum { DEFAULT_WINDOW = 16, DEFAULT_OBJECT = 8 << 20 };
 
 int vol_create(const struct vol_env *env, const char *prefix, const struct vol_create *c, struct objerr *err)
 {
@@ -179,30 +179,12 @@ int vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, s
 	return vol_open_at(&of->env, of->prefix, of->uuid, number, ret, err);
 }
 
-int vol_list_snapshots(const struct vol_env *env, const char *prefix, const uint8_t uuid[16],
-		       const struct vol_snap *known, size_t nknown, struct vol_snap **ret, size_t *ret_n,
-		       struct objerr *err)
+int vol_open_list(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret)
 {
-	struct log_walker w = vol_snap_walker;
-	struct volume *v;
-	int r = make(env, prefix, uuid, 0, 0, &v);
+	int r = make(env, prefix, uuid, 0, 0, ret);
 
-	if (r < 0)
-		return r;
-	w.arg = v;
-	r = vol_take_known(v, known, nknown);
-	for (int i = 0; r == 0 && i < LIST_TRIES; i++) {
-		r = log_attach(v->log, &w, true, err);
-		if (r < 0)
-			break;
-		r = vol_know_snapshots(v, err);
-		if (r != -ENOENT)
-			break;
-		r = i + 1 < LIST_TRIES ? 0 : -EIO; /* it was freed since, and the owner went on: look again */
-	}
 	if (r == 0)
-		r = vol_copy_snapshots(v, ret, ret_n);
-	destroy(v);
+		(*ret)->list_only = (*ret)->env.read_only = true;
 	return r;
 }
 

@@ -210,12 +210,10 @@ int must_check vol_snapshot(struct volume *v, const char *name, uint64_t *ret_nu
 /* In the order of their numbers; to be freed. Claims nothing; a follower's view moves on first. */
 int must_check vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct objerr *err);
 /*
- * The same of an image that need not be open, from the bucket: a few small requests, nothing of its map is read. known:
- * what an earlier call returned, whose records are not read again.
+ * A volume for vol_snapshots() alone, beside the image's own if there is one: a few small requests, which nothing of the
+ * map is read by; the first call attaches, later ones follow. Then vol_close().
  */
-int must_check vol_list_snapshots(const struct vol_env *env, const char *prefix, const uint8_t uuid[16],
-				  const struct vol_snap *known, size_t nknown, struct vol_snap **ret, size_t *ret_n,
-				  struct objerr *err);
+int must_check vol_open_list(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret);
 /*
  * The name goes at once, the space when the cleaner comes by. -ENOENT; -EBUSY with words: a clone uses it, or
  * another node holds the image. Finishes what earlier calls left.
