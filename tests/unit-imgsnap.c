@@ -83,11 +83,11 @@ static void open_on(int node, struct pool *pool, struct volume **ret)
 	open_image(node, 0, pool, ret);
 }
 
-static void open_list(struct pool *pool, struct volume **ret)
+static void open_list(unsigned image, struct pool *pool, struct volume **ret)
 {
 	struct vol_env env = {.store = net[sim_node()], .pool = pool, .host = "outside"};
 
-	sim_check(vol_open_list(&env, prefix[0], uuid[0], ret) == 0, "no list");
+	sim_check(vol_open_list(&env, prefix[image], uuid[image], ret) == 0, "no list");
 }
 
 static void read_all(struct volume *v, bool writer, struct content *ret)
@@ -338,7 +338,7 @@ static void life(void *arg)
 	struct volume *v, *list;
 
 	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
-	open_list(pool, &list);
+	open_list(0, pool, &list);
 	open_on(1, pool, &v);
 	vol_begin_write(v);
 	check_image(v);
@@ -406,7 +406,7 @@ static void last_life(void *arg)
 
 	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
 	open_on(2, pool, &v);
-	open_list(pool, &list);
+	open_list(0, pool, &list);
 	vol_begin_write(v);
 	check_image(v);
 	check_snapshots(v, list);
@@ -643,13 +643,14 @@ static void flatten(struct volume *v)
 static void flat_life(void *arg)
 {
 	struct pool *pool;
-	struct volume *v;
+	struct volume *v, *list;
 
 	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
 	open_image(1, 1, pool, &v);
+	open_list(1, pool, &list);
 	vol_begin_write(v);
 	check_image(v);
-	check_snapshots(v);
+	check_snapshots(v, list);
 	in_the_way(v);
 	guest_done = false;
 	sim_spawn(1, "guest", guest, v);
@@ -657,7 +658,7 @@ static void flat_life(void *arg)
 	while (!guest_done)
 		clock_sleep_ns(NSEC_PER_SEC);
 	check_image(v);
-	sim_check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0 && vol_close(list) == 0, "close fails");
 	*(bool *)arg = true;
 }
 
@@ -694,15 +695,16 @@ static void elsewhere(void *arg)
 static void orphan(void *arg)
 {
 	struct pool *pool;
-	struct volume *v;
+	struct volume *v, *list;
 	struct vol_gc g;
 	int r;
 
 	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
 	open_image(1, 1, pool, &v); /* acknowledged is what the journal has */
+	open_list(1, pool, &list);
 	vol_begin_write(v);
 	check_image(v);
-	check_snapshots(v);
+	check_snapshots(v, list);
 	for (int i = 0; i < 60; i++)
 		change(v);
 	do
@@ -710,7 +712,7 @@ static void orphan(void *arg)
 	while (once_more(r));
 	sim_check(r == 0, "gc gives %d", r);
 	check_image(v);
-	sim_check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0 && vol_close(list) == 0, "close fails");
 	*(bool *)arg = true;
 }
 
