@@ -368,7 +368,8 @@ static const struct action {
     {"gc", true, false, image_collect, NULL},	     {"claim", false, false, claim, NULL},
     {"snapshot", false, false, image_snapshot, NULL}, {"snapshots", false, false, image_snapshots, NULL},
     {"rollback", false, false, image_rollback, NULL}, {"clone", false, true, NULL, image_clone},
-    {"journal", true, false, image_journal, NULL},
+    {"journal", true, false, image_journal, NULL},  {"marks", false, false, image_list_marks, NULL},
+    {"adopt", false, true, NULL, image_adopt},
 };
 
 static bool flag(int c, const char *arg, void *ctx)
@@ -380,7 +381,11 @@ static bool flag(int c, const char *arg, void *ctx)
 	s->drop |= c == 'X';
 	s->id = c == 'I' ? arg : s->id;
 	s->out = c == 'O' ? arg : s->out;
-	return c && strchr("FDXIO", c);
+	s->into = c == 'N' ? arg : s->into;
+	s->mark = c == 'M' ? arg : s->mark;
+	s->repair |= c == 'R';
+	s->zero_lost |= c == 'Z';
+	return c && strchr("FDXIONMRZ", c);
 }
 
 static int run(struct site *s, char **pos, int npos)
@@ -393,11 +398,15 @@ static int run(struct site *s, char **pos, int npos)
 			a = &actions[i];
 	if (!a)
 		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc, claim, journal, "
-				 "snapshot, snapshots, rollback or clone");
+				 "snapshot, snapshots, rollback, clone, marks or adopt");
 	if (npos < 2)
 		return cmd_usage("image %s: missing arguments (lsvdfs image --help)", a->name);
-	if (a->fn != image_journal && (s->id || s->out || s->drop))
-		return cmd_usage("image %s: --id, --out and --drop are of image journal", a->name);
+	if (a->fn != image_journal && (s->id || s->out || s->drop || s->into))
+		return cmd_usage("image %s: --id, --out, --into and --drop are of image journal", a->name);
+	if (a->fn != image_check_cmd && (s->repair || s->zero_lost))
+		return cmd_usage("image %s: --repair and --zero-lost are of image check", a->name);
+	if (a->fn != image_check_cmd && a->fn_more != image_export && s->mark)
+		return cmd_usage("image %s: --mark is of image export and image check", a->name);
 	/* SOURCE PATH, or PATH on a mount; then what the action wants */
 	want = 2 + a->more + cmd_is_source(pos[1]);
 	least = want - (a->dir && cmd_is_source(pos[1]));
