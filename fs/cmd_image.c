@@ -372,6 +372,7 @@ static const struct action {
     {"snapshot", false, false, image_snapshot, NULL}, {"snapshots", false, false, image_snapshots, NULL},
     {"rollback", false, false, image_rollback, NULL}, {"clone", false, true, NULL, image_clone},
     {"journal", true, false, image_journal, NULL},    {"flatten", false, false, image_flatten, NULL},
+    {"marks", false, false, image_list_marks, NULL},  {"adopt", false, true, NULL, image_adopt},
 };
 
 static bool flag(int c, const char *arg, void *ctx)
@@ -388,7 +389,11 @@ static bool flag(int c, const char *arg, void *ctx)
 	s->restore_point = c == 'R' ? arg : s->restore_point;
 	s->from_options = c == 'P' ? arg : s->from_options;
 	s->stop_at_gap |= c == 'G';
-	return c && strchr("FDXIOSRPGN", c);
+	s->into = c == 'T' ? arg : s->into;
+	s->mark = c == 'M' ? arg : s->mark;
+	s->repair |= c == 'Y';
+	s->zero_lost |= c == 'Z';
+	return c && strchr("FDXIOSRPGNTMYZ", c);
 }
 
 static int run(struct site *s, char **pos, int npos)
@@ -401,11 +406,15 @@ static int run(struct site *s, char **pos, int npos)
 			a = &actions[i];
 	if (!a)
 		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc, claim, journal, "
-				 "snapshot, snapshots, rollback, clone or flatten");
+				 "snapshot, snapshots, rollback, clone, flatten, marks or adopt");
 	if (npos < 2)
 		return cmd_usage("image %s: missing arguments (lsvdfs image --help)", a->name);
-	if (a->fn != image_journal && (s->id || s->out || s->drop))
-		return cmd_usage("image %s: --id, --out and --drop are of image journal", a->name);
+	if (a->fn != image_journal && (s->id || s->out || s->drop || s->into))
+		return cmd_usage("image %s: --id, --out, --into and --drop are of image journal", a->name);
+	if (a->fn != image_check_cmd && (s->repair || s->zero_lost))
+		return cmd_usage("image %s: --repair and --zero-lost are of image check", a->name);
+	if (a->fn != image_check_cmd && a->fn_more != image_export && s->mark)
+		return cmd_usage("image %s: --mark is of image export and image check", a->name);
 	if (a->fn_more != image_import && (s->size || s->restore_point || s->from_options || s->stop_at_gap))
 		return cmd_usage("image %s: --size, --restore-point, --stop-at-gap and --from-options are of image import",
 				 a->name);

@@ -32,8 +32,9 @@ struct site {
 	/* what was asked for: */
 	char *path; /* below url.prefix, without suffix; "" is the prefix itself */
 	char *said; /* as the user wrote it, for messages */
-	bool json, force, data, drop, pins;
-	const char *id, *out; /* of journal */
+	bool json, force, data, drop, pins, repair, zero_lost;
+	const char *id, *out, *into; /* of journal */
+	const char *mark;            /* of export, check */
 	const char *size, *restore_point, *from_options; /* of import */
 	bool stop_at_gap;
 };
@@ -116,8 +117,18 @@ int image_export(struct site *s, const char *file);
 int image_import(struct site *s, const char *file);
 int image_list(struct site *s);
 int image_collect(struct site *s); /* gc */
-int image_check_cmd(struct site *s);
 int image_journal(struct site *s);
+
+/* --- repair and rescue: cmd_imgcheck.c, cmd_imgrescue.c --- */
+int image_check_cmd(struct site *s);
+int image_list_marks(struct site *s);
+int image_adopt(struct site *s, const char *uuid);
+/* The image as the option --mark says; prints why not. */
+int image_open_mark(struct site *s, const struct image *i, struct volume **ret);
+/* A name that cannot be understood, if what is in it leads to one log. *ret_fixed: written, or with `look` to be. */
+int image_fix_name(struct site *s, bool look, bool *ret_fixed);
+/* The journal `name` in dir over the state that it was made for, as the image s->into. */
+int image_journal_into(struct site *s, const struct image *i, const char *dir, const char *name);
 
 /* --- snapshots: cmd_imgsnap.c. The path is IMAGE@NAME but for the list. --- */
 /* Cuts s->path at its last '@'; *ret_name points to the name within it, NULL: there is none, or the whole is an image. */

@@ -388,9 +388,9 @@ static void on_line(void *arg, enum check_kind kind, const char *line)
 		(void)fprintf(stderr, "%s %d %s\n", (const char *)arg, (int)kind, line);
 }
 
-static void show(const struct repair_plan *p)
+static void show(const struct repair_plan *p, bool always)
 {
-	if (getenv("TRACE") == NULL)
+	if (!always && getenv("TRACE") == NULL)
 		return;
 	(void)fprintf(stderr, "-- %s\n", what);
 	for (size_t i = 0; i < p->nstep; i++)
@@ -406,7 +406,7 @@ static void plan(struct objstore *s, bool zero, struct repair_plan *p)
 	int r = repair_plan(&env, prefix, uuid, true, zero, p, &err);
 
 	need(r == 0, "no plan: %d %s", r, err.msg);
-	show(p);
+	show(p, false);
 }
 
 static void repair(struct objstore *s, bool zero, struct repair_plan *p)
@@ -482,6 +482,8 @@ static void trial(void)
 	if (p.nleft == 0) {
 		o.say = on_line;
 		need(image_check(&env, prefix, uuid, &o, &res, &err) == 0, "no check: %s", err.msg);
+		if (res.damage > 0)
+			show(&p, true);
 		need(res.damage == 0, "damaged after a repair that left nothing to tell");
 		count.repaired += p.nstep > 0;
 		count.zeroed += p.nlost > 0;
@@ -498,7 +500,8 @@ static void trial(void)
 
 int main(int argc, char **argv)
 {
-	unsigned trials = argc > 2 ? (unsigned)atoi(argv[2]) : 60;
+	const char *env = getenv("IMGREPAIR_TRIALS");
+	unsigned trials = argc > 2 ? (unsigned)atoi(argv[2]) : env != NULL ? (unsigned)atoi(env) : 60;
 
 	seed = argc > 1 ? strtoull(argv[1], NULL, 10) : getenv("SEED") != NULL ? strtoull(getenv("SEED"), NULL, 10) : 1;
 	state = hash_u64(seed);

@@ -45,7 +45,7 @@ struct log {
 void log_key(const char *prefix, uint64_t number, char out[OBJ_KEY_MAX + 1]);
 /* obj_do with a few more tries; for requests that may simply be sent again. Waits. */
 int must_check log_do(struct log *l, struct objreq *req);
-/* Requests that are under way together, and one thread that waits until none is. logwalk.c */
+/* Requests that are under way together, and one thread that waits until none is. log.c */
 struct log_batch {
 	struct mtx lock; /* RANK_WAIT */
 	struct cond done;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h, refs.h and
+ * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h, refs.h, repair.h and
  * check.h the only header of this room that the rest of fs/ includes; no FUSE, no paths, no metadata here.
  *
  * The promise: whatever dies - daemon, host, disk, network - the image that comes back is the state after some prefix
@@ -285,6 +285,14 @@ int must_check vol_journal_names(const char *dir, char ***ret, size_t *ret_n);
 /* fn (may be NULL): for each change in order; non-zero ends it with that code. -ENOENT: there is none. -EUCLEAN: words. */
 int must_check vol_journal_read(const char *dir, const uint8_t uuid[16], const char *name,
 				int (*fn)(void *arg, const struct vol_jchange *c), void *arg, struct vol_journal *ret,
+				struct objerr *err);
+/*
+ * The image as a journal's machine had it in the bucket when another claimed it: to read only, and what is laid over it are
+ * the changes behind *ret_seq. *ret_claim: the other's. -ENODATA: the image did not go on without it; -EUCLEAN: the journal
+ * does not fit; words for these, and as vol_open_position().
+ */
+int must_check vol_journal_base(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], const char *dir,
+				const char *name, struct volume **ret, uint64_t *ret_seq, uint64_t *ret_claim,
 				struct objerr *err);
 /* For good; not the one of now (-EINVAL). */
 int must_check vol_journal_drop(const char *dir, const char *name);
