@@ -525,7 +525,7 @@ int log_is_gone(struct log *l, uint64_t number, bool *ret, struct objerr *err)
 
 	(void)snprintf(key, sizeof(key), "gone/%016" PRIx64, number);
 	r = there(l, key, &gone, err);
-	if (r == 0)
+	if (r == 0 && RULE(C5_DEAD))
 		r = there(l, "dead", &gone, err);
 	if (r == 0)
 		*ret = gone;

@@ -120,7 +120,7 @@ static int on_digest(void *arg, const struct logobj *o)
 	for (size_t i = 0; i < d->n && r == 0; i++)
 		r = map_apply(v->map, &d->v[i], 0);
 	v->digest_end = d->end;
-	if (r == 0 && o->type == LOG_ROLLBACK)
+	if (r == 0 && o->type == LOG_ROLLBACK && RULE(T16_DEATHS))
 		map_rolled_back(v->map, o->number);
 	return r;
 }

@@ -132,9 +132,9 @@ int vol_see_snapshot(struct volume *v, const struct logobj *o)
 		r = learn(v, o);
 		return r == 0 && listed(v, o->number) == NULL ? list_add(v, o->number) : r;
 	}
-	if (s != NULL && o->type == LOG_UNSNAP)
+	if (s != NULL && o->type == LOG_UNSNAP && RULE(C3_FREE))
 		s->flags |= SNAP_HIDDEN;
-	else if (s != NULL && o->type == LOG_FREE)
+	else if (s != NULL && (o->type == LOG_FREE || o->type == LOG_UNSNAP)) /* the latter with C3_FREE off */
 		list_remove(v, s);
 	return 0;
 }
@@ -177,14 +177,14 @@ int vol_pin_snapshots(struct volume *v, struct vol_point *p)
 {
 	struct objerr err = {0};
 	size_t cap = p->ndigests;
-	int r = p->nsnaps > 0 ? vol_know_snapshots(v, &err) : 0;
+	int r = p->nsnaps > 0 && RULE(T18_ROOT) ? vol_know_snapshots(v, &err) : 0;
 
 	if (r < 0) {
 		vol_note(v, "nothing is deleted, a snapshot's record cannot be read: %s", err.msg);
 		return r;
 	}
 	mtx_lock(&v->batch);
-	for (size_t i = 0; i < p->nsnaps && r == 0; i++) {
+	for (size_t i = 0; i < p->nsnaps && r == 0 && RULE(T18_ROOT); i++) {
 		const struct vol_snapinfo *s = info_of(v, p->snaps[i].number);
 
 		/* Freed since: the next pass, by a later point, does not have it. */
@@ -206,7 +206,7 @@ static bool is_checkpoint(const struct vol_record *rec)
 
 bool vol_record_due_locked(const struct volume *v)
 {
-	return v->record != NULL && !v->record->taken && v->record->o.type != 0 && v->sealed_jseq >= v->record->upto &&
+	return v->record != NULL && !v->record->taken && v->record->o.type != 0 && (v->sealed_jseq >= v->record->upto || !RULE(S_AFTER)) &&
 	       (!is_checkpoint(v->record) || v->mark_wanted == 0);
 }
 
@@ -466,10 +466,14 @@ static int free_hidden(struct volume *v, struct vol_record *rec, struct objerr *
 		mtx_unlock(&v->batch);
 		if (o.target == 0)
 			break;
-		r = log_put_gone(v->log, o.target, err);
+		if (RULE(C3_ORDER))
+			r = log_put_gone(v->log, o.target, err);
 		FAILPOINT("image.unsnap-gone");
-		if (r == 0)
+		refs = RULE(C3_LIST);
+		if (r == 0 && refs)
 			r = log_has_refs(v->log, o.target, &refs, err); /* again (C2) */
+		if (r == 0 && !RULE(C3_ORDER))
+			r = log_put_gone(v->log, o.target, err);
 		if (r == 0 && !refs)
 			r = put_record(v, rec, &o);
 	}
@@ -614,8 +618,8 @@ static int back_checkpoint(struct volume *v, const struct logobj *to, uint64_t n
 	c->before = v->last_checkpoint;
 	c->nclaims = v->ck.nclaims;
 	c->claims = v->ck.claims;
-	c->nsnaps = v->ck.nsnaps;
-	c->snaps = v->ck.snaps;
+	c->nsnaps = RULE(S_LIST) ? v->ck.nsnaps : to->checkpoint->nsnaps;
+	c->snaps = RULE(S_LIST) ? v->ck.snaps : to->checkpoint->snaps;
 	return r;
 }
 

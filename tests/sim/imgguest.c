@@ -394,6 +394,8 @@ static int tenure(struct guest *g, bool last)
 	for (unsigned n = 0; n < g->groups && r == 0; n++) {
 		if (g->s == NULL && (r = take(g)) < 0)
 			break;
+		if (clock_now_ns() > g->nap_from && clock_now_ns() < g->nap_until)
+			clock_sleep_ns(g->nap_until - clock_now_ns());
 		r = one_group(g);
 		if (r == 0 && sim_chance(1, 10))
 			r = flush(g);

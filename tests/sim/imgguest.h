@@ -20,6 +20,7 @@ struct guest {
 	bool busy;         /* keeps the end of the log moving */
 	uint64_t busy_ns;  /* ... so often */
 	unsigned groups, pace, longest;
+	int64_t nap_from, nap_until; /* it writes nothing then */
 	const struct vol_env *env;
 	/* out */
 	bool done;

@@ -36,6 +36,8 @@ static bool contest;      /* a busy writer, and others who want the image */
 static bool fine;         /* many small extents, and trees of many objects that take a while */
 static bool sleepers;     /* a small image, much overwritten; nodes stop just before what counts */
 static enum imgscene_world bent;
+static int held, relief;  /* whose marks stay away until then, and who takes the image meanwhile; 0: nobody */
+static int64_t held_until;
 static bool snaps;        /* snapshots, ways back, clones */
 static int nodes;         /* that take part */
 static int again;         /* the node that starts next; 0: any */
@@ -393,6 +395,18 @@ static void until_deadly(void)
 		pass(50 * NSEC_PER_MSEC);
 }
 
+static void round_of_relief(void)
+{
+	int i = relief;
+
+	relief = 0;
+	if (running(i))
+		kill_now(i);
+	start(i, false, 12 + (unsigned)sim_below(40));
+	node[i].guest->released = false;
+	pass(held_until + 4 * NSEC_PER_SEC - clock_now_ns());
+}
+
 static void round_of_blows(void)
 {
 	int i = again != 0 && !running(again) ? again : pick(false);
@@ -538,6 +552,64 @@ static void wakes(void *arg)
 	}
 }
 
+static void falls_asleep(int i, const struct objreq *req, uint64_t longest)
+{
+	imgtrace("-- node %d falls asleep before %s %s", i, obj_op_name[req->op],
+		 req->key != NULL ? strrchr(req->key, '/') : "");
+	sim_freeze(i, true);
+	node[i].frozen = true;
+	imgstats->frozen++;
+	sim_after(0, 1 + (int64_t)sim_below(longest * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
+}
+
+/*
+ * The moments in which nothing but rules keeps an owner from harm to the next: its marks are under way and it has nothing
+ * else to do, or it is about to look which marks there are.
+ */
+static void holds(int i, const struct objreq *req)
+{
+	bool mark = req->op == OBJ_PUT && strstr(req->key, "/mark/") != NULL;
+	bool looks = req->op == OBJ_LIST && strstr(req->key, "/mark/") != NULL;
+	struct guest *g = node[i].guest;
+
+	if (g->s == NULL || clock_now_ns() < held_until || !(mark || looks) || !sim_chance(1, 3))
+		return;
+	held = mark ? i : 0;
+	held_until = clock_now_ns() + (int64_t)(8 + sim_below(20)) * NSEC_PER_SEC;
+	relief = 1 + (i + (int)sim_below(NODES - 1)) % NODES;
+	imgtrace("-- node %d is held before %s", i, mark ? "marks" : "a look at marks");
+	if (mark) {
+		g->nap_from = clock_now_ns() + (int64_t)sim_below(3 * (uint64_t)NSEC_PER_SEC);
+		g->nap_until = held_until + 10 * NSEC_PER_SEC;
+	} else {
+		sim_freeze(i, true);
+		node[i].frozen = true;
+		sim_after(0, held_until - clock_now_ns(), wakes, &node[i]);
+	}
+}
+
+static int64_t held_marks(const struct objreq *req)
+{
+	if (sim_node() != held || clock_now_ns() >= held_until || req->op != OBJ_PUT || strstr(req->key, "/mark/") == NULL)
+		return 0;
+	return held_until - clock_now_ns() + (int64_t)sim_below((uint64_t)NSEC_PER_SEC);
+}
+
+/* A step of somebody who makes a clone, or deletes one, or a snapshot. */
+static bool is_step(const struct objreq *req)
+{
+	const char *tail = req->key != NULL ? strrchr(req->key, '/') : NULL;
+
+	if (tail == NULL)
+		return false;
+	if (strstr(req->key, "/ref/") != NULL || strstr(req->key, "/gone/") != NULL || strcmp(tail, "/dead") == 0)
+		return true;
+	for (const struct image *img = images; req->op == OBJ_PUT && img < images + IMAGES; img++)
+		if (img->is == IMG_MAYBE && strncmp(req->key, img->prefix, strlen(img->prefix)) == 0)
+			return true;
+	return false;
+}
+
 /* Before a mark, a claim, a deletion, a look: when it wakes the others have gone on. */
 static void on_send(int i, const struct objreq *req)
 {
@@ -546,7 +618,17 @@ static void on_send(int i, const struct objreq *req)
 	bool walks, claim;
 	uint64_t longest;
 
-	if (!sleepers || node[i].frozen || !running(i))
+	if (node[i].frozen || !running(i))
+		return;
+	if (snaps && is_step(req) && sim_chance(1, 4)) {
+		falls_asleep(i, req, 8);
+		return;
+	}
+	if (bent == WORLD_HELD) {
+		holds(i, req);
+		return;
+	}
+	if (!sleepers)
 		return;
 	walks = node[i].guest->s == NULL;
 	claim = req->op == OBJ_PUT && !mark && walks;
@@ -558,13 +640,8 @@ static void on_send(int i, const struct objreq *req)
 	      : walks ? sim_chance(1, bent == WORLD_MARKS ? 400 : 40)
 		      : req->op == OBJ_LIST && sim_chance(1, bent == WORLD_LISTS ? 4 : 25)))
 		return;
-	imgtrace("-- node %d falls asleep before %s %s", i, obj_op_name[req->op],
-		 req->key != NULL ? strrchr(req->key, '/') : "");
-	sim_freeze(i, true);
-	node[i].frozen = true;
-	imgstats->frozen++;
 	longest = walks || mark || bent == WORLD_LISTS ? 20 : 6;
-	sim_after(0, 1 + (int64_t)sim_below(longest * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
+	falls_asleep(i, req, longest);
 }
 
 static int64_t slow_marks(const struct objreq *req)
@@ -584,7 +661,7 @@ static void faults(void)
 	simnet.limbo_ns = (int64_t)(1 + sim_below(40)) * simnet.latency_ns;
 	if (contest)
 		simnet.latency_ns *= 2;
-	if (bent != WORLD_LISTS && sim_chance(contest ? 3 : sleepers ? 2 : 1, 4))
+	if (bent != WORLD_LISTS && bent != WORLD_HELD && sim_chance(contest ? 3 : sleepers ? 2 : 1, 4))
 		return;
 	simnet.lost_reply = (unsigned)sim_below(60);
 	simnet.lost = (unsigned)sim_below(60);
@@ -593,7 +670,7 @@ static void faults(void)
 	simnet.busy = (unsigned)sim_below(80);
 	simnet.broken = (unsigned)sim_below(60);
 	simnet.read_fails = (unsigned)sim_below(50);
-	if (bent == WORLD_LISTS) /* numbers that never come */
+	if (bent == WORLD_LISTS || bent == WORLD_HELD) /* numbers that never come */
 		simnet.lost += 150;
 	if (sim_chance(1, 2))
 		simnet.late_ns = (int64_t)(1 + sim_below(20)) * NSEC_PER_SEC;
@@ -640,7 +717,7 @@ static void world(void)
 	env.no_cleaner = imgscene_cleaner == CLEANER_OFF || (imgscene_cleaner == CLEANER_SOME && sim_seed() % 2 == 1);
 	snaps = imgscene_snaps == SNAPS_ON || (imgscene_snaps == SNAPS_SOME && sim_seed() / 2 % 2 == 1);
 	bent = imgscene_world != WORLD_ANY ? imgscene_world : (enum imgscene_world)sim_below(2 * IMGSCENE_WORLDS);
-	bent = bent < IMGSCENE_WORLDS ? bent : WORLD_ANY;
+	bent = bent < IMGSCENE_WORLDS || imgscene_world != WORLD_ANY ? bent : WORLD_ANY;
 	contest = bent == WORLD_ANY && sim_chance(1, 5);
 	if (contest) { /* nothing that makes it wait */
 		vc.fsync_remote = false;
@@ -656,8 +733,9 @@ static void world(void)
 		env.batch_bytes = 4 * KiB;
 		env.map_bytes = (2 * KiB) << sim_below(4);
 		env.tree_object_bytes = sim_chance(1, 3) ? 0 : 5 * KiB; /* two pages each */
-		simnet_sends = on_send;
 	}
+	if (sleepers || snaps)
+		simnet_sends = on_send;
 	if (bent == WORLD_TREES) {
 		env.map_bytes = MiB; /* the tree does not hold up the data */
 		env.tree_digests = 2 + (unsigned)sim_below(4);
@@ -667,6 +745,8 @@ static void world(void)
 	}
 	if (bent == WORLD_MARKS)
 		simnet_slow = slow_marks;
+	if (bent == WORLD_HELD)
+		simnet_slow = held_marks;
 	nodes = NODES;
 	if (snaps) { /* few nodes, much that is dead */
 		nodes = 1 + (int)sim_below(NODES);
@@ -750,8 +830,11 @@ void imgscene(void *arg)
 		imgstats->survived += sim_steps() < imgscene_first_death;
 	}
 	for (unsigned i = 0; i < rounds; i++) {
-		round_of_blows();
-		if (sim_chance(1, bent == WORLD_MARKS ? 1 : 4))
+		if (relief != 0)
+			round_of_relief();
+		else
+			round_of_blows();
+		if (sim_chance(1, bent == WORLD_MARKS || bent == WORLD_HELD ? 1 : 4))
 			look_at_marks();
 	}
 	sim_die_at(0);

@@ -60,7 +60,7 @@ struct session {
 	uint32_t doomed;  /* 1 + n when the image's last claim was there */
 };
 
-enum { IMAGES = 8, IMAGE_NODES = 3 };
+enum { IMAGES = 12, IMAGE_NODES = 3 };
 
 /* The image, a clone, a clone of that. */
 struct image {
@@ -110,9 +110,17 @@ extern enum imgscene_snaps { SNAPS_SOME, SNAPS_ON, SNAPS_OFF } imgscene_snaps;
 
 /*
  * What the world is bent to, by the seed or always: trees of many objects that data and marks overtake; owners that
- * stop before they list, and whose writes get lost; marks that take long, and owners that die meanwhile.
+ * stop before they list, and whose writes get lost; marks that take long, and owners that die meanwhile. Never by the
+ * seed: an owner's marks stay away, or it sleeps before it looks at marks, until another one has the image.
  */
-extern enum imgscene_world { WORLD_ANY, WORLD_TREES, WORLD_LISTS, WORLD_MARKS, IMGSCENE_WORLDS } imgscene_world;
+extern enum imgscene_world {
+	WORLD_ANY,
+	WORLD_TREES,
+	WORLD_LISTS,
+	WORLD_MARKS,
+	IMGSCENE_WORLDS,
+	WORLD_HELD = IMGSCENE_WORLDS
+} imgscene_world;
 /* Somebody dies at a step every few moments, for a long time: many crash points for the time it takes. */
 extern bool imgscene_dense;
 

@@ -18,6 +18,7 @@
 enum { LIVE_MAX = 6 };
 
 static unsigned names;
+static const struct snap *wanted; /* somebody makes a clone of it just now: the time to delete it */
 
 static bool transient(int r)
 {
@@ -224,17 +225,24 @@ int snap_put(struct guest *g, struct snap *k)
 	return 0;
 }
 
+static bool is_wanted(const struct snap *k)
+{
+	return k == wanted && k->is == SNAP_THERE;
+}
+
 static int take_away(struct guest *g)
 {
-	struct snap *k = some(g->img, false);
+	struct snap *k = g->img->snap;
 	struct objerr err = {0};
 	bool kept;
 	int r;
 
+	while (k != NULL && !is_wanted(k))
+		k = k->next;
 	if (k == NULL)
-		return 0;
-	if (k->epoch > g->s->epoch)
-		return 0; /* overtaken, and does not know it yet */
+		k = some(g->img, false);
+	if (k == NULL || k->epoch > g->s->epoch)
+		return 0; /* or overtaken, and does not know it yet */
 	kept = needed(k);
 	k->is = SNAP_LEAVING;
 	k->epoch = g->s->epoch;
@@ -308,10 +316,19 @@ static int go_back(struct guest *g)
 	return -EIO;
 }
 
+/* One that is just being deleted, or any. */
+static struct snap *mother(const struct image *img)
+{
+	for (struct snap *k = img->snap; k != NULL; k = k->next)
+		if (k->is == SNAP_LEAVING && k->known && sim_chance(1, 2))
+			return k;
+	return some(img, true);
+}
+
 /* By anybody, also one who only looks. */
 static int beget(struct guest *g)
 {
-	struct snap *k = some(g->img, true);
+	struct snap *k = mother(g->img);
 	struct objerr err = {0};
 	struct image *img;
 	uint64_t size = 0;
@@ -325,7 +342,9 @@ static int beget(struct guest *g)
 	image_make(img, &k->c);
 	img->mother = k;
 	k->referred = true;
+	wanted = k;
 	r = vol_clone(g->v, k->name, img->prefix, img->uuid, &size, &err);
+	wanted = wanted == k ? NULL : wanted;
 	imgtrace("node %d: clone %td of %s gives %d: %s", g->node, img - images, k->name, r, err.msg);
 	if (r == 0) {
 		sim_check(size == (uint64_t)k->c.size * UNIT, "a clone is of another size");
@@ -352,7 +371,8 @@ int snaps_op(struct guest *g)
 {
 	uint64_t what = sim_below(100);
 
-	imgtrace("node %d: does %u", g->node, (unsigned)what);
+	if (wanted != NULL && wanted->img == g->img && is_wanted(wanted) && sim_chance(1, 2))
+		return take_away(g);
 	if (what < 42 && live(g->img) < LIVE_MAX)
 		return snap_put(g, snap_begin(g, true));
 	if (what < 65)
@@ -368,7 +388,7 @@ int snaps_op(struct guest *g)
 
 void snaps_follow(struct guest *g)
 {
-	int r = sim_chance(1, 6) ? beget(g) : snaps_look(g, 2);
+	int r = sim_chance(1, 4) ? beget(g) : snaps_look(g, 2);
 
 	ignore(r); /* judged */
 }
