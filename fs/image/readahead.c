@@ -61,6 +61,7 @@ static uint64_t step(const struct ra_stream *s)
 bool readahead_note(struct readahead *ra, uint64_t lba, uint64_t n, uint64_t limit, uint64_t *ret_lba, uint64_t *ret_n)
 {
 	struct ra_stream *s = find(ra, lba, n);
+	uint64_t end;
 
 	ra->tick++;
 	if (s == NULL) {
@@ -78,10 +79,14 @@ bool readahead_note(struct readahead *ra, uint64_t lba, uint64_t n, uint64_t lim
 		return false;
 	s->window = s->window == 0 ? MAX((uint64_t)FIRST, 2 * n) : s->window * 2;
 	s->window = MIN(s->window, limit);
-	if (s->asked >= s->next + s->window)
+	end = s->next + s->window;
+	/* An image that was written in sequence has its objects cut so, too. */
+	if (s->window >= 8 * (uint64_t)STEP)
+		end -= end % step(s);
+	if (s->asked >= end)
 		return false;
 	*ret_lba = s->asked;
-	*ret_n = s->next + s->window - s->asked;
-	s->asked = s->next + s->window;
+	*ret_n = end - s->asked;
+	s->asked = end;
 	return true;
 }
