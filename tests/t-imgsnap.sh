@@ -87,7 +87,7 @@ is "$T/a/cc.img" "$T/v4"
 holds d.img@one "$T/v1"
 if [ "$BACKEND" = file ]; then
 	for i in c cc; do
-		py "$READER" dump "$T/bucket" "$i.img" "$T/out2"
+		py "$READER" dump "$T/bucket" "$i.img" "$T/out2" --force
 		is "$T/out2" "$T/v4"
 		rm "$T/out2"
 	done
