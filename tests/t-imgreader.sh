@@ -96,7 +96,7 @@ copy_bucket
 reader dump "$T/copy" vm/d.img "$T/r" --force
 "$LSVDFS" image export "$SOURCE" vm/d.img "$T/x" --force -o "state_dir=$T/off.state,cache_dir=$T/off.cache"
 same "$T/x" "$T/r"
-reader dump "$T/copy" vm/d.img "$T/r" --force --journal "$(echo "$T"/a.state/*/img/"$u")"
+reader dump "$T/copy" vm/d.img "$T/r" --force --journal "$(echo "$T"/a.state/*/*/img/"$u")"
 same "$T/last" "$T/r"
 mount_lsvdfs a "$OPTS"
 wait_for 60 images_idle a
