@@ -152,9 +152,9 @@ if [ "$BACKEND" = front ]; then # what it costs: the list is followed, and known
 	stat "$B/d.img@two" >/dev/null
 	at_most "$(front_count GET PUT LIST)" 10 "requests of a look at a snapshot: $(front_counts)"
 	front_reset
-	exec 7<"$B/d.img@two"
+	exec 5<"$B/d.img@two"
 	at_most "$(front_count GET PUT LIST)" 12 "requests of an open: $(front_counts)"
-	exec 7<&-
+	exec 5<&-
 fi
 ro rm "$B/d.img@two"
 on snapshot "$A/d.img@three"
