@@ -580,7 +580,7 @@ static void bear(void *arg)
 
 static void guest(void *arg)
 {
-	for (uint64_t n = sim_below(60); n > 0; n--) {
+	for (uint64_t n = sim_chance(1, 3) ? 0 : sim_below(60); n > 0; n--) {
 		change(arg);
 		clock_sleep_ns((int64_t)sim_below(300) * NSEC_PER_MSEC);
 	}
@@ -652,6 +652,8 @@ static void flat_life(void *arg)
 	check_image(v);
 	check_snapshots(v, list);
 	in_the_way(v);
+	for (uint64_t n = sim_below(3); n > 0; n--)
+		change(v);
 	guest_done = false;
 	sim_spawn(1, "guest", guest, v);
 	flatten(v);
