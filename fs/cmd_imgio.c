@@ -306,21 +306,24 @@ int image_export(struct site *s, const char *file)
 	if (s->json && !strcmp(file, "-"))
 		return cmd_usage("image export: --json and the image cannot both go to standard output");
 	r = site_snapshot(s, &snapshot);
+	if (!r && snapshot && s->mark)
+		r = cmd_usage("image export: a snapshot or --mark, not both");
 	if (!r)
 		r = site_find(s, &i);
 	if (r)
 		return r;
 	/* what was written through the mount and waits there */
-	if (s->mounted && !snapshot && site_here(s, i.uuid))
+	if (s->mounted && !snapshot && !s->mark && site_here(s, i.uuid))
 		r = site_ask(s, "upload", NULL);
 	made = stat(file, &before) && errno == ENOENT;
 	if (!r)
 		r = open_out(s, file, &o);
 	if (!r) {
 		watch_signals();
-		r = image_open_at(s, &i, snapshot, &of, &v, &err);
+		of = NULL;
+		r = s->mark ? image_open_mark(s, &i, &v) : image_open_at(s, &i, snapshot, &of, &v, &err);
 		if (r) {
-			r = site_fail(s, r, &err);
+			r = s->mark ? r : site_fail(s, r, &err);
 		} else {
 			r = export_to(s, v, file, &o);
 			ignore(vol_close(v)); /* nothing was written */

@@ -23,7 +23,7 @@ holds() {
 	on export "$T/a/$1" "$T/out"
 	is "$T/out" "$2"
 	[ "$BACKEND" = file ] || return 0
-	py "$READER" dump "$T/bucket" "$1" "$T/out2"
+	py "$READER" dump "$T/bucket" "$1" "$T/out2" --force
 	cmp "$T/out" "$T/out2" || fail "the independent reader reads another $1"
 }
 
