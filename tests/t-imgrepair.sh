@@ -4,7 +4,7 @@
 need_cmd jq
 store_start
 OPTS='images=*.img,journal_size=64M'
-OFF=state_dir=$T/off/state,cache_dir=$T/off/cache${STORE_OPTS:+,$STORE_OPTS}
+OFF=claim_wait=1,state_dir=$T/off/state,cache_dir=$T/off/cache${STORE_OPTS:+,$STORE_OPTS}
 mkdir -p "$T/off"
 on() { local action=$1; shift; "$LSVDFS" image "$action" "$@"; }
 off() { local action=$1; shift; "$LSVDFS" image "$action" "$SOURCE" "$@" -o "$OFF"; }

@@ -9,7 +9,8 @@
  *				committed checkpoint may be marked, at any time (PROTOCOL.md 2, Checkpoint)
  *	create record		the window stands in every header, that there is no origin in the number of the first claim; of
  *				what is lost the safe choice (fsync: remote), no byte of the image depends on it
- *	a claim			its number stands in the checkpoint's list; its epoch is its place in that list
+ *	a claim			its number stands in the checkpoint's list; its epoch is its place in that list. Behind the newest
+ *				mark: the first object of its owner, of the next epoch, lies just a window behind it
  *	newest checkpoint,	an older checkpoint, or the beginning, and every object since: the walk of the protocol, which takes
  *	digest, pages of the	no newer tree over. A number that is gone ends it: then that is no proof
  *	map
@@ -17,7 +18,7 @@
  *	bytes of an object	none of them belongs to the image: what else the object holds is written anew
  *	strays, void objects	what every owner deletes
  *
- * Everything but the first two is done by an owner, after a claim as any writer's; the outcome is a new map, two checkpoints
+ * Everything but what no attach works without is done by an owner, after a claim as any writer's; the outcome is a new map, two checkpoints
  * and their marks. Not proven, and only told: what an object of the log held that nothing repeats. Lost bytes of the image
  * that the map knows are a list of ranges; they read as EIO until somebody says that they shall be zeros.
  */
@@ -51,6 +52,8 @@ struct repair_plan {
 	uint64_t mark, create; /* to be made: 0: none; the number */
 	uint32_t window;
 	uint64_t create_size;
+	uint64_t walk_claim, claim_epoch, claim_before, claim_jseq, claim_size; /* a claim that the walk needs */
+	uint8_t claim_nonce[16];
 	char **junk; /* keys below mark/ */
 	size_t njunk;
 	uint64_t *claims, *alive, *snaps, *bad; /* to be made again; not dead; records that are lost; damaged objects */

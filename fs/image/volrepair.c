@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volrepair.c - what an owner does for a repair (repair.h): after an ordinary claim, with the ordinary means. Lost ranges
+ * volrepair.c - doing a repair (repair.h). What no attach works without comes first. Then an owner: after an ordinary claim, with the ordinary means. Lost ranges
  * are discarded, what is whole of damaged objects is written as a guest would write it, and a new map with two checkpoints
  * of its own comes over all of that: then nothing refers to what is damaged, and the deletes take it.
  */
@@ -11,9 +11,106 @@
 #include "../../objstore/base/clock.h"
 #include "../../objstore/base/str.h"
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { CHUNK = 1 << 20, CHECKPOINTS = 3 };
+
+/* ---- before it can be attached ---- */
+
+static int one_key(const struct vol_env *env, enum obj_op op, const char *key, struct objerr *err)
+{
+	struct objreq req;
+	int r;
+
+	objreq_init(&req, op, key);
+	r = obj_do(env->store, &req);
+	if (r < 0)
+		*err = req.err;
+	objreq_done(&req);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int make_create(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], const struct repair_plan *p,
+		       struct objerr *err)
+{
+	struct vol_create c = {.size = p->create_size, .window = p->window, .fsync_remote = true};
+	char key[OBJ_KEY_MAX + 1];
+	int r;
+
+	memcpy(c.uuid, uuid, 16);
+	log_key(prefix, p->create, key);
+	r = one_key(env, OBJ_DELETE, key, err); /* what is there does not verify as it */
+	return r == 0 ? vol_create(env, prefix, &c, err) : r;
+}
+
+/* In place of what does not verify as a claim, if there is anything. */
+static int put_claim(struct log *l, const struct vol_env *env, const char *prefix, struct logobj *o, struct objerr *err)
+{
+	char key[OBJ_KEY_MAX + 1];
+	void *bytes = NULL;
+	uint32_t crc;
+	size_t len;
+	int r;
+
+	o->type = LOG_CLAIM;
+	o->time_s = clock_real_ns() / NSEC_PER_SEC;
+	o->claim_next = o->number + o->window;
+	o->durable = o->number;
+	o->text = (char *)"host=repaired\n";
+	log_key(prefix, o->number, key);
+	r = one_key(env, OBJ_DELETE, key, err);
+	if (r == 0)
+		r = logobj_encode(o, NULL, 0, &bytes, &len, &crc);
+	if (r == 0)
+		r = log_create_object(l, o->number, bytes, len, crc, &o->nonce, NULL);
+	free(bytes);
+	return r;
+}
+
+static int make_walk_claim(const struct vol_env *env, const char *prefix, const uint8_t uuid[16],
+			   const struct repair_plan *p, struct objerr *err)
+{
+	struct log_at at = {.store = env->store, .prefix = prefix, .host = env->host};
+	struct logobj o = {.number = p->walk_claim,
+			   .epoch = p->claim_epoch,
+			   .claim_before = p->claim_before,
+			   .jseq = p->claim_jseq,
+			   .size = p->claim_size,
+			   .window = p->window};
+	struct log *l;
+	int r;
+
+	memcpy(at.uuid, uuid, 16);
+	memcpy(o.uuid, uuid, 16);
+	memcpy(o.nonce.b, p->claim_nonce, sizeof(o.nonce.b));
+	r = log_open(&at, &l);
+	if (r < 0)
+		return r;
+	r = put_claim(l, env, prefix, &o, err);
+	log_close(l);
+	return r;
+}
+
+int repair_first(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], const struct repair_plan *p,
+		 struct objerr *err)
+{
+	char key[OBJ_KEY_MAX + 1];
+	int r = 0;
+
+	for (size_t i = 0; i < p->njunk && r == 0; i++)
+		r = one_key(env, OBJ_DELETE, p->junk[i], err);
+	if (r == 0 && p->create != 0)
+		r = make_create(env, prefix, uuid, p, err);
+	(void)snprintf(key, sizeof(key), "%smark/%016" PRIx64, prefix, UINT64_MAX - p->mark);
+	if (r == 0 && p->mark != 0)
+		r = one_key(env, OBJ_PUT, key, err);
+	if (r == 0 && p->walk_claim != 0)
+		r = make_walk_claim(env, prefix, uuid, p, err);
+	return r;
+}
+
+/* ---- by an owner ---- */
 
 /*
  * A claim that is lost, under its old number. Who claimed then is known by nobody: a nonce that no writer has does as well.
@@ -21,17 +118,9 @@ enum { CHUNK = 1 << 20, CHECKPOINTS = 3 };
  */
 static int make_claim(struct volume *v, uint64_t number, struct objerr *err)
 {
-	struct logobj o = {.type = LOG_CLAIM, .number = number, .epoch = 2, .text = strdup("host=repaired\n")};
+	struct logobj o = {.number = number, .epoch = 2};
 	struct log_view view;
-	char key[OBJ_KEY_MAX + 1];
-	void *bytes = NULL;
-	struct objreq req;
-	uint32_t crc;
-	size_t len;
-	int r;
 
-	if (o.text == NULL)
-		return -ENOMEM;
 	log_view(v->log, &view);
 	memcpy(o.uuid, v->uuid, 16);
 	base_random(o.nonce.b, sizeof(o.nonce.b));
@@ -43,23 +132,7 @@ static int make_claim(struct volume *v, uint64_t number, struct objerr *err)
 	mtx_unlock(&v->batch);
 	o.size = vol_size(v);
 	o.window = view.window;
-	o.time_s = clock_real_ns() / NSEC_PER_SEC;
-	o.claim_next = number + view.window;
-	o.durable = number;
-	log_key(v->prefix, number, key);
-	objreq_init(&req, OBJ_DELETE, key); /* what is there does not verify as a claim */
-	r = log_do(v->log, &req);
-	if (r < 0 && r != -ENOENT)
-		*err = req.err;
-	objreq_done(&req);
-	r = r == -ENOENT ? 0 : r;
-	if (r == 0)
-		r = logobj_encode(&o, NULL, 0, &bytes, &len, &crc);
-	if (r == 0)
-		r = log_create_object(v->log, number, bytes, len, crc, &o.nonce, NULL);
-	free(bytes);
-	free(o.text);
-	return r;
+	return put_claim(v->log, &v->env, v->prefix, &o, err);
 }
 
 static int rewrite(struct volume *v, const struct repair_range *x)
