@@ -359,7 +359,8 @@ static void round_of_relief(void)
 	pass((int64_t)sim_below(held != 0 ? 6 * (uint64_t)NSEC_PER_SEC : NSEC_PER_SEC));
 	start(i, false, 12 + (unsigned)sim_below(40));
 	node[i].guest->released = false;
-	node[i].guest->nap_from = clock_now_ns() + (int64_t)(1 + sim_below(4)) * NSEC_PER_SEC;
+	/* It needs what it found when those marks come; or it puts two of its own, and no more. */
+	node[i].guest->nap_from = clock_now_ns() + (held != 0 ? 0 : (int64_t)(1 + sim_below(4)) * NSEC_PER_SEC);
 	node[i].guest->nap_until = held_until + 3 * NSEC_PER_SEC;
 	pass(held_until + 4 * NSEC_PER_SEC - clock_now_ns());
 }
@@ -526,6 +527,7 @@ static void holds(int i, const struct objreq *req)
 	if (g->s == NULL || clock_now_ns() < held_until || !(mark || looks) || !sim_chance(1, 3))
 		return;
 	held = mark ? i : 0;
+	sim_die_at(0);
 	held_until = clock_now_ns() + (int64_t)(8 + sim_below(20)) * NSEC_PER_SEC;
 	relief = 1 + (i + (int)sim_below(NODES - 1)) % NODES;
 	imgtrace("-- node %d is held before %s", i, mark ? "marks" : "a look at marks");
