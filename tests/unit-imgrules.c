@@ -54,9 +54,9 @@ static const struct rule {
     {"T9", OFF(T9_MARKS), 10003, 300, "marks are keys, not a pointer that is overwritten", WORLD_ANY},
     {"T11", OFF(T11_MARK), 10001, 300, "the mark goes out once its checkpoint is committed", WORLD_ANY},
     {"T12", OFF(T12_BEFORE), 10002, 300, "delete by the mark before the newest", WORLD_ANY},
-    /* Why nothing is found without T13, P or A alone: PROTOCOL.md 4. */
-    {"T13", OFF(T13_ONE), 1, 0, "one checkpoint at a time, until its mark was answered", WORLD_MARKS},
-    {"T13A", OFF(T13_ONE) | OFF(A_ADOPT), 1, 0, "... and no walk adopts", WORLD_MARKS},
+    /* Why nothing can be found without T13 or A alone: PROTOCOL.md 4. */
+    {"T13", OFF(T13_ONE), 1, 0, "one checkpoint at a time, until its mark was answered", WORLD_HELD},
+    {"T13A", OFF(T13_ONE) | OFF(A_ADOPT), 20, 300, "... and a walk takes over the tree of a checkpoint that it passes", WORLD_HELD},
     {"T14", OFF(T14_CLAIMS), 40, 300, "claims stay", WORLD_ANY},
     {"T15", OFF(T15_BELOW) | OFF(T15_MAP), 10000, 300, "delete only below p, by p's map", WORLD_ANY},
     {"T15b", OFF(T15_MAP), 10396, 1000, "delete by p's map, not by the present one", WORLD_ANY},
@@ -64,8 +64,8 @@ static const struct rule {
     {"T16b", OFF(T16_SNAPS), 1, 300, "what a snapshot refers to stays", WORLD_ANY},
     {"T18", OFF(T18_ROOT), 1, 300, "... and the objects of its root's digests", WORLD_ANY},
     {"T19", OFF(T19_PAGES), 10002, 300, "a page of a newer tree counts as referred to", WORLD_TREES},
-    {"P", OFF(P_OWN), 1, 0, "p is a mark attached from, or put by this owner", WORLD_LISTS},
-    {"A", OFF(A_ADOPT), 1, 0, "a walk takes over the tree of a checkpoint that it passes", WORLD_MARKS},
+    {"P", OFF(P_OWN), 1, 0, "p is a mark attached from, or put by this owner", WORLD_HELD},
+    {"A", OFF(A_ADOPT), 1, 0, "a walk takes over the tree of a checkpoint that it passes", WORLD_HELD},
     {"PA", OFF(P_OWN) | OFF(A_ADOPT), 10090, 1000, "P and A", WORLD_MARKS},
     {"B1", OFF(B1_NEXT), 10075, 1000, "a burst's claims have next = N + 2W - 1", WORLD_ANY},
     {"B2", OFF(B2_NEAR), 11219, 1500, "a burst stays below N + W", WORLD_ANY},

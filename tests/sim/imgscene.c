@@ -43,63 +43,17 @@ static int nodes;         /* that take part */
 static int again;         /* the node that starts next; 0: any */
 static uint64_t deadly;   /* the last step at which somebody should die */
 
-struct imgscene_stats *imgstats;
 uint64_t imgscene_first_death;
 enum imgscene_cleaner imgscene_cleaner;
 enum imgscene_snaps imgscene_snaps;
 bool imgscene_dense;
 enum imgscene_world imgscene_world;
 
-void imgscene_setup(void)
-{
-	imgstats = mmap(NULL, sizeof(*imgstats), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (imgstats == MAP_FAILED)
-		abort();
-	imgtrace_on = getenv("TRACE") != NULL;
-}
-
-uint64_t imgscene_crash_points(void)
-{
-	return imgstats->at_store + imgstats->at_disk;
-}
-
-void imgscene_print(void)
-{
-	const struct imgscene_stats *s = imgstats;
-
-	(void)printf("crash points %" PRIu64 ": at store calls %" PRIu64 ", at journal calls %" PRIu64
-		     "; killed elsewhere %" PRIu64 "; then power cut %" PRIu64 ", disk lost %" PRIu64 ", disk copied %" PRIu64
-		     "\n",
-		     imgscene_crash_points(), s->at_store, s->at_disk, s->killed, s->power, s->wiped, s->copied);
-	(void)printf(
-	    "owners %" PRIu64 ": taken over %" PRIu64 ", handed over %" PRIu64 ", releases %" PRIu64 ", fenced %" PRIu64
-	    ", busy %" PRIu64 ", burst claims %" PRIu64 ", marks %" PRIu64 ", deletes %" PRIu64 ", cleaner objects %" PRIu64
-	    "\n",
-	    s->sessions, s->takeovers, s->handovers, s->releases, s->fenced, s->busy, s->bursts, s->marks, s->deletes,
-	    s->moves);
-	(void)printf("frozen %" PRIu64 ", late requests %" PRIu64 ", answers 412 %" PRIu64 ", store down %" PRIu64
-		     ", denied %" PRIu64 ", journal full %" PRIu64 ", failed syncs %" PRIu64 ", gone back %" PRIu64
-		     "\n",
-		     s->frozen, s->late, s->lost_412, s->down, s->denied, s->full, s->failed_syncs, s->gone_back);
-	(void)printf("groups of writes %" PRIu64 ", flushes %" PRIu64 ", reads by the owner %" PRIu64
-		     ", beside it %" PRIu64 ", by followers %" PRIu64 "\n",
-		     s->groups, s->flushes, s->reads, s->peer_reads, s->follower_reads);
-	(void)printf("snapshots %" PRIu64 ", deleted %" PRIu64 ", ways back %" PRIu64 ", clones %" PRIu64 ", deleted %" PRIu64
-		     ", deletions refused %" PRIu64 ", reads of snapshots %" PRIu64 "\n",
-		     s->snaps, s->unsnaps, s->backs, s->clones, s->ends, s->refused, s->snap_reads);
-}
-
 /* ---- nodes ---- */
 
 static bool running(int i)
 {
 	return node[i].guest != NULL;
-}
-
-/* Where it was when it died, half of the time. */
-static bool again_on(const struct node *n)
-{
-	return again != 0 && n == &node[again];
 }
 
 static struct image *pick_image(int is)
@@ -118,7 +72,7 @@ static void assign(struct node *n, struct guest *g)
 {
 	struct image *img;
 
-	g->img = n->img = again_on(n) ? n->img : MAIN_IMAGE;
+	g->img = n->img = again != 0 && n == &node[again] ? n->img : MAIN_IMAGE; /* back to what it had */
 	if (!snaps || g->img != MAIN_IMAGE)
 		return;
 	img = pick_image(sim_chance(1, 12) ? IMG_DEAD : sim_chance(1, 4) ? IMG_DOOMED : IMG_THERE);
@@ -201,13 +155,11 @@ static void wipe(int i)
 static void buried(int i)
 {
 	struct node *n = &node[i];
-	const char *at = sim_died_at();
 	uint64_t fate = sim_below(20);
 
 	n->guest = NULL;
 	n->frozen = false;
 	fail_sync(i, 0);
-	(void)at;
 	if (fate < 5) {
 		for (struct image *img = images; img < images + IMAGES; img++)
 			if (img->is != IMG_NONE)
@@ -298,14 +250,20 @@ static unsigned writers(void)
 	return n;
 }
 
+static bool thaw(int i)
+{
+	if (!node[i].frozen)
+		return false;
+	imgtrace("-- node %d thaws", i);
+	sim_freeze(i, false);
+	node[i].frozen = false;
+	return true;
+}
+
 static void thaw_all(void)
 {
 	for (int i = 1; i <= NODES; i++)
-		if (node[i].frozen) {
-			imgtrace("-- node %d thaws", i);
-			sim_freeze(i, false);
-			node[i].frozen = false;
-		}
+		(void)thaw(i);
 }
 
 /* ---- blows ---- */
@@ -318,12 +276,8 @@ static void arm(uint64_t within)
 
 static void freeze(int i)
 {
-	if (node[i].frozen) {
-		imgtrace("-- node %d thaws", i);
-		sim_freeze(i, false);
-		node[i].frozen = false;
+	if (thaw(i))
 		return;
-	}
 	imgtrace("-- node %d freezes", i);
 	sim_freeze(i, true);
 	node[i].frozen = true;
@@ -402,8 +356,12 @@ static void round_of_relief(void)
 	relief = 0;
 	if (running(i))
 		kill_now(i);
+	pass((int64_t)sim_below(held != 0 ? 6 * (uint64_t)NSEC_PER_SEC : NSEC_PER_SEC));
 	start(i, false, 12 + (unsigned)sim_below(40));
 	node[i].guest->released = false;
+	/* It needs what it found when those marks come; or it puts two of its own, and no more. */
+	node[i].guest->nap_from = clock_now_ns() + (held != 0 ? 0 : (int64_t)(1 + sim_below(4)) * NSEC_PER_SEC);
+	node[i].guest->nap_until = held_until + 3 * NSEC_PER_SEC;
 	pass(held_until + 4 * NSEC_PER_SEC - clock_now_ns());
 }
 
@@ -454,8 +412,8 @@ static void who_waits(void)
 			      " of %" PRIu64 " appended %" PRIu64 " synced %" PRIu64 "\n",
 			      i, (int)v->state, v->writers, v->shared, v->exclusive, v->claiming, v->remapping,
 			      v->readers[0] + v->readers[1], v->nclosed, v->dirty_since != 0, v->jseq, v->sealed_jseq,
-			      v->trim_jseq, v->trimmed_jseq, v->mark_wanted, (int)v->tree, v->checkpoint_soon, v->tending,
-			      v->cleaning, log_committed(v->log), v->puts != NULL,
+			      v->trim_jseq, v->trimmed_jseq, v->mark_wanted, (int)v->tree, v->checkpoint_soon,
+			      v->tending, v->cleaning, log_committed(v->log), v->puts != NULL,
 			      v->up, js.used, js.limit, js.appended, js.synced);
 	}
 }
@@ -484,7 +442,8 @@ static void remove_key(const char *key)
 }
 
 /*
- * The bucket as it was some time ago: the last object with data, and what came after it, is gone, marks as well. The node that was told that it is there must not go on.
+ * The bucket as it was some time ago: the last object with data, and what came after it, is gone, marks as well. The
+ * node that was told that it is there must not go on.
  */
 static void go_back(int i)
 {
@@ -542,14 +501,7 @@ static void on_claim(int i)
 
 static void wakes(void *arg)
 {
-	struct node *n = arg;
-	int i = (int)(n - node);
-
-	if (n->frozen) {
-		imgtrace("-- node %d wakes", i);
-		sim_freeze(i, false);
-		n->frozen = false;
-	}
+	(void)thaw((int)((struct node *)arg - node));
 }
 
 static void falls_asleep(int i, const struct objreq *req, uint64_t longest)
@@ -563,8 +515,8 @@ static void falls_asleep(int i, const struct objreq *req, uint64_t longest)
 }
 
 /*
- * The moments in which nothing but rules keeps an owner from harm to the next: its marks are under way and it has nothing
- * else to do, or it is about to look which marks there are.
+ * The moments in which nothing but rules keeps an owner from harm to the next: its marks are under way and it has
+ * nothing else to do, or it is about to look which marks there are.
  */
 static void holds(int i, const struct objreq *req)
 {
@@ -575,6 +527,7 @@ static void holds(int i, const struct objreq *req)
 	if (g->s == NULL || clock_now_ns() < held_until || !(mark || looks) || !sim_chance(1, 3))
 		return;
 	held = mark ? i : 0;
+	sim_die_at(0);
 	held_until = clock_now_ns() + (int64_t)(8 + sim_below(20)) * NSEC_PER_SEC;
 	relief = 1 + (i + (int)sim_below(NODES - 1)) % NODES;
 	imgtrace("-- node %d is held before %s", i, mark ? "marks" : "a look at marks");
@@ -590,9 +543,11 @@ static void holds(int i, const struct objreq *req)
 
 static int64_t held_marks(const struct objreq *req)
 {
-	if (sim_node() != held || clock_now_ns() >= held_until || req->op != OBJ_PUT || strstr(req->key, "/mark/") == NULL)
+	int64_t left = held_until - clock_now_ns();
+
+	if (sim_node() != held || left <= 0 || req->op != OBJ_PUT || strstr(req->key, "/mark/") == NULL)
 		return 0;
-	return held_until - clock_now_ns() + (int64_t)sim_below((uint64_t)NSEC_PER_SEC);
+	return left + (int64_t)sim_below((uint64_t)NSEC_PER_SEC);
 }
 
 /* A step of somebody who makes a clone, or deletes one, or a snapshot. */
@@ -624,11 +579,9 @@ static void on_send(int i, const struct objreq *req)
 		falls_asleep(i, req, 8);
 		return;
 	}
-	if (bent == WORLD_HELD) {
+	if (bent == WORLD_HELD)
 		holds(i, req);
-		return;
-	}
-	if (!sleepers)
+	if (bent == WORLD_HELD || !sleepers)
 		return;
 	walks = node[i].guest->s == NULL;
 	claim = req->op == OBJ_PUT && !mark && walks;
@@ -674,21 +627,6 @@ static void faults(void)
 		simnet.lost += 150;
 	if (sim_chance(1, 2))
 		simnet.late_ns = (int64_t)(1 + sim_below(20)) * NSEC_PER_SEC;
-}
-
-void image_make(struct image *img, const struct state *first)
-{
-	static const char hex[] = "0123456789abcdef";
-
-	img->is = IMG_MAYBE;
-	memcpy(img->uuid, hex, 16);
-	img->uuid[15] = (uint8_t)(img->uuid[15] + (img - images));
-	(void)snprintf(img->prefix, sizeof(img->prefix), ".lsvd/img/%.30s%02x/", "303132333435363738396162636465", img->uuid[15]);
-	for (int i = 1; i <= NODES; i++) {
-		img->disk[i] = simdisk_new();
-		simdisk_jdisk(img->disk[i], &img->jd[i]);
-	}
-	oracle_image(img, first);
 }
 
 static void look_at_marks(void)
@@ -743,10 +681,14 @@ static void world(void)
 		env.digest_every = 2;
 		env.dirty_age_ns = 100 * NSEC_PER_MSEC;
 	}
-	if (bent == WORLD_MARKS)
-		simnet_slow = slow_marks;
-	if (bent == WORLD_HELD)
-		simnet_slow = held_marks;
+	if (bent == WORLD_HELD) {
+		env.map_bytes = (2 * KiB) << sim_below(3);
+		env.tree_digests = 2 + (unsigned)sim_below(4);
+		env.tree_object_bytes = 5 * KiB;
+		env.digest_every = 2;
+		env.dirty_age_ns = 100 * NSEC_PER_MSEC;
+	}
+	simnet_slow = bent == WORLD_MARKS ? slow_marks : bent == WORLD_HELD ? held_marks : NULL;
 	nodes = NODES;
 	if (snaps) { /* few nodes, much that is dead */
 		nodes = 1 + (int)sim_below(NODES);
@@ -779,8 +721,8 @@ static void world(void)
 	sim_preempt((unsigned)sim_below(100));
 	if (sleepers)
 		crowd = 5;
-	imgtrace("world %d, window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s", (int)bent, vc.window,
-		 remote ? "remote" : "local", env.batch_bytes, handover, crowd,
+	imgtrace("world %d, window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s",
+		 (int)bent, vc.window, remote ? "remote" : "local", env.batch_bytes, handover, crowd,
 		 contest    ? ", contest"
 		 : sleepers ? ", sleepers"
 			    : "",
