@@ -217,6 +217,21 @@ bool fsd_has_local_below(struct fsd *f, struct inode *dir)
 	return found;
 }
 
+bool fsd_attached(struct fsd *f, struct inode *i)
+{
+	bool found = false;
+
+	mtx_lock(&f->inodes);
+	list_for_each(l, &f->attached) {
+		struct inode *a = list_entry(l, struct inode, attached);
+
+		for (struct inode *p = a->linked ? a : NULL; p && !found; p = p->parent)
+			found = p == i;
+	}
+	mtx_unlock(&f->inodes);
+	return found;
+}
+
 static int rmdir_op(struct fsd *f, struct inode *parent, const char *name, struct inode *i, struct objerr *err)
 {
 	_cleanup_free_ char *dir = NULL;
@@ -457,7 +472,7 @@ static int setattr_op(struct fsd *f, struct inode *i, const struct stat *st, int
 	mtx_unlock(&i->lock);
 	if (dirty)
 		return 0;
-	r = dir_refresh(f, i, true, err);
+	r = dir_refresh(f, i, false, err);
 	if (r == 0)
 		r = node_enter(f, &g, i, &dir, &name);
 	if (r < 0)
@@ -548,7 +563,7 @@ void change_op_setxattr(struct call *c)
 		inode_begin(i);
 		r = file_settle_acked(f, i, &err);
 		if (r == 0)
-			r = dir_refresh(f, i, true, &err);
+			r = dir_refresh(f, i, false, &err);
 		if (r == 0)
 			r = node_enter(f, &g, i, &dir, &name);
 		entered = r == 0;

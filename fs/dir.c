@@ -77,12 +77,19 @@ static bool own_truth(struct inode *i)
 	return own;
 }
 
+/* No answer, as opposed to one that is no good. */
+static bool silent(int r)
+{
+	return r == -ETIMEDOUT || r == -ECONNREFUSED || r == -ECONNRESET || r == -EHOSTUNREACH || r == -ENETUNREACH;
+}
+
 int dir_find(struct fsd *f, struct inode *parent, const char *name, unsigned flags, bool kernel, struct inode **ret,
 	     struct objerr *err)
 {
 	struct inode *i = inode_child(f, parent, name);
 	_cleanup_free_ char *dir = NULL;
 	struct entry e = { 0 };
+	bool brief;
 	int r;
 
 	if (i && own_truth(i)) {
@@ -94,7 +101,14 @@ int dir_find(struct fsd *f, struct inode *parent, const char *name, unsigned fla
 	r = inode_dir(f, parent, &dir);
 	if (r < 0)
 		goto out;
-	r = dir_lookup(f, dir, name, flags | TREE_ATTRS, &e, err);
+	brief = i && !(flags & TREE_FRESH) && fsd_attached(f, i);
+	r = dir_lookup(f, dir, name, flags | TREE_ATTRS | (brief ? TREE_BRIEF : 0u), &e, err);
+	if (brief && silent(r) && inode_is(f, i, parent, name)) {
+		if (kernel)
+			inode_lookup_inc(f, i);
+		*ret = i;
+		return 0;
+	}
 	if (r == -ENOENT && i && own_truth(i) && inode_is(f, i, parent, name)) { /* written here meanwhile */
 		if (kernel)
 			inode_lookup_inc(f, i);
@@ -157,10 +171,11 @@ void dir_op_lookup(struct call *c)
 	dir_reply_entry(c, i);
 }
 
-int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)
+int dir_refresh(struct fsd *f, struct inode *i, bool look, struct objerr *err)
 {
 	_cleanup_free_ char *dir = NULL, *name = NULL;
 	struct entry e = { 0 };
+	unsigned flags = TREE_ATTRS;
 	bool fresh;
 	int r;
 
@@ -171,15 +186,18 @@ int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)
 		return 0;
 	if (i->snap)
 		return disk_snap_refresh(f, i, err);
+	flags |= look && fsd_attached(f, i) ? TREE_BRIEF : 0u;
 	if (i->is_dir) {
 		r = inode_dir(f, i, &dir);
 		if (r == 0)
-			r = tree_lookup_dir(f->o.tree, dir, TREE_ATTRS, &e, err);
+			r = tree_lookup_dir(f->o.tree, dir, flags, &e, err);
 	} else {
 		r = inode_path(f, i, &dir, &name);
 		if (r == 0)
-			r = tree_lookup(f->o.tree, dir, name, TREE_ATTRS, &e, err);
+			r = tree_lookup(f->o.tree, dir, name, flags, &e, err);
 	}
+	if ((flags & TREE_BRIEF) && silent(r))
+		return 0; /* as it was */
 	if (r == -ENOENT || r == -EPERM || (r == 0 && !inode_is_entry(i, &e))) {
 		entry_done(&e);
 		return -ESTALE; /* the kernel walks again and learns that it is gone */
@@ -353,7 +371,9 @@ static int snap_next_page(struct fsd *f, struct inode *dir, struct dirsnap *s, s
 	after = strdup(s->n > 0 ? s->v[s->n - 1].name : "");
 	if (!after)
 		return -ENOMEM;
-	r = tree_list(f->o.tree, path, after, 0, &page, err);
+	r = fsd_attached(f, dir) ? tree_list_brief(f->o.tree, path, after, 0, &page, err) : -ETIMEDOUT;
+	if (r == -ETIMEDOUT)
+		r = tree_list(f->o.tree, path, after, 0, &page, err);
 	if (r == -ENOENT)
 		r = 0; /* nothing in the bucket yet, or any more: what is local remains */
 	if (r < 0)

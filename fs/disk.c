@@ -269,6 +269,7 @@ void disk_leave(struct fsd *f, struct disk *d, const char *why)
 	d->v = NULL;
 	if (why) {
 		d->state = DISK_LEFT;
+		d->recovered = false; /* whoever opens it now begins anew */
 		(void)snprintf(d->why, sizeof d->why, "%s", why);
 		d = NULL;
 	} else {
@@ -300,10 +301,8 @@ static int open_snapshot(struct fsd *f, struct disk *d, const char *key, struct 
 }
 
 /* The name is read once more: it says where the log is. */
-static int open_volume(struct fsd *f, struct disk *d, const char *key, struct objerr *err)
+static int look_at_name(struct fsd *f, const uint8_t uuid[16], const char *key, struct nameplace *ret, struct objerr *err)
 {
-	struct nameplace p = { 0 };
-	struct vol_env env;
 	struct nameobj o;
 	int r = nameobj_get(f->o.store, key, &o, err);
 
@@ -311,29 +310,89 @@ static int open_volume(struct fsd *f, struct disk *d, const char *key, struct ob
 		return -ESTALE;
 	if (r < 0)
 		return r;
-	r = memcmp(o.n.uuid, d->uuid, 16) == 0 ? 0 : -ESTALE;
+	r = memcmp(o.n.uuid, uuid, 16) == 0 ? 0 : -ESTALE;
 	if (r == 0)
-		r = nameobj_place(f->o.store, f->prefix, key, &o.n, &p, err);
-	if (r == 0 && p.dead) {
+		r = nameobj_place(f->o.store, f->prefix, key, &o.n, ret, err);
+	if (r == 0 && ret->dead) {
 		objerr_set(err, "%s: the image was deleted; this name is a leftover", key);
-		r = -EIO;
-	} else if (r == -ENOENT) {
+		nameplace_free(ret);
 		r = -EIO;
 	}
+	nameobj_free(&o);
+	return r == -ENOENT || r == -EUCLEAN ? -EIO : r;
+}
+
+static int open_volume(struct fsd *f, struct disk *d, const char *key, struct objerr *err)
+{
+	struct nameplace p = { 0 };
+	struct vol_env env;
+	int r = look_at_name(f, d->uuid, key, &p, err);
+
+	if (r < 0)
+		return r;
 	disk_env(f, &env);
-	if (r == 0) {
-		r = vol_open(&env, p.prefix, d->uuid, &d->v, err);
-		if (r == -ENOENT)
-			objerr_set(err, "%s: there is no log below %s", key, p.prefix);
-	}
+	r = vol_open(&env, p.prefix, d->uuid, &d->v, err);
+	if (r == -ENOENT)
+		objerr_set(err, "%s: there is no log below %s", key, p.prefix);
 	if (r == 0) {
 		d->copy = p.copy;
 		d->prefix = p.prefix;
 		p.prefix = NULL;
 	}
 	nameplace_free(&p);
-	nameobj_free(&o);
 	return r == -ENOENT || r == -EUCLEAN ? -EIO : r;
+}
+
+/* --- what was recovered here is handed to who opens it ------------------------------------------------------------ */
+
+/* The caller has it, or gave it up. */
+static void arrived_locked(struct fsd *f, const uint8_t uuid[16])
+{
+	struct disk *d = find_locked(f, uuid, 0);
+
+	if (!d || !d->recovered) /* the recovery failed: that entry has gone */
+		return;
+	d->coming--;
+	cond_broadcast(&f->disks_changed);
+}
+
+/*
+ * Before an image is opened. One that is being recovered stays as it is until arrived_locked(), if *ret_coming; its name is
+ * read beside the recovery, which has only asked the state directory where the log is.
+ */
+static int come(struct fsd *f, const uint8_t uuid[16], const char *key, bool *ret_coming, struct objerr *err)
+{
+	struct nameplace p = { 0 };
+	bool coming, look;
+	struct disk *d;
+	int r = 0;
+
+	mtx_lock(&f->disks_lock);
+	d = find_locked(f, uuid, 0);
+	coming = d && d->recovered;
+	look = coming && !d->named;
+	if (coming)
+		d->coming++;
+	mtx_unlock(&f->disks_lock);
+	if (look)
+		r = look_at_name(f, uuid, key, &p, err);
+	mtx_lock(&f->disks_lock);
+	d = look && r == 0 ? settled_locked(f, uuid, 0) : NULL;
+	if (d && d->recovered && strcmp(d->prefix, p.prefix) == 0) {
+		d->copy = d->named ? d->copy : p.copy;
+		d->named = true;
+	} else if (coming && look) {
+		/* Or a log elsewhere: that is to be opened, once nothing is left of this one. */
+		arrived_locked(f, uuid);
+		coming = false;
+		while (r == 0 && (d = find_locked(f, uuid, 0)) && d->recovered)
+			cond_wait(&f->disks_changed, &f->disks_lock);
+	}
+	mtx_unlock(&f->disks_lock);
+	nameplace_free(&p);
+	if (r == 0)
+		*ret_coming = coming;
+	return r;
 }
 
 /* ret_opened: it was read just now. */
@@ -490,28 +549,72 @@ void disk_end_write(struct fsd *f, struct disk *d)
 	(void)end_write(f, d);
 }
 
+void disk_hand_over(struct fsd *f, struct disk *d, bool owner)
+{
+	if (owner)
+		vol_begin_write(d->v);
+	mtx_lock(&d->files);
+	d->marked = true;
+	mtx_unlock(&d->files);
+	mtx_lock(&f->disks_lock);
+	d->state = DISK_OPEN;
+	d->refs = d->leaving = 1;
+	f->disk_releases++;
+	cond_broadcast(&f->disks_changed);
+	mtx_unlock(&f->disks_lock);
+	if (vol_upload(d->v) == 0) {
+		log_info("%s: what the last mount had not sent of this image is in the bucket", d->path);
+		mtx_lock(&d->files);
+		d->was_clean = true;
+		mtx_unlock(&d->files);
+	}
+	mtx_lock(&f->disks_lock);
+	while (d->coming > 0)
+		cond_wait(&f->disks_changed, &f->disks_lock);
+	mtx_unlock(&f->disks_lock);
+	if (owner)
+		(void)end_write(f, d);
+	else
+		unmark(f, d);
+	put(f, d);
+	mtx_lock(&f->disks_lock);
+	f->disk_releases--;
+	cond_broadcast(&f->disks_changed);
+	mtx_unlock(&f->disks_lock);
+}
+
 static int hold(struct fsd *f, struct inode *i, const char *path, const char *key, bool writer, struct disk **ret,
 		struct objerr *err)
 {
-	struct disk *d;
-	bool opened;
-	int r = get(f, i, path, key, &d, &opened, err);
+	bool opened, coming = false;
+	struct disk *d = NULL;
+	int r = i->snap ? 0 : come(f, i->uuid, key, &coming, err);
 
 	if (r < 0)
 		return r;
-	if (writer)
+	r = get(f, i, path, key, &d, &opened, err);
+	if (r == 0 && writer)
 		r = disk_begin_write(f, d, err);
-	else if (!opened)
+	else if (r == 0 && !opened)
 		r = vol_refresh(d->v);
+	mtx_lock(&f->disks_lock);
+	if (coming)
+		arrived_locked(f, i->uuid);
+	mtx_unlock(&f->disks_lock);
 	if (r < 0) {
-		leaving(f, d, false);
-		put(f, d);
+		if (d) {
+			leaving(f, d, false);
+			put(f, d);
+		}
 		return r;
 	}
+	mtx_lock(&f->inodes);
 	mtx_lock(&i->lock);
 	i->disk = d;
-	i->ndisk++;
+	if (i->ndisk++ == 0)
+		list_add_tail(&f->attached, &i->attached);
 	mtx_unlock(&i->lock);
+	mtx_unlock(&f->inodes);
 	*ret = d;
 	return 0;
 }
@@ -560,15 +663,19 @@ void disk_drop(struct fsd *f, struct inode *i, struct disk *d, bool writer)
 	if (writer)
 		last_writer = end_write(f, d);
 	vol_stat(d->v, &st);
+	mtx_lock(&f->inodes);
 	mtx_lock(&i->lock);
 	if (!i->snap) {
 		i->image_size = st.size;
 		i->image_alloc = st.allocated;
 	}
-	if (--i->ndisk == 0)
+	if (--i->ndisk == 0) {
 		i->disk = NULL;
+		list_del(&i->attached);
+	}
 	changed = i->image_changed && last_writer;
 	mtx_unlock(&i->lock);
+	mtx_unlock(&f->inodes);
 	put(f, d);
 	if (changed) /* who removes the name holds the operation that this needs, and waits for the above */
 		disk_save_meta(f, i);

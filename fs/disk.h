@@ -7,8 +7,9 @@
  * that waits (for the store, for another node's release, for room in its journal) keeps no plain file waiting.
  *
  * An entry of the table:
- *   BUSY	opened, closed, drained after a crash, or deleted by one thread; others wait for the end of that
- *   OPEN	refs > 0
+ *   BUSY	opened, closed, recovered after a crash, or deleted by one thread; others wait for the end of that
+ *   OPEN	refs > 0. After a crash the first of them is the recovery, until everything is in the bucket: who opens
+ *	the image meanwhile has it as it is, attached and owned
  *   LEFT	a journal of a dead process whose bytes could not be brought into the log: said in status, opened as ever
  * A snapshot that is open is an entry of its own (disksnap.c), beside that of its image and independent of it.
  */
@@ -32,6 +33,8 @@ struct disk {
 	enum disk_state state;
 	const char *doing; /* BUSY: "opening", "closing", "draining", "deleting" */
 	unsigned refs, writers, leaving; /* leaving: refs that wait for the end of their close */
+	bool recovered, named; /* recovered: found by its journal; then somebody looked at its name */
+	unsigned coming;       /* recovered: they want it as it is */
 	char why[256];
 	/* set while BUSY, then read-only */
 	struct volume *v;
@@ -55,6 +58,11 @@ int must_check disk_enter_snapshot(struct fsd *f, const uint8_t uuid[16], uint64
 				   const char *doing, struct disk **ret);
 /* -EBUSY with words: a snapshot of the image is open. The caller has entered the image to delete it: none is opened. */
 int must_check disk_no_snapshots(struct fsd *f, const uint8_t uuid[16], struct objerr *err);
+/*
+ * d, BUSY and recovered, has a volume with all that a dead process left; owner: what of it is not in the bucket yet goes
+ * there now. Opened for whoever waits. The entry is not the caller's any more.
+ */
+void disk_hand_over(struct fsd *f, struct disk *d, bool owner);
 /* The entry goes; why: it stays as LEFT. */
 void disk_leave(struct fsd *f, struct disk *d, const char *why);
 /*

@@ -2,6 +2,9 @@
 /* diskctl.c - what the control socket asks of an image: by its path, without a node or a handle. */
 #include "config.h"
 #include "disk.h"
+#include "objstore/base/str.h"
+
+#define FLATTEN_STEP (64 * MiB) /* then the command shows how far it is */
 
 static int uuid_of(struct fsd *f, const char *path, struct nameobj *ret, struct nameplace *ret_place, struct objerr *err)
 {
@@ -98,6 +101,26 @@ struct snapping {
 	uint64_t size;
 };
 
+/* One step of a clone that is made independent; name: which, or where to go on. The command keeps the image open. */
+static int flatten(struct volume *v, struct snapping *s)
+{
+	uint64_t n = 0, at = 0;
+	int r;
+
+	if (strcmp(s->name, "end") == 0)
+		return vol_flatten_end(v, s->err);
+	if (strcmp(s->name, "begin") == 0) {
+		r = vol_flatten_begin(v, &n, s->err);
+	} else {
+		r = str_parse_u64(s->name, &at);
+		if (r == 0)
+			r = vol_flatten_some(v, FLATTEN_STEP, &at, &n, s->err);
+		json_object_set_new(s->ans, "at", json_integer(at == VOL_FLAT_ALL ? -1 : (json_int_t)at));
+	}
+	json_object_set_new(s->ans, "bytes", json_integer((json_int_t)n));
+	return r;
+}
+
 /* For a volume that this thread may write. */
 static int snap(struct volume *v, void *arg)
 {
@@ -106,6 +129,8 @@ static int snap(struct volume *v, void *arg)
 	char now[VOL_SNAP_NAME_MAX + 1];
 	int r;
 
+	if (strcmp(s->verb, "flatten") == 0)
+		return flatten(v, s);
 	if (strcmp(s->verb, "unsnap") == 0)
 		return vol_unsnap(v, s->name, s->err);
 	if (strcmp(s->verb, "rollback") == 0) {
@@ -245,7 +270,7 @@ int fsd_image(struct fsd *f, const char *verb, const char *path, const char *nam
 		return f->o.read_only ? -EROFS : claim(f, path, ans, err);
 	if (name && strcmp(verb, "unsnap") == 0)
 		return f->o.read_only ? -EROFS : unsnap_path(f, path, &s);
-	if (name && (strcmp(verb, "snapshot") == 0 || strcmp(verb, "rollback") == 0))
+	if (name && (strcmp(verb, "snapshot") == 0 || strcmp(verb, "flatten") == 0 || strcmp(verb, "rollback") == 0))
 		return f->o.read_only ? -EROFS : snap_path(f, path, &s);
 	return -EINVAL;
 }

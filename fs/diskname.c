@@ -258,21 +258,17 @@ static void drain_job(struct job *job)
 	struct fsd *f = d->f;
 	struct objerr err = { 0 };
 	struct vol_env env;
-	struct volume *v;
 	int r;
 
 	disk_env(f, &env);
-	r = vol_open(&env, d->prefix, d->uuid, &v, &err);
+	r = vol_open(&env, d->prefix, d->uuid, &d->v, &err);
 	if (r == 0) {
-		r = vol_recover(v, &err);
-		if (vol_close(v) < 0 && r == 0)
-			r = -EIO;
-	}
-	if (r == 0) {
-		log_info("%s: what the last mount had not sent of this image is in the bucket", d->path);
-		ignore(disk_note_clean(f, d->uuid, true));
-		disk_leave(f, d, NULL);
-		return;
+		r = vol_recover_here(d->v, &err);
+		if (r >= 0) {
+			disk_hand_over(f, d, r > 0);
+			return;
+		}
+		ignore(vol_close(d->v));
 	}
 	log_warn("%s: what the last mount had not sent of this image is not in the bucket: %s", d->path,
 		 err.msg[0] ? err.msg : strerror(-r));
@@ -352,6 +348,7 @@ static void leftover(struct fsd *f, const uint8_t uuid[16])
 		r = disk_enter(f, uuid, path, "draining", &d);
 		if (r < 0)
 			return;
+		d->recovered = true; /* before the mount is there: nobody looks */
 		d->prefix = prefix;
 		prefix = NULL;
 		d->job.fn = drain_job;

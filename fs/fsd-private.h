@@ -40,7 +40,7 @@ struct fsd {
 
 	struct mtx inodes; /* RANK_INODES: tables, names, counts */
 	struct htab by_id, by_name;
-	struct list local;
+	struct list local, attached;
 	struct inode *root;
 	struct nodetab *nodetab;
 
@@ -214,8 +214,11 @@ void dir_reply_entry(struct call *c, struct inode *take_i);
 /* Name -> node, overlay applied. -ENOENT. */
 int must_check dir_find(struct fsd *f, struct inode *parent, const char *name, unsigned flags, bool kernel,
 			struct inode **ret, struct objerr *err);
-/* Brings the node's attributes up to date when nothing vouches for them any more. */
-int must_check dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err);
+/*
+ * Brings the node's attributes up to date when nothing vouches for them any more. look: to be shown only, so what is known
+ * of an attached image will do while the store does not answer.
+ */
+int must_check dir_refresh(struct fsd *f, struct inode *i, bool look, struct objerr *err);
 
 /* The spool file of a node that nobody has open: freed when clean, uploaded or parked when not. */
 void file_last_release(struct fsd *f, struct inode *i);
@@ -227,6 +230,11 @@ void async_stop(struct fsd *f);
 
 /* change.c */
 bool fsd_has_local_below(struct fsd *f, struct inode *dir);
+/*
+ * An image that is open here, or a directory above one: what was known of it is shown while the store does not answer
+ * (TREE_BRIEF), since whoever uses the image looks at them.
+ */
+bool fsd_attached(struct fsd *f, struct inode *i);
 void change_op_mkdir(struct call *c);
 void change_op_rmdir(struct call *c);
 void change_op_mknod(struct call *c);

@@ -136,6 +136,7 @@ int inodes_init(struct fsd *f)
 
 	mtx_init(&f->inodes, RANK_INODES);
 	list_init(&f->local);
+	list_init(&f->attached);
 	r = htab_init(&f->by_id);
 	if (r < 0)
 		return r;

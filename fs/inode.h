@@ -34,6 +34,7 @@ struct inode {
 	uint64_t nlookup;
 	unsigned refs;
 	struct list local;	 /* fsd.local: dirty, or not in the bucket yet */
+	struct list attached;	 /* fsd.attached: ndisk > 0 */
 
 	/* set at birth */
 	bool is_dir;

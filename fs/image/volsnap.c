@@ -15,6 +15,7 @@
 #include "config.h"
 #include "volume-private.h"
 #include "../../objstore/base/clock.h"
+#include "../../objstore/base/failpoint.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -129,11 +130,11 @@ int vol_see_snapshot(struct volume *v, const struct logobj *o)
 
 	if (o->type == LOG_SNAPSHOT) {
 		r = learn(v, o);
-		return r == 0 ? list_add(v, o->number) : r;
+		return r == 0 && listed(v, o->number) == NULL ? list_add(v, o->number) : r;
 	}
-	if (s != NULL && o->type == LOG_UNSNAP)
+	if (s != NULL && o->type == LOG_UNSNAP && RULE(C3_FREE))
 		s->flags |= SNAP_HIDDEN;
-	else if (s != NULL && o->type == LOG_FREE)
+	else if (s != NULL && (o->type == LOG_FREE || o->type == LOG_UNSNAP)) /* the latter with C3_FREE off */
 		list_remove(v, s);
 	return 0;
 }
@@ -176,14 +177,14 @@ int vol_pin_snapshots(struct volume *v, struct vol_point *p)
 {
 	struct objerr err = {0};
 	size_t cap = p->ndigests;
-	int r = p->nsnaps > 0 ? vol_know_snapshots(v, &err) : 0;
+	int r = p->nsnaps > 0 && RULE(T18_ROOT) ? vol_know_snapshots(v, &err) : 0;
 
 	if (r < 0) {
 		vol_note(v, "nothing is deleted, a snapshot's record cannot be read: %s", err.msg);
 		return r;
 	}
 	mtx_lock(&v->batch);
-	for (size_t i = 0; i < p->nsnaps && r == 0; i++) {
+	for (size_t i = 0; i < p->nsnaps && r == 0 && RULE(T18_ROOT); i++) {
 		const struct vol_snapinfo *s = info_of(v, p->snaps[i].number);
 
 		/* Freed since: the next pass, by a later point, does not have it. */
@@ -205,7 +206,7 @@ static bool is_checkpoint(const struct vol_record *rec)
 
 bool vol_record_due_locked(const struct volume *v)
 {
-	return v->record != NULL && !v->record->taken && v->record->o.type != 0 && v->sealed_jseq >= v->record->upto &&
+	return v->record != NULL && !v->record->taken && v->record->o.type != 0 && (v->sealed_jseq >= v->record->upto || !RULE(S_AFTER)) &&
 	       (!is_checkpoint(v->record) || v->mark_wanted == 0);
 }
 
@@ -259,6 +260,10 @@ int vol_put_record(struct volume *v)
 	/* What it lets go, or begins to keep, shall be known to the next marks though nobody writes. */
 	v->active_at = clock_now_ns();
 	v->idle_rounds = 0;
+	if (rec->o.type == LOG_FREE) { /* there may be something to gain again, though nobody wrote */
+		v->clean_idle = false;
+		v->guest_at = v->guest_at != 0 ? v->guest_at : v->active_at;
+	}
 	cond_broadcast(&v->work);
 	mtx_unlock(&v->batch);
 	return 0;
@@ -461,12 +466,37 @@ static int free_hidden(struct volume *v, struct vol_record *rec, struct objerr *
 		mtx_unlock(&v->batch);
 		if (o.target == 0)
 			break;
-		r = log_put_gone(v->log, o.target, err);
-		if (r == 0)
+		if (RULE(C3_ORDER))
+			r = log_put_gone(v->log, o.target, err);
+		FAILPOINT("image.unsnap-gone");
+		refs = RULE(C3_LIST);
+		if (r == 0 && refs)
 			r = log_has_refs(v->log, o.target, &refs, err); /* again (C2) */
+		if (r == 0 && !RULE(C3_ORDER))
+			r = log_put_gone(v->log, o.target, err);
 		if (r == 0 && !refs)
 			r = put_record(v, rec, &o);
 	}
+	return r;
+}
+
+int vol_free_hidden(struct volume *v, struct objerr *err)
+{
+	struct vol_record rec = {0};
+	bool any = false;
+	int r;
+
+	mtx_lock(&v->batch);
+	for (size_t i = 0; i < v->ck.nsnaps; i++)
+		any = any || (v->ck.snaps[i].flags & SNAP_HIDDEN) != 0;
+	mtx_unlock(&v->batch);
+	if (!any)
+		return 0;
+	r = reserve_record(v, &rec);
+	if (r < 0)
+		return r;
+	r = free_hidden(v, &rec, err);
+	unreserve_record(v);
 	return r;
 }
 
@@ -495,8 +525,33 @@ int vol_unsnap(struct volume *v, const char *name, struct objerr *err)
 	}
 	if (r == 0)
 		r = put_record(v, &rec, &o);
+	FAILPOINT("image.unsnap-hidden");
 	if (r == 0)
 		r = free_hidden(v, &rec, err);
+	if (r == -EIO)
+		say_why(v, err);
+	unreserve_record(v);
+	return r;
+}
+
+int vol_forget_snapshot(struct volume *v, uint64_t number, struct objerr *err)
+{
+	struct logobj o = {.type = LOG_FREE, .target = number};
+	struct vol_record rec = {0};
+	bool refs = true;
+	int r = reserve_record(v, &rec);
+
+	if (r < 0)
+		return r;
+	r = log_put_gone(v->log, number, err);
+	if (r == 0)
+		r = log_has_refs(v->log, number, &refs, err);
+	if (r == 0 && refs) {
+		objerr_set(err, "a clone was made of snapshot %016" PRIx64 ": delete that first", number);
+		r = -EBUSY;
+	}
+	if (r == 0)
+		r = put_record(v, &rec, &o);
 	if (r == -EIO)
 		say_why(v, err);
 	unreserve_record(v);
@@ -563,8 +618,8 @@ static int back_checkpoint(struct volume *v, const struct logobj *to, uint64_t n
 	c->before = v->last_checkpoint;
 	c->nclaims = v->ck.nclaims;
 	c->claims = v->ck.claims;
-	c->nsnaps = v->ck.nsnaps;
-	c->snaps = v->ck.snaps;
+	c->nsnaps = RULE(S_LIST) ? v->ck.nsnaps : to->checkpoint->nsnaps;
+	c->snaps = RULE(S_LIST) ? v->ck.snaps : to->checkpoint->snaps;
 	return r;
 }
 

@@ -85,9 +85,9 @@ static void destroy(struct volume *v)
 	free(v);
 }
 
-/* One that knows nothing yet. */
+/* One that knows nothing yet: of the snapshot, or the position; 0, 0: of the image. */
 static int make(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t snapshot,
-		struct volume **ret)
+		uint64_t position, struct volume **ret)
 {
 	struct log_at at = {.store = env->store, .prefix = prefix, .host = env->host, .pool = env->pool};
 	struct volume *v = calloc(1, sizeof(*v));
@@ -97,6 +97,7 @@ static int make(const struct vol_env *env, const char *prefix, const uint8_t uui
 		return -ENOMEM;
 	v->env = *env;
 	v->snapshot = snapshot;
+	v->position = position;
 	v->dirfd = -1;
 	memcpy(v->uuid, uuid, 16);
 	memcpy(at.uuid, uuid, 16);
@@ -117,19 +118,20 @@ static int make(const struct vol_env *env, const char *prefix, const uint8_t uui
 	return r;
 }
 
-/* snapshot: its number, 0: the image. */
 static int open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t snapshot,
-		   struct volume **ret, struct objerr *err)
+		   uint64_t position, struct volume **ret, struct objerr *err)
 {
 	struct log_walker w = vol_walker;
 	struct log_view view;
 	struct volume *v;
-	int r = make(env, prefix, uuid, snapshot, &v);
+	int r = make(env, prefix, uuid, snapshot, position, &v);
 
 	if (r < 0)
 		return r;
 	w.arg = v;
-	r = snapshot != 0 ? log_attach_snapshot(v->log, snapshot, &w, err) : log_attach(v->log, &w, true, err);
+	if (env->from_base)
+		log_set_base(v->log, env->base);
+	r = vol_attach(v, &w, true, err);
 	if (r == 0)
 		vol_walked(v);
 	if (r < 0) {
@@ -146,7 +148,21 @@ static int open_at(const struct vol_env *env, const char *prefix, const uint8_t 
 int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
 	     struct objerr *err)
 {
-	return open_at(env, prefix, uuid, 0, ret, err);
+	return open_at(env, prefix, uuid, 0, 0, ret, err);
+}
+
+int vol_open_position(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t number,
+		      struct volume **ret, struct objerr *err)
+{
+	struct vol_env ro = *env;
+
+	ro.read_only = true;
+	ro.from_base = false;
+	if (number == 0) {
+		objerr_set(err, "0 is no number of a log");
+		return -EINVAL;
+	}
+	return open_at(&ro, prefix, uuid, 0, number, ret, err);
 }
 
 int vol_open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t number,
@@ -155,7 +171,7 @@ int vol_open_at(const struct vol_env *env, const char *prefix, const uint8_t uui
 	struct vol_env e = *env;
 
 	e.read_only = true;
-	return open_at(&e, prefix, uuid, number, ret, err);
+	return open_at(&e, prefix, uuid, number, 0, ret, err);
 }
 
 int vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err)
@@ -165,7 +181,7 @@ int vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, s
 
 int vol_open_list(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret)
 {
-	int r = make(env, prefix, uuid, 0, ret);
+	int r = make(env, prefix, uuid, 0, 0, ret);
 
 	if (r == 0)
 		(*ret)->list_only = (*ret)->env.read_only = true;
@@ -211,6 +227,8 @@ int vol_let_go_after(struct volume *v, int (*before)(struct volume *v, void *arg
 	}
 	if (r == 0)
 		r = journal_trim(v->journal, log_committed(v->log), jseq, true);
+	if (r == 0)
+		ignore(journal_shrink(v->journal)); /* everything is in the bucket: what stays is only room */
 	mtx_lock(&v->lock);
 	if (v->state == VOL_RELEASING)
 		v->state = r == 0 ? VOL_FOLLOWER : VOL_FAILED;
