@@ -435,7 +435,7 @@ static void repair(struct objstore *s, bool zero, struct repair_plan *p)
 	need(r == 0, "the plan's volume does not open: %d %s", r, err.msg);
 	vol_begin_write(v);
 	r = vol_repair(v, p, zero, &err);
-	need(r == 0 || r == -EBUSY, "the repair fails: %d %s", r, err.msg);
+	need(r == 0, "the repair fails: %d %s", r, err.msg);
 	need(vol_end_write(v) == 0 && vol_close(v) == 0, "close after the repair fails");
 }
 

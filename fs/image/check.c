@@ -611,7 +611,7 @@ static int get_end(struct check *c, struct get *g, int r, struct objerr *err)
 		c->res.verified++;
 		c->res.verified_bytes += g->req.got;
 		r = logobj_verify(g->buf, g->req.got, c->uuid, g->o->number, &e);
-		if (r == -EUCLEAN && kind == CHECK_DAMAGE && vol_append_u64(&c->bad, &c->nbad, &c->capbad, g->o->number) < 0)
+		if (r == -EUCLEAN && vol_append_u64(&c->bad, &c->nbad, &c->capbad, g->o->number) < 0)
 			r = -ENOMEM;
 		if (r == -EUCLEAN)
 			r = say(c, kind, "log object %016" PRIx64 ": %s%s", g->o->number, e.msg,
@@ -709,6 +709,7 @@ static int look_at_all(struct check *c, const struct vol_env *env, struct objerr
 	c->res.tail = c->view.tail;
 	c->res.checkpoint = c->view.checkpoint;
 	c->res.epoch = c->view.epoch;
+	c->res.released = c->view.released;
 	c->res.size = vol_size(c->v);
 	r = list(c, err);
 	if (r == 0)

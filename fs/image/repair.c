@@ -557,7 +557,9 @@ static bool keeps_bad(struct planning *g, struct volume *of, uint64_t snapshot)
 	for (size_t i = 0; i < g->p->nbad; i++) {
 		struct page_object o;
 
-		if (g->p->bad[i] <= snapshot && (!map_object(of->map, g->p->bad[i], &o) || o.death == 0 || o.death - 1 > snapshot))
+		if (g->p->bad[i] > snapshot)
+			continue;
+		if (map_object(of->map, g->p->bad[i], &o) ? o.death == 0 || o.death - 1 > snapshot : g->p->no_table)
 			return true;
 	}
 	return false;
@@ -641,12 +643,16 @@ static int plan_owned(struct planning *g)
 {
 	struct repair_plan *p = g->p;
 	struct vol_env e = reader(g, p->from_base, p->base, p->lose_pages);
+	struct log_view view;
 	struct volume *v;
 	uint64_t salvage = 0;
 	int r = vol_open(&e, g->prefix, g->uuid, &v, g->err);
 
 	if (r < 0)
 		return r;
+	log_view(v->log, &view);
+	p->tail = view.tail;
+	p->jseq = view.jseq;
 	r = repair_survey(v, g->data, p, g->err);
 	if (r == 0)
 		r = plan_claims(g, v);

@@ -48,6 +48,7 @@ struct repair_plan {
 	bool lose_pages;
 	uint64_t base;
 	/* private */
+	uint64_t tail, jseq; /* of the log that it was made from */
 	bool damaged, no_table; /* the list of objects cannot be read */
 	uint64_t mark, create; /* to be made: 0: none; the number */
 	uint32_t window;
@@ -68,7 +69,10 @@ void repair_plan_free(struct repair_plan *p);
 /* The steps of a plan with `first`. */
 int must_check repair_first(const struct vol_env *env, const char *prefix, const uint8_t uuid[16],
 			    const struct repair_plan *p, struct objerr *err);
-/* The others: v was opened with the plan's from_base, base, lose_pages. Claims: -EBUSY. */
+/*
+ * The others: v was opened with the plan's from_base, base, lose_pages. Claims: -EBUSY. -EAGAIN: the image went on since the
+ * plan was made, or a journal of this machine had something for it, which is in the bucket then: plan again.
+ */
 int must_check vol_repair(struct volume *v, const struct repair_plan *p, bool zero_lost, struct objerr *err);
 
 /* ---- marks ---- */

@@ -153,19 +153,6 @@ static int rewrite(struct volume *v, const struct repair_range *x)
 	return r;
 }
 
-static bool busy_locked(const struct volume *v)
-{
-	return v->tending || v->cleaning || v->table_wanted || v->checkpoint_soon || v->mark_wanted != 0 || v->tree != TREE_NONE ||
-	       v->deletes_due;
-}
-
-static int settle_locked(struct volume *v) REQUIRES(v->batch)
-{
-	while (busy_locked(v) && !v->up_stop)
-		cond_wait(&v->work, &v->batch);
-	return v->up_stop ? -EIO : 0;
-}
-
 /* The new map, and enough marks behind it for the deletes to take what it does not need. */
 static int new_map(struct volume *v, const struct repair_plan *p)
 {
@@ -175,7 +162,7 @@ static int new_map(struct volume *v, const struct repair_plan *p)
 	v->table_wanted = !v->table_known;
 	if (v->table_wanted)
 		vol_start_tending_locked(v);
-	r = settle_locked(v);
+	r = vol_settle_locked(v);
 	for (size_t i = 0; i < p->nalive && r == 0; i++)
 		map_set_death(v->map, p->alive[i], 0);
 	for (int i = 0; i < CHECKPOINTS && r == 0; i++) {
@@ -183,7 +170,9 @@ static int new_map(struct volume *v, const struct repair_plan *p)
 			v->tree = TREE_WANTED;
 		v->checkpoint_soon = true;
 		cond_broadcast(&v->work);
-		r = settle_locked(v);
+		r = vol_settle_locked(v);
+		if (r == 0 && v->ck.tree_covers <= p->tail)
+			r = -EIO; /* no checkpoint may name the old map any more */
 	}
 	mtx_unlock(&v->batch);
 	return r;
@@ -199,8 +188,18 @@ static void why(struct volume *v, struct objerr *err)
 
 int vol_repair(struct volume *v, const struct repair_plan *p, bool zero_lost, struct objerr *err)
 {
+	struct log_view view;
 	int r = vol_own(v);
 
+	if (r < 0) {
+		why(v, err);
+		return r;
+	}
+	log_view(v->log, &view);
+	mtx_lock(&v->batch);
+	/* What was lost then may have been written since: by somebody else, or here, and the journal had it (0: not ours). */
+	r = view.claim != p->tail || (v->jseq != 0 && v->jseq != p->jseq) ? -EAGAIN : 0;
+	mtx_unlock(&v->batch);
 	for (size_t i = 0; i < p->nclaims && r == 0; i++)
 		r = make_claim(v, p->claims[i], err);
 	for (size_t i = 0; i < p->nlost && r == 0 && zero_lost; i++)
@@ -211,8 +210,11 @@ int vol_repair(struct volume *v, const struct repair_plan *p, bool zero_lost, st
 		r = rewrite(v, &p->salvage[i]);
 	for (size_t i = 0; i < p->nsnaps && r == 0 && zero_lost; i++)
 		r = vol_forget_snapshot(v, p->snaps[i], err);
-	if (r == 0)
-		r = vol_drain(v);
+	if (r == 0 || r == -EAGAIN) {
+		int drained = vol_drain(v);
+
+		r = drained < 0 ? drained : r;
+	}
 	if (r == 0)
 		r = new_map(v, p);
 	if (r < 0)

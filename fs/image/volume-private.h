@@ -286,6 +286,8 @@ void vol_want_tree_locked(struct volume *v);    /* if it is time */
 void vol_start_tending_locked(struct volume *v);
 
 /* ---- volclean.c ---- */
+/* Waits until the cleaner, deletes, marks and the tree that were asked for are done; batch held. -EIO. */
+int must_check vol_settle_locked(struct volume *v) REQUIRES(v->batch);
 void vol_want_clean_locked(struct volume *v); /* starts the cleaner if there is enough for it */
 bool vol_clean_holds_locked(const struct volume *v); /* uploads have had their share */
 bool vol_idle_clean_locked(struct volume *v); /* nobody writes: it starts if there is anything to gain */
