@@ -36,10 +36,9 @@ killed() { # POINT ACTION ARGUMENT...: without a mount, as far as there
 debug_build() { LSVD_FAILPOINT_LIST=$T/points off list >/dev/null && off create points.img 1M && LSVD_FAILPOINT_LIST=$T/points off delete points.img; [ -s "$T/points" ]; }
 DEBUG=$(! debug_build >/dev/null 2>&1 || echo 1)
 
-rnd $((MIB << 20)) base >"$T/base"
+for ((i = 0; i < MIB; i += 20)); do rnd $((MIB - i < 20 ? (MIB - i) << 20 : 20 << 20)) base$i; done >"$T/base"
 rnd 3000000 own >"$T/own"
-cp "$T/base" "$T/mixed"
-dd if="$T/own" of="$T/mixed" bs=1M conv=notrunc status=none
+[ "$PARTS" = cost ] || { cp "$T/base" "$T/mixed" && dd if="$T/own" of="$T/mixed" bs=1M conv=notrunc status=none; }
 begin() { # the parent, with the snapshot
 	mount_lsvdfs a "$OPTS"
 	truncate -s 1T "$T/a/p.img"
