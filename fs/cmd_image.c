@@ -18,7 +18,7 @@
 
 #define IMAGE_SIZE_MAX ((uint64_t)1 << 57)
 
-static int parse_size(const char *s, uint64_t *ret)
+int cmd_image_size(const char *s, uint64_t *ret)
 {
 	if (str_parse_size(s, ret))
 		return cmd_usage("'%.40s' is no size of an image: write 10G, 512M or bytes", s);
@@ -37,7 +37,7 @@ static int create(struct site *s, const char *size)
 	struct objerr err = {0};
 	char uuid[33];
 	size_t left;
-	int r = parse_size(size, &vc.size);
+	int r = cmd_image_size(size, &vc.size);
 
 	if (!r)
 		r = site_may_write(s);
@@ -210,7 +210,7 @@ static int resize(struct site *s, const char *text)
 	_cleanup_free_ char *file = NULL;
 	struct image i;
 	uint64_t size;
-	int r = parse_size(text, &size);
+	int r = cmd_image_size(text, &size);
 
 	if (!r)
 		r = site_find(s, &i);
@@ -372,6 +372,7 @@ static const struct action {
     {"snapshot", false, false, image_snapshot, NULL}, {"snapshots", false, false, image_snapshots, NULL},
     {"rollback", false, false, image_rollback, NULL}, {"clone", false, true, NULL, image_clone},
     {"journal", true, false, image_journal, NULL},    {"flatten", false, false, image_flatten, NULL},
+    {"marks", false, false, image_list_marks, NULL},  {"adopt", false, true, NULL, image_adopt},
 };
 
 static bool flag(int c, const char *arg, void *ctx)
@@ -381,10 +382,18 @@ static bool flag(int c, const char *arg, void *ctx)
 	s->force |= c == 'F';
 	s->data |= c == 'D';
 	s->drop |= c == 'X';
-	s->pins |= c == 'P';
+	s->pins |= c == 'N';
 	s->id = c == 'I' ? arg : s->id;
 	s->out = c == 'O' ? arg : s->out;
-	return c && strchr("FDXIOP", c);
+	s->size = c == 'S' ? arg : s->size;
+	s->restore_point = c == 'R' ? arg : s->restore_point;
+	s->from_options = c == 'P' ? arg : s->from_options;
+	s->stop_at_gap |= c == 'G';
+	s->into = c == 'T' ? arg : s->into;
+	s->mark = c == 'M' ? arg : s->mark;
+	s->repair |= c == 'Y';
+	s->zero_lost |= c == 'Z';
+	return c && strchr("FDXIOSRPGNTMYZ", c);
 }
 
 static int run(struct site *s, char **pos, int npos)
@@ -397,11 +406,18 @@ static int run(struct site *s, char **pos, int npos)
 			a = &actions[i];
 	if (!a)
 		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc, claim, journal, "
-				 "snapshot, snapshots, rollback, clone or flatten");
+				 "snapshot, snapshots, rollback, clone, flatten, marks or adopt");
 	if (npos < 2)
 		return cmd_usage("image %s: missing arguments (lsvdfs image --help)", a->name);
-	if (a->fn != image_journal && (s->id || s->out || s->drop))
-		return cmd_usage("image %s: --id, --out and --drop are of image journal", a->name);
+	if (a->fn != image_journal && (s->id || s->out || s->drop || s->into))
+		return cmd_usage("image %s: --id, --out, --into and --drop are of image journal", a->name);
+	if (a->fn != image_check_cmd && (s->repair || s->zero_lost))
+		return cmd_usage("image %s: --repair and --zero-lost are of image check", a->name);
+	if (a->fn != image_check_cmd && a->fn_more != image_export && s->mark)
+		return cmd_usage("image %s: --mark is of image export and image check", a->name);
+	if (a->fn_more != image_import && (s->size || s->restore_point || s->from_options || s->stop_at_gap))
+		return cmd_usage("image %s: --size, --restore-point, --stop-at-gap and --from-options are of image import",
+				 a->name);
 	if (a->fn != image_snapshots && s->pins)
 		return cmd_usage("image %s: --pins is of image snapshots", a->name);
 	/* SOURCE PATH, or PATH on a mount; then what the action wants */

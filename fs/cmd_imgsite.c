@@ -158,7 +158,7 @@ json_t *site_here(const struct site *s, const char *uuid)
 	size_t i;
 
 	json_array_foreach(json_object_get(json_object_get(s->status, "fs"), "images"), i, v)
-		if (!strcmp(status_text(v, "uuid"), uuid))
+		if (!strcmp(status_text(v, "uuid"), uuid) && !json_integer_value(json_object_get(v, "snapshot")))
 			return v;
 	return NULL;
 }

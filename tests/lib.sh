@@ -18,6 +18,7 @@ BACKEND=${BACKEND:-file}
 SEED=${SEED:-1}
 LSVDFS=${LSVDFS:-$top_builddir/lsvdfs}
 S3FRONT=$top_builddir/tests/s3front
+READER=$TESTS_DIR/../contrib/lsvdfs-reader
 S3TOOL="/usr/bin/python3 $TESTS_DIR/s3tool"
 export HOME=$T LC_ALL=C.UTF-8 PATH=$PATH:/usr/sbin:/sbin
 unset AWS_PROFILE AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_SESSION_TOKEN AWS_CA_BUNDLE AWS_ENDPOINT_URL
@@ -298,6 +299,14 @@ remount_fresh() {
 	mount_lsvdfs "$@"
 }
 # --- disk images ---
+
+# round_trips LINES MS: of the front's log, those behind so many, each of which took so long: round trips, requests, bytes.
+# At most so many one after the other: a request that begins when the last one was answered is one more.
+round_trips() {
+	tail -n +$(($1 + 1)) "$T/front/requests" | awk -v wait="$(($2 - 1))" '
+		/img/ { n++; bytes += $7; if ($2 - wait / 1000 >= answered) { trips++; answered = $2 } }
+		END { printf "%.0f %.0f %.0f\n", trips, n, bytes }'
+}
 
 # uuid_of PATH: of the image, as the bucket says
 uuid_of() { obj_get "$1.lsvd" | sed -n 's/^uuid=//p'; }

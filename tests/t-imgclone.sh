@@ -110,7 +110,7 @@ flatten() {
 	remount_fresh a "$OPTS"
 	is "$T/a/c.img" "$T/mixed"
 	[ "$BACKEND" != file ] || {
-		py "$TESTS_DIR/image-reader.py" "$T/bucket" --image c.img --output "$T/out" >/dev/null
+		"$READER" dump "$T/bucket" c.img "$T/out" >/dev/null
 		is "$T/out" "$T/mixed"
 		rm "$T/out"
 	}

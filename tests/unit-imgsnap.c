@@ -83,6 +83,13 @@ static void open_on(int node, struct pool *pool, struct volume **ret)
 	open_image(node, 0, pool, ret);
 }
 
+static void open_list(unsigned image, struct pool *pool, struct volume **ret)
+{
+	struct vol_env env = {.store = net[sim_node()], .pool = pool, .host = "outside"};
+
+	sim_check(vol_open_list(&env, prefix[image], uuid[image], ret) == 0, "no list");
+}
+
 static void read_all(struct volume *v, bool writer, struct content *ret)
 {
 	static uint32_t buf[BLOCKS * BLOCK / 4];
@@ -265,7 +272,27 @@ static void check_snapshot(struct volume *v, const struct vol_snap *s)
 	sim_check(vol_close(at) == 0, "closing %s", s->name);
 }
 
-static void check_snapshots(struct volume *v)
+/* Who looks at the log alone finds the same, the first time and later. */
+static void check_list(struct volume *list, const struct vol_snap *s, size_t n)
+{
+	struct vol_snap *got = NULL;
+	struct objerr err = {0};
+	size_t got_n = 0;
+	int r;
+
+	do
+		r = vol_snapshots(list, &got, &got_n, &err);
+	while (r == -EAGAIN || r == -ETIMEDOUT);
+	sim_check(r == 0, "a list of snapshots from outside gives %d: %s", r, err.msg);
+	sim_check(got_n == n, "%zu snapshots from outside, %zu inside", got_n, n);
+	for (size_t i = 0; i < n; i++)
+		sim_check(got[i].number == s[i].number && got[i].size == s[i].size && got[i].time == s[i].time &&
+			      got[i].hidden == s[i].hidden && strcmp(got[i].name, s[i].name) == 0,
+			  "snapshot %s is another one from outside", s[i].name);
+	free(got);
+}
+
+static void check_snapshots(struct volume *v, struct volume *list)
 {
 	struct vol_snap *s = NULL;
 	struct objerr err = {0};
@@ -276,6 +303,7 @@ static void check_snapshots(struct volume *v)
 		r = vol_snapshots(v, &s, &n, &err);
 	while (r == -EAGAIN || r == -ETIMEDOUT);
 	sim_check(r == 0, "a list of snapshots gives %d: %s", r, err.msg);
+	check_list(list, s, n);
 	for (size_t i = 0; i < n; i++)
 		check_snapshot(v, &s[i]);
 	for (unsigned k = 0; k < nsnap; k++) {
@@ -307,13 +335,14 @@ static void check_image(struct volume *v)
 static void life(void *arg)
 {
 	struct pool *pool;
-	struct volume *v;
+	struct volume *v, *list;
 
 	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
+	open_list(0, pool, &list);
 	open_on(1, pool, &v);
 	vol_begin_write(v);
 	check_image(v);
-	check_snapshots(v);
+	check_snapshots(v, list);
 	for (unsigned i = 0; i < 150; i++) {
 		uint64_t what = sim_below(100);
 
@@ -328,12 +357,12 @@ static void life(void *arg)
 		else if (what < 92)
 			sim_check(vol_flush(v) == 0, "a flush fails");
 		else if (what < 94)
-			check_snapshots(v);
+			check_snapshots(v, list);
 		else
 			clock_sleep_ns((int64_t)sim_below(4000) * NSEC_PER_MSEC);
 	}
 	check_image(v);
-	sim_check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0 && vol_close(list) == 0, "close fails");
 	*(bool *)arg = true;
 }
 
@@ -372,24 +401,26 @@ static uint64_t space(struct volume *v)
 static void last_life(void *arg)
 {
 	struct pool *pool;
-	struct volume *v;
+	struct volume *v, *list;
 	struct vol_gc g;
 
 	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
 	open_on(2, pool, &v);
+	open_list(0, pool, &list);
 	vol_begin_write(v);
 	check_image(v);
-	check_snapshots(v);
+	check_snapshots(v, list);
 	while (some() != NULL)
 		take_away(v);
 	clock_sleep_ns(600 * NSEC_PER_SEC);
 	sim_check(vol_gc(v, 0, &g) == 0, "gc fails");
 	clock_sleep_ns(600 * NSEC_PER_SEC);
 	check_image(v);
+	check_snapshots(v, list);
 	say("%" PRIu64 " KiB stay, live are %" PRIu64 "\n", space(v) / KiB, g.live / KiB);
 	sim_check(space(v) <= g.live / 100 * 150 + 64 * KiB, "%" PRIu64 " bytes stay, live are %" PRIu64, space(v),
 		  g.live);
-	sim_check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0 && vol_close(list) == 0, "close fails");
 	*(bool *)arg = true;
 }
 
@@ -612,13 +643,14 @@ static void flatten(struct volume *v)
 static void flat_life(void *arg)
 {
 	struct pool *pool;
-	struct volume *v;
+	struct volume *v, *list;
 
 	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
 	open_image(1, 1, pool, &v);
+	open_list(1, pool, &list);
 	vol_begin_write(v);
 	check_image(v);
-	check_snapshots(v);
+	check_snapshots(v, list);
 	in_the_way(v);
 	for (uint64_t n = sim_below(3); n > 0; n--)
 		change(v);
@@ -628,7 +660,7 @@ static void flat_life(void *arg)
 	while (!guest_done)
 		clock_sleep_ns(NSEC_PER_SEC);
 	check_image(v);
-	sim_check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0 && vol_close(list) == 0, "close fails");
 	*(bool *)arg = true;
 }
 
@@ -665,15 +697,16 @@ static void elsewhere(void *arg)
 static void orphan(void *arg)
 {
 	struct pool *pool;
-	struct volume *v;
+	struct volume *v, *list;
 	struct vol_gc g;
 	int r;
 
 	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
 	open_image(1, 1, pool, &v); /* acknowledged is what the journal has */
+	open_list(1, pool, &list);
 	vol_begin_write(v);
 	check_image(v);
-	check_snapshots(v);
+	check_snapshots(v, list);
 	for (int i = 0; i < 60; i++)
 		change(v);
 	do
@@ -681,7 +714,7 @@ static void orphan(void *arg)
 	while (once_more(r));
 	sim_check(r == 0, "gc gives %d", r);
 	check_image(v);
-	sim_check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0 && vol_close(list) == 0, "close fails");
 	*(bool *)arg = true;
 }
 

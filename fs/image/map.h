@@ -85,6 +85,12 @@ int must_check map_lookup(struct map *m, uint64_t lba, uint64_t len, bool assign
 int must_check map_add_page(struct map *m, const struct log_pageref *ref, const void *p, size_t len,
 			    struct objerr *err);
 
+/*
+ * A page that nobody has any more: what it stood for, [*ret_first, *ret_end), is a hole from here on, but for what lies over
+ * it. -EUCLEAN: nothing that is loaded refers to it.
+ */
+int must_check map_lose_page(struct map *m, const struct log_pageref *ref, uint64_t *ret_first, uint64_t *ret_end);
+
 struct map_stat {
 	uint64_t size; /* bytes */
 	uint64_t live,

@@ -657,8 +657,14 @@ static bool busy_locked(const struct volume *v)
 /* Until what was asked for is done. */
 static int settle_locked(struct volume *v) REQUIRES(v->batch)
 {
-	while (busy_locked(v) && !v->up_stop)
+	while (busy_locked(v) && !v->up_stop) {
+		/* A tree begins with a checkpoint: who knows when the next write brings one. */
+		if (v->tree == TREE_WANTED && !v->checkpoint_soon) {
+			v->checkpoint_soon = true;
+			cond_broadcast(&v->work);
+		}
 		cond_wait(&v->work, &v->batch);
+	}
 	return v->up_stop ? -EIO : 0;
 }
 

@@ -75,9 +75,9 @@ static int with_ref(struct volume *of, const struct logobj *snapshot, const stru
 	struct objerr ignored = {0};
 	struct logobj parent = {0};
 	bool gone = false, begun = false;
-	int r = log_is_gone(of->log, snapshot->number, &gone, err);
+	int r = RULE(C1_REF) ? log_is_gone(of->log, snapshot->number, &gone, err) : 0;
 
-	if (r == 0 && gone) {
+	if (r == 0 && gone && RULE(C2_GONE)) {
 		objerr_set(err, "the snapshot, or its image, is being deleted");
 		r = -ENOENT;
 	}
@@ -121,6 +121,13 @@ int vol_clone_to(struct volume *of, const struct vol_clone *c, uint64_t *ret_siz
 	}
 	if (r == 0)
 		r = vol_read_snapshot(of, number, &snapshot, err);
+#ifdef LSVD_RULE_SWITCHES
+	bool gone = false;
+
+	if (r == 0 && !RULE(C1_REF)) /* too early */
+		r = log_is_gone(of->log, number, &gone, err);
+	r = r == 0 && gone ? -ENOENT : r;
+#endif
 	if (r == 0)
 		r = log_put_ref(of->log, number, c->uuid, text, err);
 	FAILPOINT("image.clone-ref");

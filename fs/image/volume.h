@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h, refs.h and
+ * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h, refs.h, repair.h and
  * check.h the only header of this room that the rest of fs/ includes; no FUSE, no paths, no metadata here.
  *
  * The promise: whatever dies - daemon, host, disk, network - the image that comes back is the state after some prefix
@@ -52,6 +52,9 @@ struct vol_env {
 	enum vol_takeover takeover;
 	bool read_only;
 	bool no_cleaner; /* for tests */
+	/* For repairs (repair.h): walks begin at this checkpoint, 0: at the beginning; pages that are lost are holes. */
+	bool from_base, lose_pages;
+	uint64_t base;
 };
 
 /*
@@ -99,6 +102,12 @@ int must_check vol_create(const struct vol_env *env, const char *prefix, const s
 int must_check vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
 			struct objerr *err);
 /*
+ * To read only: the image as it was before log object `number` was given (a mark's number: as that checkpoint has it).
+ * It stays so; what an owner has deleted since is -EIO. -EINVAL: the log ends before; -ENOENT, -EUCLEAN: words.
+ */
+int must_check vol_open_position(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t number,
+				 struct volume **ret, struct objerr *err);
+/*
  * Drains and releases what is owned; -EIO when something acknowledged did not reach the bucket (it stays in the
  * journal). v is gone in any case.
  */
@@ -109,6 +118,8 @@ int vol_close(struct volume *v);
  * when nothing was left; -ESTALE: the image went on without it, the journal was set aside (words); -EBUSY as a write.
  */
 int must_check vol_recover(struct volume *v, struct objerr *err);
+/* The same, up to where reads see it. 1: v is the owner, and the rest is the caller's to do, as after any write. */
+int must_check vol_recover_here(struct volume *v, struct objerr *err);
 /*
  * The last claim: from here on nobody writes to the image, v is only to be closed, and what image_erase() (nameobj.h)
  * may remove is known. claims to be freed. -EBUSY: held elsewhere.
@@ -199,6 +210,11 @@ int must_check vol_snapshot(struct volume *v, const char *name, uint64_t *ret_nu
 /* In the order of their numbers; to be freed. Claims nothing; a follower's view moves on first. */
 int must_check vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct objerr *err);
 /*
+ * A volume for vol_snapshots() alone, beside the image's own if there is one: a few small requests, which nothing of the
+ * map is read by; the first call attaches, later ones follow. Then vol_close().
+ */
+int must_check vol_open_list(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret);
+/*
  * The name goes at once, the space when the cleaner comes by. -ENOENT; -EBUSY with words: a clone uses it, or
  * another node holds the image. Finishes what earlier calls left.
  */
@@ -243,6 +259,9 @@ int must_check vol_flatten_end(struct volume *v, struct objerr *err);
  * A volume that is the snapshot, to read only, as long as its record is there; of: of the image, stays open meanwhile.
  */
 int must_check vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err);
+/* The same without the image. -ENOENT: the record is gone. A read is -EIO from the moment on that it misses something. */
+int must_check vol_open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t number,
+			   struct volume **ret, struct objerr *err);
 
 /*
  * Journals of an image in its directory below the state directory, to be looked at: the one of now ("now"), and those of
@@ -266,6 +285,14 @@ int must_check vol_journal_names(const char *dir, char ***ret, size_t *ret_n);
 /* fn (may be NULL): for each change in order; non-zero ends it with that code. -ENOENT: there is none. -EUCLEAN: words. */
 int must_check vol_journal_read(const char *dir, const uint8_t uuid[16], const char *name,
 				int (*fn)(void *arg, const struct vol_jchange *c), void *arg, struct vol_journal *ret,
+				struct objerr *err);
+/*
+ * The image as a journal's machine had it in the bucket when another claimed it: to read only, and what is laid over it are
+ * the changes behind *ret_seq. *ret_claim: the other's. -ENODATA: the image did not go on without it; -EUCLEAN: the journal
+ * does not fit; words for these, and as vol_open_position().
+ */
+int must_check vol_journal_base(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], const char *dir,
+				const char *name, struct volume **ret, uint64_t *ret_seq, uint64_t *ret_claim,
 				struct objerr *err);
 /* For good; not the one of now (-EINVAL). */
 int must_check vol_journal_drop(const char *dir, const char *name);
