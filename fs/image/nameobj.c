@@ -545,6 +545,8 @@ static bool goes(const struct erase *e, const char *key)
 	const char *p = key + strlen(e->prefix);
 	uint64_t number;
 
+	if (strcmp(p, "flat") == 0)
+		return true; /* nobody will ask a dead one */
 	if (str_has_prefix(p, "mark/"))
 		return !str_has_suffix(p, "/"); /* file:// shows the directory, too */
 	if (log_number_parse(p, &number) < 0 || (RULE(D2_BELOW) && number >= e->next))
