@@ -26,6 +26,7 @@ static struct node {
 	unsigned crashes;
 	int cache; /* -1: none */
 	bool frozen, copied, sync_failed, struck, cursed;
+	bool at_ref; /* it sleeps before it says that it makes a clone */
 } node[NODES + 1];
 static struct objstore *shared;
 static bool remote;
@@ -75,7 +76,7 @@ static void assign(struct node *n, struct guest *g)
 	g->img = n->img = again != 0 && n == &node[again] ? n->img : MAIN_IMAGE; /* back to what it had */
 	if (!snaps || g->img != MAIN_IMAGE)
 		return;
-	img = pick_image(sim_chance(1, 12) ? IMG_DEAD : sim_chance(1, 4) ? IMG_DOOMED : IMG_THERE);
+	img = pick_image(sim_chance(1, 6) ? IMG_DEAD : sim_chance(1, 4) ? IMG_DOOMED : IMG_THERE);
 	if (img == NULL || !sim_chance(3, 5))
 		return;
 	g->erases = img->is == IMG_DOOMED || (img->is == IMG_THERE && sim_chance(1, 4));
@@ -256,7 +257,7 @@ static bool thaw(int i)
 		return false;
 	imgtrace("-- node %d thaws", i);
 	sim_freeze(i, false);
-	node[i].frozen = false;
+	node[i].frozen = node[i].at_ref = false;
 	return true;
 }
 
@@ -432,15 +433,6 @@ static void all_end(void)
 	}
 }
 
-static void remove_key(const char *key)
-{
-	struct objreq req;
-
-	objreq_init(&req, OBJ_DELETE, key);
-	sim_check(obj_do(shared, &req) == 0, "the store keeps what it has");
-	objreq_done(&req);
-}
-
 /*
  * The bucket as it was some time ago: the last object with data, and what came after it, is gone, marks as well. The
  * node that was told that it is there must not go on.
@@ -464,7 +456,7 @@ static void go_back(int i)
 		bool mark = strncmp(key, "mark/", 5) == 0;
 
 		if (log_number_parse(mark ? key + 5 : key, &last) == 0 && (mark ? UINT64_MAX - last : last) >= from)
-			remove_key(req.listing->v[k].key);
+			sim_check(obj_delete(shared, req.listing->v[k].key, NULL, NULL) == 0, "a key stays");
 	}
 	if (from > s->claim + 4) {
 		imgtrace("-- the bucket goes back: %" PRIu64 " and later are gone", from);
@@ -550,19 +542,24 @@ static int64_t held_marks(const struct objreq *req)
 	return left + (int64_t)sim_below((uint64_t)NSEC_PER_SEC);
 }
 
-/* A step of somebody who makes a clone, or deletes one, or a snapshot. */
-static bool is_step(const struct objreq *req)
+/* Steps of whoever makes a clone, or deletes one, or a snapshot: it may stop there; one while the other goes on. */
+static bool stops(int i, const struct objreq *req)
 {
 	const char *tail = req->key != NULL ? strrchr(req->key, '/') : NULL;
+	bool ref = tail != NULL && strstr(req->key, "/ref/") != NULL;
+	bool gone = tail != NULL && strstr(req->key, "/gone/") != NULL;
+	uint64_t longest = 8;
 
-	if (tail == NULL)
+	for (int k = 1; k <= NODES && gone && req->op == OBJ_PUT; k++)
+		if (node[k].frozen && node[k].at_ref && thaw(k))
+			longest = 4;
+	if (tail == NULL || !(ref || gone || strcmp(tail, "/dead") == 0 || image_birth(req)))
 		return false;
-	if (strstr(req->key, "/ref/") != NULL || strstr(req->key, "/gone/") != NULL || strcmp(tail, "/dead") == 0)
-		return true;
-	for (const struct image *img = images; req->op == OBJ_PUT && img < images + IMAGES; img++)
-		if (img->is == IMG_MAYBE && strncmp(req->key, img->prefix, strlen(img->prefix)) == 0)
-			return true;
-	return false;
+	if (!sim_chance(longest == 4 ? 3 : 1, 4))
+		return false;
+	falls_asleep(i, req, longest);
+	node[i].at_ref = ref && req->op == OBJ_PUT;
+	return true;
 }
 
 /* Before a mark, a claim, a deletion, a look: when it wakes the others have gone on. */
@@ -575,10 +572,8 @@ static void on_send(int i, const struct objreq *req)
 
 	if (node[i].frozen || !running(i))
 		return;
-	if (snaps && is_step(req) && sim_chance(1, 4)) {
-		falls_asleep(i, req, 8);
+	if (snaps && stops(i, req))
 		return;
-	}
 	if (bent == WORLD_HELD)
 		holds(i, req);
 	if (bent == WORLD_HELD || !sleepers)
@@ -674,6 +669,7 @@ static void world(void)
 	}
 	if (sleepers || snaps)
 		simnet_sends = on_send;
+	simnet_repeats = snaps ? image_born_again : NULL;
 	if (bent == WORLD_TREES) {
 		env.map_bytes = MiB; /* the tree does not hold up the data */
 		env.tree_digests = 2 + (unsigned)sim_below(4);

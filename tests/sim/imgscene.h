@@ -175,6 +175,9 @@ bool oracle_plausible(const struct session *s, uint32_t lo, uint32_t unit, uint3
  * will be one.
  */
 void image_make(struct image *img, const struct state *first);
+bool image_birth(const struct objreq *req); /* a clone's create record */
+/* It comes again, perhaps when the clone was deleted: how much later, or 0. */
+int64_t image_born_again(const struct objreq *req);
 struct snap {
 	struct snap *next;
 	struct image *img;

@@ -44,6 +44,19 @@ void image_make(struct image *img, const struct state *first)
 	oracle_image(img, first);
 }
 
+bool image_birth(const struct objreq *req)
+{
+	for (const struct image *img = images; req->op == OBJ_PUT && img < images + IMAGES; img++)
+		if (img->is == IMG_MAYBE && strncmp(req->key, img->prefix, strlen(img->prefix)) == 0)
+			return true;
+	return false;
+}
+
+int64_t image_born_again(const struct objreq *req)
+{
+	return image_birth(req) && sim_chance(1, 2) ? (int64_t)sim_below(60 * (uint64_t)NSEC_PER_SEC) : 0;
+}
+
 /* ---- what is known ---- */
 
 struct snap *snap_begin(struct guest *g, bool alone)
