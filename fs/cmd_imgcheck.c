@@ -216,6 +216,27 @@ static int look(struct checking *k, const struct image *i, struct check_result *
 	return r ? site_fail(k->s, r, &err) : CMD_OK;
 }
 
+/* What keeps snapshots for nobody. */
+static int check_refs(struct checking *k, const struct image *i)
+{
+	json_t *left = json_array(), *e;
+	struct objerr err = {0};
+	char line[256];
+	size_t n, at;
+	int r = image_sweep_refs(k->s, i->p.prefix, i->o.n.uuid, true, NULL, left, &n, &err);
+
+	json_array_foreach(left, at, e)
+	{
+		(void)snprintf(line, sizeof line, "snapshot %016llx: %s (%s): %s",
+			       (long long)json_integer_value(json_object_get(e, "snapshot")),
+			       json_string_value(json_object_get(e, "what")), json_string_value(json_object_get(e, "uuid")),
+			       json_string_value(json_object_get(e, "why")));
+		say(k, CHECK_NOTE, line);
+	}
+	json_decref(left);
+	return r ? site_fail(k->s, r, &err) : CMD_OK;
+}
+
 /* The size that the name says, for who does not open the image. */
 static int check_name(struct checking *k, struct image *i, const struct check_result *res)
 {
@@ -258,6 +279,8 @@ static int check_all(struct checking *k)
 			json_array_clear(k->lines);
 		r = look(k, &i, &res);
 	}
+	if (!r)
+		r = check_refs(k, &i);
 	if (!r)
 		r = check_name(k, &i, &res);
 	if (!r)

@@ -3,7 +3,7 @@
  * cmd_imggc.c - `lsvdfs image gc`.
  *
  * gc removes what nobody will ever need: what processes of this machine that died began to import or to remove, what is
- * left of images that were deleted. A log without a name is only reported: somebody may have removed the name by another
+ * left of images that were deleted, references of clones that are gone or never came (refs.h). A log without a name is only reported: somebody may have removed the name by another
  * program, and its log is all that is left of a disk. --force removes it, by the rules of any removal (PROTOCOL.md 3),
  * unless it is young, held, or has clones.
  */
@@ -294,11 +294,17 @@ static int one_log(struct collect *c, struct log_facts *f)
 	const char *why = NULL;
 	struct objerr err = {0};
 	char hex[33];
+	size_t left;
 	json_t *e;
 	int r = log_facts(c->s, f, false);
 
 	if (r || !f->objects)
 		return r;
+	if (f->refs) {
+		r = image_sweep_refs(c->s, f->prefix, f->uuid, c->look, c->local, c->logs, &left, &err);
+		c->failed |= r < 0;
+		f->refs = r || left; /* else nobody keeps it, though it was listed with them */
+	}
 	if (f->dead)
 		r = sweep_dead(c, f, &why, &err);
 	else if (named(c, f->uuid))

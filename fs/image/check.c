@@ -145,7 +145,7 @@ static int list_one(struct check *c, const struct obj_list_entry *e)
 			c->marks[c->nmarks++] = UINT64_MAX - number;
 		return 0;
 	}
-	if (str_has_prefix(p, "ref/") || str_has_prefix(p, "gone/"))
+	if (str_has_prefix(p, "ref/") || str_has_prefix(p, "gone/") || strcmp(p, "flat") == 0)
 		return 0;
 	return say(c, CHECK_STRAY, "%s is no key of ours", e->key);
 }

@@ -419,6 +419,10 @@ static int digests(struct walk *k, const struct logobj *own, const struct log_ch
 	uint64_t end = c->tree_covers, claim = c->claim == k->v.claim ? c->claim : 0;
 	int r = 0;
 
+	if (k->w->digest == NULL) { /* nobody wants the map */
+		k->at = own->number;
+		return 0;
+	}
 	k->v.host[0] = claim != 0 ? '\0' : k->v.host[0];
 	for (size_t done = 0; r == 0 && (done < c->ndigests || claim != 0);) {
 		size_t n = MIN(c->ndigests - done, (size_t)READ_AHEAD - 1);

@@ -89,6 +89,7 @@ static int on_begin(void *arg, const struct logobj *o, const struct log_checkpoi
 
 	vol_forget_log(v);
 	map_reset(v->map, c, c != NULL ? c->size : o->size);
+	map_own_from(v->map, log_first(v->log));
 	v->walk_size = c != NULL ? c->size : o->size;
 	v->digest_end = c != NULL && c->tree_covers != 0 ? c->tree_covers : o->number;
 	v->table_known = false;
@@ -119,7 +120,7 @@ static int on_digest(void *arg, const struct logobj *o)
 	for (size_t i = 0; i < d->n && r == 0; i++)
 		r = map_apply(v->map, &d->v[i], 0);
 	v->digest_end = d->end;
-	if (r == 0 && o->type == LOG_ROLLBACK)
+	if (r == 0 && o->type == LOG_ROLLBACK && RULE(T16_DEATHS))
 		map_rolled_back(v->map, o->number);
 	return r;
 }
@@ -149,7 +150,14 @@ static int on_object(void *arg, const struct logobj *o)
 	return r == 0 ? vol_see_snapshot(v, o) : r;
 }
 
+/* Of a volume that is there for its list: no map. */
+static int on_object_snap(void *arg, const struct logobj *o)
+{
+	return vol_see_snapshot(arg, o);
+}
+
 const struct log_walker vol_walker = {on_begin, on_digest, on_object, NULL};
+static const struct log_walker list_walker = {on_begin, NULL, on_object_snap, NULL};
 
 void vol_walked(struct volume *v)
 {
@@ -198,7 +206,7 @@ int vol_attach(struct volume *v, const struct log_walker *w, bool follower, stru
 /* To the end of the log; from where the last walk ended, if nobody wrote here since. `claiming` is ours. */
 static int catch_up(struct volume *v, bool follower, bool anew, struct objerr *err)
 {
-	struct log_walker w = vol_walker;
+	struct log_walker w = v->list_only ? list_walker : vol_walker;
 	bool fixed = v->snapshot != 0 || v->position != 0, on = v->mapped && !v->owned && !anew;
 	int r = -EAGAIN;
 
@@ -613,7 +621,7 @@ static int look_at_journal(struct volume *v, struct objerr *err)
 	return -ESTALE;
 }
 
-int vol_recover(struct volume *v, struct objerr *err)
+int vol_recover_here(struct volume *v, struct objerr *err)
 {
 	int r;
 
@@ -630,7 +638,14 @@ int vol_recover(struct volume *v, struct objerr *err)
 		mtx_unlock(&v->lock);
 		return r;
 	}
-	return vol_let_go(v);
+	return 1;
+}
+
+int vol_recover(struct volume *v, struct objerr *err)
+{
+	int r = vol_recover_here(v, err);
+
+	return r > 0 ? vol_let_go(v) : r;
 }
 
 int vol_doom(struct volume *v, struct vol_remains *ret)

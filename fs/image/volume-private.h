@@ -82,6 +82,7 @@ struct volume {
 	uint8_t uuid[16];
 	uint64_t snapshot; /* what is open is this one; 0: the image */
 	uint64_t position; /* ... is what was before this number; 0: the image */
+	bool list_only;    /* nobody wants more than the list of snapshots */
 	struct log *log;
 	struct map *map;
 	int dirfd; /* of the journal; -1 with env.disk */
@@ -144,6 +145,7 @@ struct volume {
 	uint64_t begun_at;                       /* where the last walk took its checkpoint from */
 	bool deletes_due, marks_due;
 	int64_t active_at; /* when data was sent last; 0: not yet */
+	int64_t shrink_at; /* then the journal gives its room back, if nothing comes; 0: it did */
 	unsigned idle_rounds;
 	bool tending;          /* the job runs */
 	struct job tend;
@@ -219,6 +221,8 @@ int must_check vol_pin_snapshots(struct volume *v, struct vol_point *p);
 void vol_forget_snapshots(struct volume *v);
 int must_check vol_know_snapshots(struct volume *v, struct objerr *err);
 uint64_t vol_find_snapshot(struct volume *v, const char *name); /* among those that are known; 0: none */
+/* Of an owner: snapshots whose names are gone, and whose deletion did not end, go as far as no clone needs them. */
+int must_check vol_free_hidden(struct volume *v, struct objerr *err);
 /* Its record, whole: with a checkpoint and a digest. -EUCLEAN: it is not. */
 int must_check vol_read_snapshot(struct volume *v, uint64_t number, struct logobj *ret, struct objerr *err);
 /* One whose record is lost, for a repair: its free record, unless a clone uses it (-EBUSY). */
@@ -287,6 +291,13 @@ int must_check vol_settle_locked(struct volume *v) REQUIRES(v->batch);
 void vol_want_clean_locked(struct volume *v); /* starts the cleaner if there is enough for it */
 bool vol_clean_holds_locked(const struct volume *v); /* uploads have had their share */
 bool vol_idle_clean_locked(struct volume *v); /* nobody writes: it starts if there is anything to gain */
+
+/*
+ * Up to about max bytes that the map takes to ancestors' objects become the image's own, from *io_lba on. -EIO: it ended, or
+ * failed.
+ */
+int must_check vol_move_ancestors(struct volume *v, uint64_t max, uint64_t *io_lba, uint64_t *ret_moved,
+				  struct objerr *err);
 
 /* ---- voldel.c ---- */
 /* Bytes that only wait for newer marks; and of those that wait for a new tree. */
