@@ -39,7 +39,7 @@ const struct cmd_help cmd_helps[] = {
      "removed files that other nodes have or had open, and multipart uploads that are older than a day.\n"
      "  --abort-uploads   abort those uploads, whoever began them",
      false},
-    {"image", "ACTION TARGET [ARGUMENT] [--force] [--data] [--id ID [--out FILE | --drop]] [-o OPTIONS] [--json]",
+    {"image", "ACTION TARGET [ARGUMENT] [--force] [--data] [--id ID [--out FILE | --drop]] [--position N] [-o OPTIONS] [--json]",
      "Disk images. TARGET is a path on a mount, or SOURCE and a path below it.\n"
      "  create TARGET SIZE      an empty image (-o fsync=remote: its fsync waits for the bucket)\n"
      "  info TARGET             sizes, what of the log is live, who holds it\n"
@@ -57,6 +57,9 @@ const struct cmd_help cmd_helps[] = {
      "  snapshot TARGET@NAME    keeps what the image is now, while a guest writes; export and delete take TARGET@NAME too\n"
      "  snapshots TARGET        those that there are\n"
      "  rollback TARGET@NAME    back to it; what the image was until now becomes a snapshot first\n"
+     "  rollback TARGET --position N\n"
+     "                          the same for any position of the log from its newest checkpoint on\n"
+     "  log TARGET              those positions: number, time, type, bytes of data\n"
      "  clone TARGET@NAME NEW   a new image that begins as the snapshot, at once and whatever the size",
      false},
 };
@@ -116,7 +119,7 @@ static const char *args_of(const char *name)
 	return "...";
 }
 
-enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE, OPT_ABORT, OPT_DATA, OPT_ID, OPT_OUT, OPT_DROP };
+enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE, OPT_ABORT, OPT_DATA, OPT_ID, OPT_OUT, OPT_DROP, OPT_POSITION };
 
 bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos, int *ret_npos, int *ret_status)
 {
@@ -128,6 +131,7 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 					      {"id", required_argument, NULL, OPT_ID},
 					      {"out", required_argument, NULL, OPT_OUT},
 					      {"drop", no_argument, NULL, OPT_DROP},
+					      {"position", required_argument, NULL, OPT_POSITION},
 					      {0}};
 	struct objerr err = {0};
 	struct str letters = {0};
@@ -159,7 +163,8 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 		} else if (c != '?' && a->fn) {
 			static const char letter[] = {[OPT_FORCE - OPT_HELP] = 'F', [OPT_ABORT - OPT_HELP] = 'A',
 						      [OPT_DATA - OPT_HELP] = 'D',  [OPT_ID - OPT_HELP] = 'I',
-						      [OPT_OUT - OPT_HELP] = 'O',   [OPT_DROP - OPT_HELP] = 'X'};
+						      [OPT_OUT - OPT_HELP] = 'O',   [OPT_DROP - OPT_HELP] = 'X',
+						      [OPT_POSITION - OPT_HELP] = 'P'};
 
 			ok = a->fn(c >= OPT_HELP ? letter[c - OPT_HELP] : c, optarg, a->ctx);
 		}

@@ -368,7 +368,7 @@ static const struct action {
     {"gc", true, false, image_collect, NULL},	     {"claim", false, false, claim, NULL},
     {"snapshot", false, false, image_snapshot, NULL}, {"snapshots", false, false, image_snapshots, NULL},
     {"rollback", false, false, image_rollback, NULL}, {"clone", false, true, NULL, image_clone},
-    {"journal", true, false, image_journal, NULL},
+    {"journal", true, false, image_journal, NULL},   {"log", false, false, image_log, NULL},
 };
 
 static bool flag(int c, const char *arg, void *ctx)
@@ -380,7 +380,8 @@ static bool flag(int c, const char *arg, void *ctx)
 	s->drop |= c == 'X';
 	s->id = c == 'I' ? arg : s->id;
 	s->out = c == 'O' ? arg : s->out;
-	return c && strchr("FDXIO", c);
+	s->position = c == 'P' ? arg : s->position;
+	return c && strchr("FDXIOP", c);
 }
 
 static int run(struct site *s, char **pos, int npos)
@@ -393,11 +394,13 @@ static int run(struct site *s, char **pos, int npos)
 			a = &actions[i];
 	if (!a)
 		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc, claim, journal, "
-				 "snapshot, snapshots, rollback or clone");
+				 "snapshot, snapshots, rollback, log or clone");
 	if (npos < 2)
 		return cmd_usage("image %s: missing arguments (lsvdfs image --help)", a->name);
 	if (a->fn != image_journal && (s->id || s->out || s->drop))
 		return cmd_usage("image %s: --id, --out and --drop are of image journal", a->name);
+	if (a->fn != image_rollback && s->position)
+		return cmd_usage("image %s: --position is of image rollback", a->name);
 	/* SOURCE PATH, or PATH on a mount; then what the action wants */
 	want = 2 + a->more + cmd_is_source(pos[1]);
 	least = want - (a->dir && cmd_is_source(pos[1]));

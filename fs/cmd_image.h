@@ -34,6 +34,7 @@ struct site {
 	char *said; /* as the user wrote it, for messages */
 	bool json, force, data, drop;
 	const char *id, *out; /* of journal */
+	const char *position; /* of rollback */
 };
 
 /* An image by its name. */
@@ -96,6 +97,7 @@ int site_snapshot(struct site *s, const char **ret_name);
 int image_snapshot(struct site *s);
 int image_snapshots(struct site *s);
 int image_rollback(struct site *s);
+int image_log(struct site *s);
 int image_clone(struct site *s, const char *to);
 int image_unsnap(struct site *s, const char *name);
 /* A volume of the image, or of its snapshot, for reading; *ret_of (may be NULL then) is to be closed after it. */

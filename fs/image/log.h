@@ -63,6 +63,11 @@ int must_check log_attach(struct log *l, const struct log_walker *w, bool follow
  */
 int must_check log_attach_snapshot(struct log *l, uint64_t number, const struct log_walker *w, struct objerr *err);
 /*
+ * The image as it was when `number` was the last object of the log; from the newest checkpoint on (T17). -ERANGE: before
+ * that, or no object of the log, words. The log is a READER of nothing else then.
+ */
+int must_check log_attach_position(struct log *l, uint64_t number, const struct log_walker *w, struct objerr *err);
+/*
  * Walks on from where the last walk ended. -EAGAIN: a newer mark, attach again. After any failure the walker may have
  * been told what the next walk tells it again: attach.
  */

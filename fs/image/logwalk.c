@@ -31,6 +31,7 @@ struct walk {
 	uint64_t covers;   /* what the tree holds that the walk builds on */
 	struct log_view v; /* what it finds */
 	uint64_t highest;  /* number that the last listing showed */
+	uint64_t limit;    /* the walk is over behind this number; 0: with the log */
 	/* A listing from `listing` on, asked for before it was known where the walk begins; 0: none. */
 	uint64_t listing;
 	struct log_batch ahead;
@@ -672,13 +673,15 @@ static int walk(struct walk *k)
 	while (r == 0 && !end) {
 		size_t n;
 
+		if (k->limit != 0 && k->at > k->limit)
+			break;
 		r = guess(k, numbers, &n);
 		if (r < 0)
 			break;
 		r = heads_get(k->l, numbers, n, hs, k->err);
 		/* A claim in between jumps: what was read behind it may be void. */
 		for (size_t i = 0; i < n && r == 0 && !end; i++) {
-			if (numbers[i] != k->at)
+			if (numbers[i] != k->at || (k->limit != 0 && k->at > k->limit))
 				continue;
 			r = hs->v[i].status;
 			if (r == -ENOENT) {
@@ -707,7 +710,9 @@ static bool worth_another_look(int r)
 	return r == -ENOENT || r == -EUCLEAN || r == -ESTALE;
 }
 
-int log_attach(struct log *l, const struct log_walker *w, bool follower, struct objerr *err)
+/* limit: 0, or where it ends; then *ret_mark is where it may have begun at the earliest. */
+static int attach(struct log *l, uint64_t limit, const struct log_walker *w, bool follower, uint64_t *ret_mark,
+		  struct objerr *err)
 {
 	struct objerr sink = {0};
 	uint64_t m, before, now, now_before;
@@ -716,11 +721,14 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 
 	err = err != NULL ? err : &sink;
 	for (int i = 0; i < ATTEMPTS; i++) {
-		struct walk k = {.l = l, .w = w, .err = err};
+		struct walk k = {.l = l, .w = w, .err = err, .limit = limit};
 
 		r = log_look(l, &m, &before, err);
 		if (r < 0)
 			return r;
+		*ret_mark = m;
+		if (limit != 0 && limit < m)
+			return -ERANGE;
 		r = begin(&k, m);
 		if (r < 0)
 			(void)list_end(&k, false);
@@ -730,7 +738,7 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 		if (worth_another_look(r) && m != 0) {
 			if (log_look(l, &now, &now_before, NULL) == 0 && now != m)
 				continue;
-			k = (struct walk){.l = l, .w = w, .err = err};
+			k = (struct walk){.l = l, .w = w, .err = err, .limit = limit};
 			r = begin(&k, before);
 		}
 		if (r == 0)
@@ -761,6 +769,59 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 	}
 	objerr_set(err, "the owner of the image moves on faster than it can be read");
 	return r == 0 ? -EAGAIN : r;
+}
+
+int log_attach(struct log *l, const struct log_walker *w, bool follower, struct objerr *err)
+{
+	uint64_t ignored;
+
+	return attach(l, 0, w, follower, &ignored, err);
+}
+
+/* The walk itself tells whether it came by there. */
+struct passing {
+	const struct log_walker *w;
+	uint64_t last;
+};
+
+static int passing_begin(void *arg, const struct logobj *o, const struct log_checkpoint *c)
+{
+	struct passing *p = arg;
+
+	p->last = c == NULL ? o->number : 0;
+	return p->w->begin(p->w->arg, o, c);
+}
+
+static int passing_digest(void *arg, const struct logobj *o)
+{
+	struct passing *p = arg;
+
+	return p->w->digest(p->w->arg, o);
+}
+
+static int passing_object(void *arg, const struct logobj *o)
+{
+	struct passing *p = arg;
+
+	p->last = o->number;
+	return p->w->object(p->w->arg, o);
+}
+
+int log_attach_position(struct log *l, uint64_t number, const struct log_walker *w, struct objerr *err)
+{
+	struct passing p = {.w = w};
+	struct log_walker pw = {passing_begin, passing_digest, passing_object, &p};
+	uint64_t mark = 0;
+	int r = attach(l, number, &pw, true, &mark, err);
+
+	if (r == -ERANGE)
+		objerr_set(err, "the log can be walked from its newest checkpoint %" PRIu64 " on, %" PRIu64 " is before that",
+			   mark, number);
+	if (r == 0 && p.last != number) {
+		objerr_set(err, "%" PRIu64 " is no object of the log", number);
+		r = -ERANGE;
+	}
+	return r;
 }
 
 int log_attach_snapshot(struct log *l, uint64_t number, const struct log_walker *w, struct objerr *err)

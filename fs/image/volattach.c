@@ -193,9 +193,11 @@ static int catch_up(struct volume *v, bool follower, bool anew, struct objerr *e
 	remap_begin(v);
 	if (v->snapshot != 0)
 		r = log_attach_snapshot(v->log, v->snapshot, &w, err);
+	else if (v->position != 0)
+		r = log_attach_position(v->log, v->position, &w, err);
 	else if (on)
 		r = log_follow(v->log, &w, follower, err);
-	if (r < 0 && r != -ESHUTDOWN && v->snapshot == 0) {
+	if (r < 0 && r != -ESHUTDOWN && v->snapshot == 0 && v->position == 0) {
 		r = log_attach(v->log, &w, follower, err);
 		v->owned = v->owned && r < 0;
 	}
@@ -261,7 +263,7 @@ int vol_refresh(struct volume *v)
 	struct objerr err = {0};
 	int r;
 
-	if (v->snapshot != 0 || vol_hold_follower(v) != 0)
+	if (v->snapshot != 0 || v->position != 0 || vol_hold_follower(v) != 0)
 		return 0;
 	r = catch_up(v, true, false, &err);
 	if (r < 0)

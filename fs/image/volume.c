@@ -85,9 +85,9 @@ static void destroy(struct volume *v)
 	free(v);
 }
 
-/* snapshot: its number, 0: the image. */
+/* snapshot: its number, position: after that object; both 0: the image. */
 static int open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t snapshot,
-		   struct volume **ret, struct objerr *err)
+		   uint64_t position, struct volume **ret, struct objerr *err)
 {
 	struct volume *v = calloc(1, sizeof(*v));
 	struct log_at at = {.store = env->store, .prefix = prefix, .host = env->host, .pool = env->pool};
@@ -99,6 +99,7 @@ static int open_at(const struct vol_env *env, const char *prefix, const uint8_t 
 		return -ENOMEM;
 	v->env = *env;
 	v->snapshot = snapshot;
+	v->position = position;
 	v->dirfd = -1;
 	memcpy(v->uuid, uuid, 16);
 	memcpy(at.uuid, uuid, 16);
@@ -113,8 +114,10 @@ static int open_at(const struct vol_env *env, const char *prefix, const uint8_t 
 	if (r == 0)
 		r = map_new(VOL_PAGES(env->map_bytes != 0 ? env->map_bytes : VOL_MAP_BYTES), &v->map);
 	w.arg = v;
-	if (r == 0)
-		r = snapshot != 0 ? log_attach_snapshot(v->log, snapshot, &w, err) : log_attach(v->log, &w, true, err);
+	if (r == 0 && snapshot != 0)
+		r = log_attach_snapshot(v->log, snapshot, &w, err);
+	else if (r == 0)
+		r = position != 0 ? log_attach_position(v->log, position, &w, err) : log_attach(v->log, &w, true, err);
 	if (r == 0)
 		vol_walked(v);
 	if (r < 0) {
@@ -131,7 +134,7 @@ static int open_at(const struct vol_env *env, const char *prefix, const uint8_t 
 int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
 	     struct objerr *err)
 {
-	return open_at(env, prefix, uuid, 0, ret, err);
+	return open_at(env, prefix, uuid, 0, 0, ret, err);
 }
 
 int vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err)
@@ -139,7 +142,15 @@ int vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, s
 	struct vol_env env = of->env;
 
 	env.read_only = true;
-	return open_at(&env, of->prefix, of->uuid, number, ret, err);
+	return open_at(&env, of->prefix, of->uuid, number, 0, ret, err);
+}
+
+int vol_open_position(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err)
+{
+	struct vol_env env = of->env;
+
+	env.read_only = true;
+	return open_at(&env, of->prefix, of->uuid, 0, number, ret, err);
 }
 
 int vol_let_go(struct volume *v)
