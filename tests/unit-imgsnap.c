@@ -232,6 +232,78 @@ static void back(struct volume *v)
 	backs++;
 }
 
+/* ---- positions ---- */
+
+enum { POSITIONS = 16 };
+static struct {
+	uint64_t number;
+	struct content c;
+} position[POSITIONS];
+static unsigned npositions, position_backs, position_refused;
+
+/* The newest one is what the image is now. */
+static void note_position(struct volume *v)
+{
+	struct vol_position *p = NULL;
+	struct objerr err = {0};
+	size_t n = 0;
+	int r = vol_upload(v);
+
+	sim_check(r == 0, "an upload gives %d", r);
+	do
+		r = vol_positions(v, &p, &n, &err);
+	while (r == -EAGAIN || r == -ETIMEDOUT);
+	sim_check(r == 0 && n > 0, "positions give %d: %s", r, err.msg);
+	position[npositions % POSITIONS].number = p[n - 1].number;
+	position[npositions++ % POSITIONS].c = now;
+	free(p);
+}
+
+static void back_to_position(struct volume *v)
+{
+	unsigned of = MIN(npositions, (unsigned)(sim_chance(3, 4) ? 1 : POSITIONS));
+	unsigned k = npositions == 0 ? 0 : npositions - 1 - (unsigned)sim_below(of);
+	uint64_t number = position[k % POSITIONS].number;
+	struct snap *f = &snap[nsnap];
+	struct objerr err = {0};
+	struct content got;
+	int r;
+
+	if (npositions == 0 || nsnap >= SNAPS - 2)
+		return;
+	(void)snprintf(f->name, sizeof(f->name), "p%u", nsnap++);
+	f->c = now;
+	f->is = MAYBE;
+	after = position[k % POSITIONS].c;
+	under_way = true;
+	do {
+		r = vol_rollback_to(v, number, f->name, &err);
+		if (r == -EAGAIN || r == -ETIMEDOUT) {
+			read_all(v, true, &got);
+			r = same(&got, &after) ? 0 : r;
+		}
+		if (r == -EEXIST)
+			(void)snprintf(f->name, sizeof(f->name), "p%ux", nsnap);
+	} while (r == -EAGAIN || r == -ETIMEDOUT || r == -EEXIST);
+	say("back to position %" PRIu64 ": %d %s\n", number, r, err.msg);
+	sim_check(r == 0 || r == -ERANGE, "rolling back to position %" PRIu64 " gives %d: %s", number, r, err.msg);
+	if (r == 0)
+		now = after;
+	under_way = false;
+	position_backs += r == 0;
+	position_refused += r != 0;
+}
+
+/* Soon after: a checkpoint puts an end to what is possible. */
+static void there_and_back(struct volume *v)
+{
+	note_position(v);
+	for (uint64_t k = sim_below(6); k > 0; k--)
+		change(v);
+	if (sim_chance(3, 4))
+		back_to_position(v);
+}
+
 /* ---- what must be ---- */
 
 static void check_snapshot(struct volume *v, const struct vol_snap *s)
@@ -318,8 +390,12 @@ static void life(void *arg)
 			make(v);
 		else if (what < 86)
 			take_away(v);
-		else if (what < 88)
+		else if (what < 88 && sim_chance(1, 2))
 			back(v);
+		else if (what < 88)
+			back_to_position(v);
+		else if (what < 90)
+			there_and_back(v);
 		else if (what < 92)
 			sim_check(vol_flush(v) == 0, "a flush fails");
 		else if (what < 94)
@@ -553,7 +629,8 @@ static void lives(void)
 		}
 	}
 	(void)run(2, last_life);
-	say("%u deaths, %u snapshots, %u deleted, %u times back\n", deaths, nsnap, cleaned, backs);
+	say("%u deaths, %u snapshots, %u deleted, %u times back, %u to positions, %u refused\n", deaths, nsnap, cleaned, backs,
+	    position_backs, position_refused);
 }
 
 static void scenario(void *arg)
