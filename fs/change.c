@@ -188,6 +188,8 @@ void change_op_unlink(struct call *c)
 
 	if (r == 0 && i->is_dir)
 		r = -EISDIR;
+	if (r == 0 && i->snap) /* a snapshot is not lost by a wildcard: lsvdfs image delete */
+		r = -EROFS;
 	if (r == 0) {
 		inode_begin(i);
 		r = unlink_op(f, parent, c->name, i, &err);

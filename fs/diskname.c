@@ -163,14 +163,16 @@ int disk_doom(struct fsd *f, struct inode *i, const char *dir, const char *name,
 	if (r == 0 && asprintf(&path, "%s%s", dir, name) < 0)
 		r = -ENOMEM;
 	if (r == 0)
-		r = disk_enter(f, i->uuid, path, "deleting", &d);
+		r = disk_enter(f, i->uuid, path, DISK_DELETING, &d);
 	if (r < 0) {
 		if (r == -EBUSY)
 			objerr_set(err, "the image is in use here");
 		return r;
 	}
 	disk_env(f, &env);
-	r = image_doom(&env, f->prefix, key, path, i->uuid, &d->prefix, err);
+	r = disk_no_snapshots(f, i->uuid, err);
+	if (r == 0)
+		r = image_doom(&env, f->prefix, key, path, i->uuid, &d->prefix, err);
 	if (r < 0) {
 		disk_leave(f, d, NULL);
 		tree_forget(f->o.tree, dir);
@@ -327,18 +329,18 @@ static void leftover(struct fsd *f, const uint8_t uuid[16])
 	if (r < 0) { /* nothing is removed on a guess */
 		log_warn("%s: whether this image was removed cannot be told now: %s", path,
 			 err.msg[0] ? err.msg : strerror(-r));
-		if (disk_enter(f, uuid, path, "deleting", &d) == 0)
+		if (disk_enter(f, uuid, path, DISK_DELETING, &d) == 0)
 			disk_leave(f, d, "its removal was begun; the next mount looks at it");
 		return;
 	}
 	if (r > 0) {
-		r = disk_enter(f, uuid, path, "deleting", &d);
+		r = disk_enter(f, uuid, path, DISK_DELETING, &d);
 		if (r < 0)
 			return;
 		remove_dead_name(f, d);
 		d->job.fn = erase_job;
 	} else if (access(importing, F_OK) == 0) {
-		r = disk_enter(f, uuid, path, "deleting", &d);
+		r = disk_enter(f, uuid, path, DISK_DELETING, &d);
 		if (r < 0)
 			return;
 		d->job.fn = import_job;

@@ -68,6 +68,7 @@ struct fsd {
 	struct mtx disks_lock; /* RANK_HANDLE */
 	struct cond disks_changed;
 	struct list disks;
+	struct list snaplists; /* disksnap.c */
 	unsigned disk_releases; /* RELEASEs that are being worked on */
 	struct fetch *reads; /* of all images */
 	struct pool *image_pool, *vol_pool; /* requests; work of the volumes, one thread an image that is written */
@@ -205,6 +206,9 @@ void dir_op_readdir(struct call *c);
 void dir_op_lookup(struct call *c);
 void dir_op_getattr(struct call *c);
 void dirsnap_free(struct dirsnap *s);
+/* tree_lookup() with metadata that waits laid over it. */
+int must_check dir_lookup(struct fsd *f, const char *dir, const char *name, unsigned flags, struct entry *ret,
+			  struct objerr *err);
 /* Answers with the node, which has one lookup count for it; ends the call and drops the reference. */
 void dir_reply_entry(struct call *c, struct inode *take_i);
 /* Name -> node, overlay applied. -ENOENT. */

@@ -66,7 +66,7 @@ eq "$(wc -l <"$T/log")" "$(on log "$A/p.img" --json | jq length)" "lines of the 
 [ -n "${then[$last]}" ]
 marked || fail "$last is before the newest checkpoint, and shown: $(cat "$T/log")"
 must_fail 'from its newest checkpoint' on rollback "$A/p.img" --position "$last"
-must_fail 'is no object of the log' on rollback "$A/p.img" --position 99999
+must_fail 'has no object' on rollback "$A/p.img" --position 99999
 must_fail 'expected a number' on rollback "$A/p.img" --position here
 must_fail 'not both' on rollback "$A/p.img@mark" --position "$n"
 must_fail 'is of image rollback' on info "$A/p.img" --position 1
@@ -98,7 +98,7 @@ rm -rf "$T/a.state" "$T/a.cache"
 mount_lsvdfs a "$OPTS"
 eq "$(sum "$A/p.img")" "$s1" "the image as of $k, on another node"
 if [ "$BACKEND" = file ]; then
-	py "$TESTS_DIR/image-reader.py" "$T/bucket" --image p.img --output "$T/out" >/dev/null
+	py "$READER" dump "$T/bucket" p.img "$T/out" --force
 	eq "$(sum "$T/out")" "$s1" "the independent reader"
 fi
 s2=$(change "$A/p.img" after)
