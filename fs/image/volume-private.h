@@ -144,6 +144,7 @@ struct volume {
 	struct vol_point newest, before, coming; /* marks: the newest, the one before; the one that is not answered yet */
 	uint64_t begun_at;                       /* where the last walk took its checkpoint from */
 	bool deletes_due, marks_due;
+	bool keeps; /* nothing is deleted: somebody goes back to where it may be needed */
 	int64_t active_at; /* when data was sent last; 0: not yet */
 	int64_t shrink_at; /* then the journal gives its room back, if nothing comes; 0: it did */
 	unsigned idle_rounds;
