@@ -32,6 +32,8 @@ struct jdisk {
 	int (*rename)(void *ctx, int dirfd, const char *from, const char *to);
 	int (*list)(void *ctx, int dirfd, int (*fn)(void *arg, const char *name), void *arg);
 	void (*close)(void *ctx, int fd);
+	/* Its first len bytes will be written to, in parts of pages; may be NULL. */
+	void (*willneed)(void *ctx, int fd, uint64_t len);
 };
 
 enum jtype { J_WRITE = 1, J_ZERO, J_DISCARD, J_RESIZE, J_COMMITTED };
