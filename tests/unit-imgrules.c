@@ -84,15 +84,16 @@ static const struct rule {
     {"each", OFF(S_EACH), 1, 300, "what any snapshot refers to stays, not only what the newest does", WORLD_ANY},
     {"after", OFF(S_AFTER), 1, 300, "a snapshot's number comes after those of all that was acknowledged", WORLD_ANY},
     {"list", OFF(S_LIST), 1, 300, "a rollback's record has the present list of snapshots", WORLD_ANY},
-    {"C1", OFF(C1_REF), 1, 1000, "a cloner looks for gone after its ref is there", WORLD_ANY},
+    /* 0: none was found in about a hundred seeds; the model has the histories. */
+    {"C1", OFF(C1_REF), 40, 1000, "a cloner looks for gone after its ref is there", WORLD_ANY},
     {"C2", OFF(C2_GONE), 1, 1000, "gone is there: no clone", WORLD_ANY},
-    {"C3", OFF(C3_ORDER), 1, 1000, "the refs are listed again after gone is there", WORLD_ANY},
+    {"C3", OFF(C3_ORDER), 1, 0, "the refs are listed again after gone is there", WORLD_ANY},
     {"C3b", OFF(C3_LIST), 1, 1000, "the refs are listed again", WORLD_ANY},
     {"C3c", OFF(C3_FREE), 1, 1000, "only the free record lets objects go", WORLD_ANY},
-    {"C5", OFF(C5_DEAD), 1, 1000, "a deleted image leaves a key that every open asks for", WORLD_ANY},
-    {"C6", OFF(C6_REFS), 1, 1000, "... and who deletes it lists the refs again then", WORLD_ANY},
-    {"D1", OFF(D1_CLAIMS), 1, 1000, "deleting an image leaves all its claims", WORLD_ANY},
-    {"D2", OFF(D2_BELOW), 1, 1000, "... and takes nothing at or beyond the own next", WORLD_ANY},
+    {"C5", OFF(C5_DEAD), 1, 0, "a deleted image leaves a key that every open asks for", WORLD_ANY},
+    {"C6", OFF(C6_REFS), 1, 0, "... and who deletes it lists the refs again then", WORLD_ANY},
+    {"D1", OFF(D1_CLAIMS), 1, 0, "deleting an image leaves all its claims", WORLD_ANY},
+    {"D2", OFF(D2_BELOW), 1, 0, "... and takes nothing at or beyond the own next", WORLD_ANY},
     {"jseq", OFF(C_JOURNAL), 10003, 300, "a cleaner's object says no more of the journal than is in the log", WORLD_ANY},
 };
 
