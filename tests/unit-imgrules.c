@@ -56,11 +56,11 @@ static const struct rule {
     {"T12", OFF(T12_BEFORE), 10002, 300, "delete by the mark before the newest", WORLD_ANY},
     /* Why nothing can be found without T13 or A alone: PROTOCOL.md 4. */
     {"T13", OFF(T13_ONE), 1, 0, "one checkpoint at a time, until its mark was answered", WORLD_HELD},
-    {"T13A", OFF(T13_ONE) | OFF(A_ADOPT), 20, 300, "... and a walk takes over the tree of a checkpoint that it passes", WORLD_HELD},
+    {"T13A", OFF(T13_ONE) | OFF(A_ADOPT), 30, 300, "... and a walk takes over the tree of a checkpoint that it passes", WORLD_HELD},
     {"T14", OFF(T14_CLAIMS), 40, 300, "claims stay", WORLD_ANY},
     {"T15", OFF(T15_BELOW) | OFF(T15_MAP), 10000, 300, "delete only below p, by p's map", WORLD_ANY},
     {"T15b", OFF(T15_MAP), 10396, 1000, "delete by p's map, not by the present one", WORLD_ANY},
-    {"T16", OFF(T16_DEATHS), 40, 300, "what is dead in front of a rollback died with it at the earliest", WORLD_ANY},
+    {"T16", OFF(T16_DEATHS), 80, 300, "what is dead in front of a rollback died with it at the earliest", WORLD_ANY},
     {"T16b", OFF(T16_SNAPS), 1, 300, "what a snapshot refers to stays", WORLD_ANY},
     {"T18", OFF(T18_ROOT), 1, 300, "... and the objects of its root's digests", WORLD_ANY},
     {"T19", OFF(T19_PAGES), 10002, 300, "a page of a newer tree counts as referred to", WORLD_TREES},
