@@ -188,7 +188,7 @@ struct snap {
 	struct state c;
 	enum { SNAP_MAYBE, SNAP_THERE, SNAP_LEAVING, SNAP_GONE } is, was; /* was: snaps_remember() */
 	uint64_t epoch;
-	bool referred; /* somebody began to clone it */
+	bool referred, deleted; /* somebody began to clone, to delete it */
 };
 void snaps_remember(struct image *img);
 bool snap_needed(const struct snap *k); /* by a clone that is there */

@@ -250,8 +250,9 @@ int snap_put(struct guest *g, struct snap *k)
 	sim_check(r == 0 || r == -EIO, "node %d: snapshot %s gives %d: %s", g->node, k->name, r, err.msg);
 	if (r < 0)
 		return r;
-	sim_check(k->is != SNAP_GONE, "snapshot %s was made, and a later owner does not have it", k->name);
-	k->is = SNAP_THERE;
+	sim_check(k->is != SNAP_GONE || k->deleted, "snapshot %s was made, and a later owner does not have it", k->name);
+	if (k->is == SNAP_MAYBE) /* else a later owner knows more */
+		k->is = SNAP_THERE;
 	oracle_remote(g->s, k->lo, "snapshot");
 	imgstats->snaps++;
 	return 0;
@@ -277,6 +278,7 @@ static int take_away(struct guest *g)
 		return 0; /* or overtaken, and does not know it yet */
 	kept = snap_needed(k);
 	k->is = SNAP_LEAVING;
+	k->deleted = true;
 	k->epoch = g->s->epoch;
 	r = vol_unsnap(g->v, k->name, &err);
 	imgtrace("node %d: deleting snapshot %s gives %d: %s", g->node, k->name, r, err.msg);
@@ -304,9 +306,10 @@ static int back_done(struct guest *g, struct snap *present)
 	s->op[s->n - 1].acked = true;
 	session_group_done(s);
 	s->v = NULL;
-	sim_check(present->is != SNAP_GONE, "snapshot %s was made by a way back, and a later owner does not have it",
+	sim_check(present->is != SNAP_GONE || present->deleted, "snapshot %s was made by a way back, and a later owner does not have it",
 		  present->name);
-	present->is = SNAP_THERE;
+	if (present->is == SNAP_MAYBE)
+		present->is = SNAP_THERE;
 	oracle_remote(s, s->acked, "way back");
 	imgstats->backs++;
 	g->seen = s->acked;
