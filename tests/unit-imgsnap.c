@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 enum { BLOCK = 4096, BLOCKS = 96, LIVES = 5, SNAPS = 400, SEEDS = 25 };
-
 enum { FAMILY = 5 }; /* node k has generation k: the image, its clone, a clone of that, ... */
 
 static uint8_t uuid[FAMILY][16];
