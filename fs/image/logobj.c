@@ -299,7 +299,7 @@ int logobj_encode(const struct logobj *o, const struct iovec *data, int data_iov
 	content = head + body;
 	if (content > LOG_OBJECT_MAX)
 		return -EFBIG;
-	p = base_alloc_big(stored_size(content));
+	p = malloc(stored_size(content));
 	if (p == NULL)
 		return -ENOMEM;
 	memset(p, 0, head);

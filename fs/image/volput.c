@@ -124,7 +124,7 @@ static int seal_locked(struct volume *v, struct vol_sealing *s, struct vol_put *
 
 static int gather(struct volume *v, const struct map_sealed *m, uint8_t **ret)
 {
-	uint8_t *p = base_alloc_big(m->data_sectors * SECTOR + 1), *to = p;
+	uint8_t *p = malloc(m->data_sectors * SECTOR + 1), *to = p;
 	int r = p == NULL ? -ENOMEM : 0;
 
 	for (size_t i = 0; i < m->npieces && r == 0; i++) {

@@ -8,7 +8,6 @@
 #include "config.h"
 #include "base.h"
 #include "str.h"
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -122,17 +121,4 @@ void base_random_hex(char *out, size_t n)
 		out += 2 * k;
 		n -= k;
 	}
-}
-
-void *base_alloc_big(size_t n)
-{
-	const size_t huge = 2 * MiB;
-	void *p;
-
-	if (n < 2 * huge)
-		return malloc(n);
-	if (posix_memalign(&p, huge, n) != 0)
-		return NULL;
-	(void)madvise(p, n / huge * huge, MADV_HUGEPAGE); /* a kernel without them is as good, but slower */
-	return p;
 }

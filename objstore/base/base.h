@@ -46,9 +46,6 @@ void base_closep(int *fd); /* close(*fd) when it is >= 0, errno kept */
 #define _cleanup_free_ __attribute__((cleanup(base_freep)))
 #define _cleanup_close_ __attribute__((cleanup(base_closep)))
 
-/* malloc() for buffers of some MiB; free() takes them. In huge pages where there are any: each small one is a fault. */
-void *base_alloc_big(size_t n);
-
 /* Reads or writes all n bytes at off, riding out EINTR and short counts. 0 or -errno; read: -ENODATA at a short end. */
 int must_check base_pread_all(int fd, void *buf, size_t n, uint64_t off);
 /* The same from memory only: -EAGAIN where it would take the disk. */

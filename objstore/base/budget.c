@@ -160,7 +160,7 @@ void *budget_buf(struct budget *b, size_t n)
 		if (b->keep[i].n == n)
 			p = unkeep_locked(b, i);
 	mtx_unlock(&b->lock);
-	return p != NULL ? p : base_alloc_big(n > 0 ? n : 1);
+	return p != NULL ? p : malloc(n > 0 ? n : 1);
 }
 
 void budget_buf_free(struct budget *b, void *p, size_t n)
