@@ -253,9 +253,6 @@ void journal_prepare(struct journal *j)
 	mtx_unlock(&j->lock);
 	if (!old)
 		r = segment_create(j, s.id, &s.fd);
-	/* Records end within pages: what of one that is not in memory stays must be read first, while a writer waits. */
-	else if (j->disk.willneed != NULL)
-		j->disk.willneed(j->disk.ctx, s.fd, j->segment);
 	if (r == 0)
 		r = header_write(j, &s);
 	if (r == 0)

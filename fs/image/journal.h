@@ -33,8 +33,6 @@ struct jdisk {
 	int (*list)(void *ctx, int dirfd, int (*fn)(void *arg, const char *name), void *arg);
 	void (*close)(void *ctx, int fd);
 	bool (*holes)(void *ctx, int fd); /* it has not got room on the disk for all of its size; NULL: it always has */
-	/* Its first len bytes will be written to, in parts of pages; may be NULL. */
-	void (*willneed)(void *ctx, int fd, uint64_t len);
 };
 
 enum jtype { J_WRITE = 1, J_ZERO, J_DISCARD, J_RESIZE, J_COMMITTED };

@@ -64,12 +64,6 @@ static int real_allocate(void *ctx, int fd, uint64_t len)
 	return fdatasync(fd) < 0 ? -errno : 0;
 }
 
-static void real_willneed(void *ctx, int fd, uint64_t len)
-{
-	(void)ctx;
-	(void)posix_fadvise(fd, 0, (off_t)len, POSIX_FADV_WILLNEED);
-}
-
 static int real_datasync(void *ctx, int fd)
 {
 	(void)ctx;
@@ -131,7 +125,7 @@ void jdisk_real(struct jdisk *d)
 {
 	static const struct jdisk real = {
 		NULL,          real_open,     real_pwrite,  real_pread,  real_pread_now, real_allocate,
-		real_datasync, real_dirsync,  real_unlink,  real_rename, real_list,      real_close,     real_holes, real_willneed,
+		real_datasync, real_dirsync,  real_unlink,  real_rename, real_list,      real_close,     real_holes,
 	};
 
 	if (d->open == NULL)
