@@ -252,7 +252,9 @@ guests() { # SALT
 	                    os.close(f); l.close()
 	                opened = {}
 	            try:
-	                opened[name] = os.open(f'{mnt}/{name}', os.O_RDWR), open(f'{logs}/{name}', 'a')
+	                l = open(f'{logs}/{name}', 'r+') # never made anew: without it nobody counts on the clone
+	                l.seek(0, 2)
+	                opened[name] = os.open(f'{mnt}/{name}', os.O_RDWR), l
 	            except FileNotFoundError:
 	                continue # it goes just now
 	        f, l = opened[name]
