@@ -28,7 +28,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BYTES = 256 * 1024, SECTORS = BYTES / 512, BLOBS = 2000, SNAPS = 2, WOUNDS = 3 };
+enum { BYTES = 256 * 1024, SECTORS = BYTES / 512, BLOBS = 2000, SNAPS = 2, WOUNDS = 3, TRIES = 3 };
 
 struct blob {
 	char key[160];
@@ -44,7 +44,7 @@ static struct pool *pool;
 static unsigned states;
 static struct {
 	unsigned trials, unseen, repaired, partly, zeroed, untold;
-	unsigned first, based;
+	unsigned first, based, again;
 } count;
 
 static const uint8_t uuid[16] = "0123456789abcdef";
@@ -409,12 +409,14 @@ static void plan(struct objstore *s, bool zero, struct repair_plan *p)
 	show(p, false);
 }
 
-static void repair(struct objstore *s, bool zero, struct repair_plan *p)
+/* False: it said that it could not, and is worth another try. */
+static bool repair_once(struct objstore *s, bool zero, struct repair_plan *p, bool last)
 {
 	struct vol_env env = env_of(s);
 	struct objerr err = {0};
+	struct vol_stat st;
 	struct volume *v;
-	int r;
+	int r, end;
 
 	plan(s, zero, p);
 	for (int i = 0; p->first; i++) {
@@ -426,7 +428,7 @@ static void repair(struct objstore *s, bool zero, struct repair_plan *p)
 		plan(s, zero, p);
 	}
 	if (!p->owned)
-		return;
+		return true;
 	count.based += p->from_base;
 	env.from_base = p->from_base;
 	env.base = p->base;
@@ -435,8 +437,19 @@ static void repair(struct objstore *s, bool zero, struct repair_plan *p)
 	need(r == 0, "the plan's volume does not open: %d %s", r, err.msg);
 	vol_begin_write(v);
 	r = vol_repair(v, p, zero, &err);
-	need(r == 0, "the repair fails: %d %s", r, err.msg);
-	need(vol_end_write(v) == 0 && vol_close(v) == 0, "close after the repair fails");
+	vol_stat(v, &st);
+	need(r == 0 || (r == -EIO && !last), "the repair fails: %d %s (%s)", r, err.msg, st.why);
+	end = vol_end_write(v);
+	need(vol_close(v) == 0 && end == 0, "close after the repair fails");
+	return r == 0;
+}
+
+static void repair(struct objstore *s, bool zero, struct repair_plan *p)
+{
+	for (int i = 1; !repair_once(s, zero, p, i == TRIES); i++) {
+		count.again++;
+		repair_plan_free(p);
+	}
 }
 
 /* Its life goes on. */
@@ -512,8 +525,8 @@ int main(int argc, char **argv)
 		trial();
 	}
 	printf("seed %" PRIu64 ": %u wounded buckets: %u repaired whole (%u of them with zeros), %u in part or not, %u had nothing "
-	       "that mattered; %u times first steps, %u from another checkpoint; %u wounds that nobody can see\n",
-	       seed, count.trials, count.repaired, count.zeroed, count.partly, count.untold, count.first, count.based, count.unseen);
+	       "that mattered; %u times first steps, %u from another checkpoint, %u tried again; %u wounds that nobody can see\n",
+	       seed, count.trials, count.repaired, count.zeroed, count.partly, count.untold, count.first, count.based, count.again, count.unseen);
 	need(trials < 60 || (count.repaired > 5 && count.partly > 0), "hardly anything was repaired");
 	pool_free(pool);
 	(void)fflush(stdout);

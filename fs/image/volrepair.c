@@ -165,14 +165,15 @@ static int new_map(struct volume *v, const struct repair_plan *p)
 	r = vol_settle_locked(v);
 	for (size_t i = 0; i < p->nalive && r == 0; i++)
 		map_set_death(v->map, p->alive[i], 0);
-	for (int i = 0; i < CHECKPOINTS && r == 0; i++) {
-		if (i == 0)
-			v->tree = TREE_WANTED;
+	v->tree = r == 0 ? TREE_WANTED : v->tree;
+	for (int i = 0, named = 0; named < CHECKPOINTS && r == 0; i++) {
 		v->checkpoint_soon = true;
 		cond_broadcast(&v->work);
 		r = vol_settle_locked(v);
-		if (r == 0 && v->ck.tree_covers <= p->tail)
-			r = -EIO; /* no checkpoint may name the old map any more */
+		/* Only those count that name the new map; the first may have been under way before there was one. */
+		named += v->ck.tree_covers > p->tail;
+		if (r == 0 && named == 0 && i == CHECKPOINTS)
+			r = -EIO;
 	}
 	mtx_unlock(&v->batch);
 	return r;
