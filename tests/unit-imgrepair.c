@@ -438,6 +438,8 @@ static bool repair_once(struct objstore *s, bool zero, struct repair_plan *p)
 	vol_begin_write(v);
 	r = vol_repair(v, p, zero, &err);
 	vol_stat(v, &st);
+	if (r < 0)
+		(void)fprintf(stderr, "-- %s: %d %s (%s)\n", what, r, err.msg, st.why);
 	need(r == 0 || r == -EIO, "the repair fails: %d %s (%s)", r, err.msg, st.why);
 	end = vol_end_write(v);
 	need(vol_close(v) == 0 && end == 0, "close after the repair fails");
