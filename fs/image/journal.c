@@ -541,6 +541,7 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 static int away(struct journal *j, const struct jseg *s) REQUIRES(j->lock)
 {
 	char name[32];
+	bool gone;
 	int r;
 
 	while (j->users > 0 || j->syncing)
@@ -548,12 +549,16 @@ static int away(struct journal *j, const struct jseg *s) REQUIRES(j->lock)
 	mtx_unlock(&j->lock);
 	segment_name(s->id, name);
 	r = j->disk.unlink(j->disk.ctx, j->dirfd, name);
+	gone = r == 0;
 	if (r == 0)
 		r = j->disk.dirsync(j->disk.ctx, j->dirfd);
 	if (r == 0)
 		j->disk.close(j->disk.ctx, s->fd);
 	mtx_lock(&j->lock);
-	return r;
+	if (r == 0 || !gone)
+		return r;
+	break_locked(j); /* nobody finds what is written into that file, and who knows whether it comes back */
+	return -EIO;
 }
 
 /*
