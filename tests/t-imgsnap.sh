@@ -56,6 +56,10 @@ starts_as "$T/a/d.img" "$T/v2"
 
 # --- a clone is an image of its own, and keeps its snapshot ---
 on clone "$T/a/d.img@one" "$T/a/c.img"
+tar -C "$T/a" -S -cf "$T/c.tar" c.img # it asks stat(2) whether there is anything
+tar -xf "$T/c.tar" -O >"$T/out"
+starts_as "$T/out" "$T/v1"
+rm "$T/c.tar"
 starts_as "$T/a/c.img" "$T/v1"
 dd if="$T/v4" of="$T/a/c.img" bs=256k conv=notrunc,fsync status=none
 starts_as "$T/a/d.img" "$T/v2"
