@@ -73,6 +73,17 @@ grep -q '^repair: no mark is there' "$T/said" || fail "the repair was not explai
 whole d.img
 is d.img "$T/v1"
 
+# --- data that is cut short, by a little: told as lost without --data, and only that is made zeros ---
+big=$(for key in $(objects d.img); do obj_get "$key" | wc -c | sed "s,$, $key,"; done | sort -n | tail -n 1 | cut -d' ' -f2)
+keep "$big"
+head -c -100 "$T/kept" >"$T/cut"
+obj_put "$big" "$T/cut"
+damaged d.img
+at_least "$(jq '.lost | length' "$T/json")" 1 "ranges that are said to be lost"
+at_most "$(jq '[.lost[].bytes] | add' "$T/json")" 65536 "bytes that are said to be lost"
+obj_put "$big" "$T/kept"
+whole d.img
+
 # --- a claim, the create record ---
 obj_delete "$(newest_of d.img 6)"
 damaged d.img
@@ -97,6 +108,7 @@ refused 1 'something of this name' off adopt d.img "$uuid"
 is d.img "$T/v1"
 # ... copied back by a client that keeps no metadata: a plain file
 obj_put d.img.lsvd "$T/name"
+refused 1 'read only' off check d.img --repair -o ro
 refused 1 'says enough' off check d.img
 off check d.img --repair --json | jq -e .repaired >/dev/null || fail "the name was not repaired"
 is d.img "$T/v1"
