@@ -307,23 +307,35 @@ static int move_aside(const char *from, const char *to)
 	return r == 0 ? sync_dir(to) : r;
 }
 
+/* At once: half of a journal would be a damaged one. */
+static int drop_dir(const char *path)
+{
+	const char *name = strrchr(path, '/') + 1;
+	_cleanup_free_ char *gone = NULL;
+
+	if (asprintf(&gone, "%.*s.%s", (int)(name - path), path, name) < 0)
+		return -ENOMEM;
+	image_remove_dir(gone); /* of a process that died here */
+	if (rename(path, gone) < 0)
+		return -errno;
+	image_remove_dir(gone);
+	return 0;
+}
+
 int image_adopt_dir(const char *from, const char *to)
 {
+	const char *away = gives_way(to) ? to : from;
 	int r = 0;
 
-	if (access(to, F_OK) < 0)
-		return rename(from, to) < 0 ? -errno : 0;
-	if (gives_way(to)) {
-		r = move_aside(to, from);
+	if (access(to, F_OK) == 0) {
+		if (!gives_way(away))
+			return -ENOTEMPTY;
+		r = move_aside(away, away == to ? from : to);
 		if (r == 0)
-			image_remove_dir(to);
-		return r < 0 ? r : rename(from, to) < 0 ? -errno : 0;
+			r = drop_dir(away);
 	}
-	if (!gives_way(from))
-		return -ENOTEMPTY;
-	r = move_aside(from, to);
-	if (r == 0)
-		image_remove_dir(from);
+	if (r == 0 && access(from, F_OK) == 0 && rename(from, to) < 0)
+		r = -errno;
 	return r;
 }
 
