@@ -8,28 +8,13 @@ A=$T/a O=images=*.img,journal_size=64M
 mount_lsvdfs a "$O"
 truncate -s 32M "$A/disk.img"
 truncate -s 32M "$T/model"
-left_clean() { [ "$(status a fs.images)" = '[]' ]; }
 for i in $(seq "$ROUNDS"); do
 	# the model gets what was acknowledged, and the daemon dies with the file open
-	py - "$A/disk.img" "$T/model" "$i" "${daemon[a]}" <<'P'
-import os, random, signal, sys
-img, mod, i, pid = sys.argv[1:]
-r = random.Random(f"{os.environ['SEED']}.{i}")
-a, b = os.open(img, os.O_RDWR), os.open(mod, os.O_RDWR)
-for k in range(r.randrange(20, 200)):
-    n = 512 * r.randrange(1, 200)
-    off = r.randrange(0, (32 << 20) - n)
-    d = r.randbytes(n)
-    os.pwrite(a, d, off); os.pwrite(b, d, off)
-    if r.random() < .1: os.fdatasync(a)
-if int(i) % 2: os.fsync(a)
-os.kill(int(pid), signal.SIGKILL)
-P
-	wait "${daemon[a]}" 2>/dev/null || true
-	unset "daemon[a]"
-	umount -l "$A"
+	[ $((i % 2)) = 1 ] && sync=sync || sync=
+	write_both "$A/disk.img" "$T/model" "$i" $sync "${daemon[a]}"
+	daemon_died a
 	mount_lsvdfs a "$O"
-	wait_for 60 left_clean
+	wait_for 60 images_idle a
 	grep -q 'disk.img: what the last mount had not sent of this image is in the bucket' "$T/a.log"
 	: >"$T/a.log"
 	# another machine sees all of it
@@ -41,7 +26,7 @@ done
 # opened for writing and closed, again and again: that leaves notes in the journal which no log has
 for _ in 1 2 3 4 5; do
 	py -c 'import os,sys; f = os.open(sys.argv[1], os.O_RDWR); os.pread(f, 1, 0); os.close(f)' "$A/disk.img"
-	wait_for 20 left_clean
+	wait_for 20 images_idle a
 done
 rnd 8192 notes >"$T/notes"
 dd if="$T/notes" of="$T/model" bs=4096 seek=3 conv=notrunc status=none
@@ -54,7 +39,7 @@ os.kill(int(sys.argv[3]), signal.SIGKILL)
 P
 daemon_died a
 mount_lsvdfs a "$O"
-wait_for 60 left_clean
+wait_for 60 images_idle a
 same "$A/disk.img" "$T/model"
 # taken by another machine while this one stood still, and died of it: what was not sent is kept, and can be had
 rnd 12288 taken >"$T/taken"
@@ -111,7 +96,7 @@ mount_lsvdfs a "$O"
 rm "$A/disk.img"
 kill9_daemon a
 mount_lsvdfs a "$O"
-wait_for 60 left_clean
+wait_for 60 images_idle a
 not_noted() { [ -z "$(find "$T/a.state" -name deleting)" ]; }
 wait_for 60 not_noted
 eq "$(log_left "$u")" "claim dead " "what stays of a removed image"
