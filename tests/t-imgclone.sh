@@ -51,14 +51,17 @@ end() { # all of it goes, and nothing stays
 
 # --- cost ---
 cost() {
-	local at puts
+	local at puts from
 	begin
 	truncate -s 1M "$T/a/other.img" # whatever is done once only
 	on clone "$T/a/p.img@s" "$T/a/first.img"
 	front_reset
+	from=$(wc -l <"$T/front/requests")
 	at=$(date +%s%N)
 	on clone "$T/a/p.img@s" "$T/a/c.img"
-	at=$((($(date +%s%N) - at) / 1000000)) puts=$(front_count PUT)
+	at=$((($(date +%s%N) - at) / 1000000))
+	# the name of the parent may get its times meanwhile, which no clone asked for
+	puts=$(tail -n "+$((from + 1))" "$T/front/requests" | grep ' PUT PUT ' | grep -cv ' p.img.lsvd$')
 	note "a clone of 1 TiB with $MIB MiB of data: $at ms, $puts PUTs ($(front_counts))"
 	at_least "$puts" 3 "PUTs of a clone"
 	at_most "$puts" 3 "PUTs of a clone"
