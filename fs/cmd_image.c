@@ -36,7 +36,6 @@ static int create(struct site *s, const char *size)
 	struct image_new place;
 	struct objerr err = {0};
 	char uuid[33];
-	size_t left;
 	int r = cmd_image_size(size, &vc.size);
 
 	if (!r)
@@ -46,15 +45,8 @@ static int create(struct site *s, const char *size)
 	if (r)
 		return r;
 	r = image_new_place(s->url.prefix, &place);
-	if (!r) {
-		memcpy(vc.uuid, place.uuid, sizeof vc.uuid);
-		r = vol_create(&s->env, place.prefix, &vc, &err);
-	}
-	if (!r) {
-		r = image_make_name(s->store, s->url.prefix, s->path, &place, vc.size, 0, &a, NULL, &err);
-		if (r == -EEXIST)
-			ignore(image_erase(s->store, place.prefix, UINT64_MAX, NULL, 0, &left, NULL));
-	}
+	if (!r)
+		r = image_create(&s->env, s->url.prefix, s->path, &place, &vc, &a, NULL, &err);
 	if (r)
 		return site_fail(s, r, &err);
 	site_forget(s);
