@@ -144,6 +144,10 @@ static int snap(struct volume *v, void *arg)
 		json_object_set_new(s->ans, "size", json_integer((json_int_t)s->size));
 		return r;
 	}
+	if (strcmp(s->verb, "retain") == 0) {
+		r = str_parse_u64(s->name, &number);
+		return r == 0 ? vol_retain(v, number, s->err) : r;
+	}
 	r = vol_snapshot(v, s->name, &number, s->err);
 	json_object_set_new(s->ans, "number", json_integer((json_int_t)number));
 	return r;
@@ -280,7 +284,8 @@ int fsd_image(struct fsd *f, const char *verb, const char *path, const char *nam
 	}
 	if (name && strcmp(verb, "unsnap") == 0)
 		return f->o.read_only ? -EROFS : unsnap_path(f, path, &s);
-	if (name && (strcmp(verb, "snapshot") == 0 || strcmp(verb, "flatten") == 0 || strcmp(verb, "rollback") == 0))
+	if (name && (strcmp(verb, "snapshot") == 0 || strcmp(verb, "flatten") == 0 || strcmp(verb, "rollback") == 0 ||
+		     strcmp(verb, "retain") == 0))
 		return f->o.read_only ? -EROFS : snap_path(f, path, &s);
 	return -EINVAL;
 }

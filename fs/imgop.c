@@ -141,8 +141,9 @@ bool image_path_ok(const char *path)
 	return path[0] && !strchr(path, '\n');
 }
 
-int image_make_name(struct objstore *s, const char *top, const char *path, const struct image_new *n, uint64_t size,
-		    uint64_t allocated, const struct attr *a, struct nameobj *ret, struct objerr *err)
+/* ret_maybe: it failed, and the name may be there all the same. */
+static int make_name(struct objstore *s, const char *top, const char *path, const struct image_new *n, uint64_t size,
+		     uint64_t allocated, const struct attr *a, struct nameobj *ret, bool *ret_maybe, struct objerr *err)
 {
 	_cleanup_free_ char *key = NULL;
 	const char *slash = strrchr(path, '/');
@@ -164,11 +165,39 @@ int image_make_name(struct objstore *s, const char *top, const char *path, const
 		r = obj_headers_set(&o.h, IMGNAME_ALLOCATED, number);
 	if (r == 0)
 		r = nameobj_create(s, key, &o, err);
+	*ret_maybe = o.maybe;
 	if (r == 0 && ret) {
 		*ret = o;
 		return 0;
 	}
 	nameobj_free(&o);
+	return r;
+}
+
+int image_make_name(struct objstore *s, const char *top, const char *path, const struct image_new *n, uint64_t size,
+		    uint64_t allocated, const struct attr *a, struct nameobj *ret, struct objerr *err)
+{
+	bool maybe;
+
+	return make_name(s, top, path, n, size, allocated, a, ret, &maybe, err);
+}
+
+int image_create(const struct vol_env *env, const char *top, const char *path, const struct image_new *n,
+		 const struct vol_create *c, const struct attr *a, struct nameobj *ret, struct objerr *err)
+{
+	struct vol_create vc = *c;
+	bool maybe = false;
+	size_t left;
+	int r;
+
+	memcpy(vc.uuid, n->uuid, sizeof vc.uuid);
+	r = vol_create(env, n->prefix, &vc, err);
+	if (r < 0)
+		return r;
+	r = make_name(env->store, top, path, n, vc.size, 0, a, ret, &maybe, err);
+	/* Nobody ever heard of this log, unless the answer to the name was lost: then it stays. */
+	if (r < 0 && (r == -EEXIST || !maybe))
+		ignore(image_erase(env->store, n->prefix, UINT64_MAX, NULL, 0, &left, &(struct objerr){0}));
 	return r;
 }
 

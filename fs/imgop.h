@@ -43,6 +43,10 @@ int must_check image_make_name(struct objstore *s, const char *top, const char *
 			       uint64_t size, uint64_t allocated, const struct attr *a, struct nameobj *ret,
 			       struct objerr *err);
 
+/* An empty image: log and name. c: but for its uuid. A name that was refused for certain leaves no log; ret may be NULL. */
+int must_check image_create(const struct vol_env *env, const char *top, const char *path, const struct image_new *n,
+			    const struct vol_create *c, const struct attr *a, struct nameobj *ret, struct objerr *err);
+
 /*
  * The end (PROTOCOL.md 3), in steps; after a crash between any two of them a later process goes on:
  *	image_doom()	claims for the last time, writes to `deleting` what is to be erased. Nothing is lost yet:

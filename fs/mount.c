@@ -545,6 +545,7 @@ static int build_fsd(struct mount *m)
 			      .takeover = m->opt.takeover,
 			      .claim_wait_ns = m->opt.claim_wait_ns,
 			      .dirty_age_ns = m->opt.dirty_age_ns,
+			      .retain_s = m->opt.retain_s,
 			      .journal_size = m->opt.journal_size,
 			      .block_path = m->block_path,
 			      .cache_size = m->opt.cache_size};

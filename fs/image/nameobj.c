@@ -125,6 +125,13 @@ static int headers_to_send(struct nameobj *o)
 	return 0;
 }
 
+/* What a store without tries of its own says of a change that may happen yet. */
+static bool unanswered(int r)
+{
+	return r == -ETIMEDOUT || r == -ECONNRESET || r == -EBADMSG || r == -EIO || r == -EAGAIN || r == -ESHUTDOWN ||
+	       r == -ECANCELED;
+}
+
 /* etag: of the version that it replaces; NULL: of any. */
 static int put(struct objstore *s, const char *key, struct nameobj *o, bool only_new, const char *etag,
 	       struct objerr *err)
@@ -152,6 +159,7 @@ static int put(struct objstore *s, const char *key, struct nameobj *o, bool only
 	r = obj_do(s, &req);
 	if (r < 0 && err != NULL)
 		*err = req.err;
+	o->maybe = r < 0 && (req.maybe_done || unanswered(r));
 	if (r == 0) {
 		memcpy(o->etag, req.etag, sizeof(o->etag));
 		o->bytes = iov.iov_len;
