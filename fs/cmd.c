@@ -262,6 +262,16 @@ const char *cmd_size(uint64_t n, char *buf)
 	return buf;
 }
 
+const char *cmd_time(int64_t seconds, char *buf)
+{
+	time_t t = (time_t)seconds;
+	struct tm tm;
+
+	if (!seconds || !gmtime_r(&t, &tm) || !strftime(buf, 24, "%Y-%m-%d %H:%M:%SZ", &tm))
+		memcpy(buf, "-", 2);
+	return buf;
+}
+
 const char *cmd_printable(char *s)
 {
 	str_make_printable(s);

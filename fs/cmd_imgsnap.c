@@ -193,16 +193,12 @@ int image_rollback(struct site *s)
 /* pins: NULL: not asked for. */
 static void print_snap(const struct vol_snap *s, const uint64_t *pins)
 {
-	char size[24], when[32] = "?";
-	time_t t = (time_t)s->time;
-	struct tm tm;
+	char size[24], when[24];
 
-	if (gmtime_r(&t, &tm))
-		(void)strftime(when, sizeof when, "%Y-%m-%d %H:%M:%SZ", &tm);
 	printf("%10s  ", cmd_size(s->size, size));
 	if (pins)
 		printf("%10s  ", cmd_size(*pins, size));
-	printf("%s  %s%s\n", when, s->name, s->hidden ? "  (deleted, a clone uses it)" : "");
+	printf("%s  %s%s\n", cmd_time(s->time, when), s->name, s->hidden ? "  (deleted, a clone uses it)" : "");
 }
 
 int image_snapshots(struct site *s)
@@ -258,14 +254,10 @@ int image_snapshots(struct site *s)
 
 static void print_position(const struct vol_position *p)
 {
-	char size[24], when[32] = "-";
-	time_t t = (time_t)p->time;
-	struct tm tm;
+	char size[24], when[24];
 
-	if (p->time && gmtime_r(&t, &tm))
-		(void)strftime(when, sizeof when, "%Y-%m-%d %H:%M:%SZ", &tm);
-	printf("%12" PRIu64 "  %-20s  %-10s  %10s%s%s\n", p->number, when, p->type, cmd_size(p->bytes, size),
-	       p->name[0] ? "  " : "", p->name);
+	printf("%12" PRIu64 "  %-20s  %-10s  %10s%s%s\n", p->number, cmd_time(p->time, when), p->type,
+	       cmd_size(p->bytes, size), p->name[0] ? "  " : "", p->name);
 }
 
 int image_log(struct site *s)

@@ -54,7 +54,8 @@ int disks_init(struct fsd *f)
 	list_init(&f->snaplists);
 	r = pool_new("lsvdfs-img", CALLS, &f->image_pool);
 	if (r == 0)
-		r = pool_new("lsvdfs-vol", VOLUMES, &f->vol_pool);
+		/* Uploads give way to guests; a journal that fills slows these down (fs/image/throttle.h). */
+		r = pool_new_nice("lsvdfs-vol", VOLUMES, &f->vol_pool);
 	return r < 0 ? r : reads_new(f);
 }
 

@@ -301,6 +301,73 @@ void image_remove_dir(const char *path)
 	(void)rmdir(path);
 }
 
+/* Nothing waits there, and nobody is in the middle of anything. */
+static bool gives_way(const char *path)
+{
+	bool clean = false, busy = false;
+	DIR *d = opendir(path);
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		const char *n = de->d_name;
+
+		clean |= strcmp(n, "clean") == 0;
+		busy |= strcmp(n, "deleting") == 0 || strcmp(n, "importing") == 0 ||
+			(str_has_prefix(n, "aside-") && !strchr(n + strlen("aside-"), '-')); /* it is being set aside */
+	}
+	if (d)
+		closedir(d);
+	return clean && !busy;
+}
+
+static int move_aside(const char *from, const char *to)
+{
+	_cleanup_close_ int dst = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = opendir(from);
+	struct dirent *de;
+	int r = d && dst >= 0 ? 0 : -errno;
+
+	while (r == 0 && (de = readdir(d)))
+		if (str_has_prefix(de->d_name, "aside-") &&
+		    renameat2(dirfd(d), de->d_name, dst, de->d_name, RENAME_NOREPLACE) < 0)
+			r = -errno;
+	if (d)
+		closedir(d);
+	return r == 0 ? sync_dir(to) : r;
+}
+
+/* At once: half of a journal would be a damaged one. */
+static int drop_dir(const char *path)
+{
+	const char *name = strrchr(path, '/') + 1;
+	_cleanup_free_ char *gone = NULL;
+
+	if (asprintf(&gone, "%.*s.%s", (int)(name - path), path, name) < 0)
+		return -ENOMEM;
+	image_remove_dir(gone); /* of a process that died here */
+	if (rename(path, gone) < 0)
+		return -errno;
+	image_remove_dir(gone);
+	return 0;
+}
+
+int image_adopt_dir(const char *from, const char *to)
+{
+	const char *away = gives_way(to) ? to : from;
+	int r = 0;
+
+	if (access(to, F_OK) == 0) {
+		if (!gives_way(away))
+			return -ENOTEMPTY;
+		r = move_aside(away, away == to ? from : to);
+		if (r == 0)
+			r = drop_dir(away);
+	}
+	if (r == 0 && access(from, F_OK) == 0 && rename(from, to) < 0)
+		r = -errno;
+	return r;
+}
+
 /* Claims for the last time. The volume is closed afterwards. */
 static int last_claim(const struct vol_env *shared, const char *prefix, const uint8_t uuid[16], struct vol_remains *ret,
 		      struct objerr *err)

@@ -22,6 +22,11 @@ int must_check image_read_where(const char *dir, const uint8_t uuid[16], char **
 
 /* A directory of one image's journal, and what is in it. */
 void image_remove_dir(const char *path);
+/*
+ * That of another slot takes its place in ours. Where there are two, the one that has nothing to be sent gives way; what was set
+ * aside in it goes along, nobody else has it. -ENOTEMPTY: both are needed where they are.
+ */
+int must_check image_adopt_dir(const char *from, const char *to);
 
 /* A new uuid, where its log lies below top, and the whole prefix of it. -ENAMETOOLONG. */
 struct image_new {

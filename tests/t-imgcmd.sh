@@ -11,7 +11,6 @@ image() { # ACTION PATH [ARGUMENT...]: without a mount
 	shift 2
 	"$LSVDFS" image "$action" "$SOURCE" "$path" "$@" -o "$OFF"
 }
-on() { local action=$1; shift; "$LSVDFS" image "$action" "$@"; } # on a mount
 j() { jq -er "$@"; }
 info() { image info "$1" --json | j "$2"; }
 

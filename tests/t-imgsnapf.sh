@@ -10,7 +10,6 @@ SIZE=$((24 << 20))
 mount_lsvdfs a "$OPTS"
 mount_lsvdfs b "$OPTS,ro"
 A=$T/a B=$T/b
-on() { local action=$1; shift; "$LSVDFS" image "$action" "$@"; }
 shows() { tr '\n' ' ' < <(cd "$1" && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort); }
 for i in 1 2 3; do rnd $((2 << 20)) $i >"$T/v$i"; done
 # want N: what the image is after version N was put at 1 MiB and, shorter, at 9 MiB

@@ -441,22 +441,23 @@ static int move(struct round *r)
 	struct vol_put *u = calloc(1, sizeof(*u));
 	struct vol_sealing s = {0};
 	struct map_moved m = {0};
-	struct iovec iov = {r->data, 0};
+	const uint8_t *at = r->data;
+	struct logobj_body body = {0, logobj_fill_bytes, &at};
 	int res = u == NULL ? -ENOMEM : log_reserve(v->log);
 
 	if (res == 0)
 		res = seal(r, &s, u, &m);
 	if (res == 0) {
 		compact(r, &m);
-		iov.iov_len = m.data_sectors * SECTOR;
-		u->charged = iov.iov_len;
+		body.bytes = m.data_sectors * SECTOR;
+		u->charged = body.bytes;
 		if (v->env.budget != NULL)
 			budget_take(v->env.budget, u->charged);
 		s.o.extents = m.extents;
 		s.o.nextents = m.n;
 		r->under_way[r->n++ % SHARE_MAX] = s.o.number;
-		r->moved += iov.iov_len;
-		res = vol_put_object(v, u, &s.o, &iov);
+		r->moved += body.bytes;
+		res = vol_put_object(v, u, &s.o, &body);
 		u = NULL;
 	}
 	if (res < 0 && s.o.number != 0) {

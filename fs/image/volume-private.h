@@ -273,7 +273,7 @@ void vol_on_committed(void *arg);
 void vol_on_fenced(void *arg);
 void vol_put_begin_locked(struct volume *v, struct vol_put *u, const struct logobj *o); /* o has its number */
 /* Makes the bytes and sends them. After a failure u is gone, and the volume is to fail. body may be NULL. */
-int must_check vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const struct iovec *body);
+int must_check vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const struct logobj_body *body);
 
 /* What an object says until it is encoded. */
 struct vol_sealing;
