@@ -66,7 +66,7 @@ static const struct rule {
     {"T16b", OFF(T16_SNAPS), 1, 300, "what a snapshot refers to stays", WORLD_ANY, DUEL_NONE},
     {"T18", OFF(T18_ROOT), 1, 300, "... and the objects of its root's digests", WORLD_ANY, DUEL_NONE},
     {"T19", OFF(T19_PAGES), 10002, 300, "a page of a newer tree counts as referred to", WORLD_TREES, DUEL_NONE},
-    {"P", OFF(P_OWN), 1, 0, "p is a mark attached from, or put by this owner", WORLD_ANY, DUEL_FENCED},
+    {"P", OFF(P_OWN), 1, 300, "p is a mark attached from, or put by this owner", WORLD_ANY, DUEL_FENCED},
     {"A", OFF(A_ADOPT), 1, 0, "a walk takes over the tree of a checkpoint that it passes", WORLD_HELD, DUEL_NONE},
     {"PA", OFF(P_OWN) | OFF(A_ADOPT), 10090, 1000, "P and A", WORLD_MARKS, DUEL_NONE},
     {"B1", OFF(B1_NEXT), 10075, 1000, "a burst's claims have next = N + 2W - 1", WORLD_ANY, DUEL_NONE},

@@ -48,6 +48,7 @@ struct content {
 static struct content then, now; /* as the snapshot was made; last written by who has it */
 static uint32_t stamps;
 static bool ready, unsnapped, erased;
+static unsigned marks; /* of node 1 */
 static int64_t storm; /* from then on what node 1 sends takes long; 0: not yet */
 static struct vol_remains remains; /* of the image, once it is doomed */
 static bool doomed;
@@ -153,13 +154,13 @@ static void on_send(int i, const struct objreq *req)
 			sleeps(i, req, 3 * NSEC_PER_SEC, 2);
 	} else if (imgduel_kind == DUEL_FENCED) {
 		/* Its data waits for this mark, and goes out at once when that is answered. */
-		if (storm == 0 && i == 1 && is_mark(req) && req->op == OBJ_PUT && sim_chance(1, 8))
+		if (storm == 0 && i == 1 && is_mark(req) && req->op == OBJ_PUT && ++marks > 6 && sim_chance(1, 8))
 			storm = clock_now_ns() + 1;
 	} else if (imgduel_kind == DUEL_ERASE && doomed && eraser) {
 		if (sim_chance(1, 2))
 			sleeps(i, req, 20 * NSEC_PER_SEC, 0);
-	} else if (imgduel_kind == DUEL_ERASE) {
-		if (sim_chance(1, writes ? 8 : 20))
+	} else if (imgduel_kind == DUEL_ERASE && !erased) {
+		if (sim_chance(1, !writes ? 20 : doomed ? 3 : 8))
 			sleeps(i, req, sim_chance(1, 2) ? 30 * NSEC_PER_SEC : NSEC_PER_SEC, 0);
 	}
 }
@@ -185,6 +186,11 @@ static struct vol_env *env_of(int i, bool read_only)
 	e->disk = &node[i].jd;
 	e->pool = pool;
 	e->read_only = read_only;
+	/* It deletes only when it writes no tree; the next one needs a tree, or digests would keep what it deletes. */
+	if (imgduel_kind == DUEL_FENCED && i == 1) {
+		e->tree_digests = 10 + (unsigned)sim_below(90);
+		e->map_bytes = MiB;
+	}
 	return e;
 }
 
@@ -490,6 +496,7 @@ static struct tenure *owns(int i, struct volume *v)
 	vol_stat(v, &st);
 	*t = (struct tenure){.epoch = st.epoch, .bound = UINT32_MAX};
 	for (struct tenure *x = tenure; x < t; x++) {
+		sim_check(x->epoch != t->epoch, "two owners of epoch %" PRIu64, t->epoch);
 		if (x->epoch < t->epoch)
 			x->bound = MIN(x->bound, x->ops);
 		else if (x->epoch > t->epoch) /* it learned it late */
@@ -721,7 +728,7 @@ static void world(void)
 				  .map_bytes = (2 * KiB) << sim_below(3),
 				  .map_fanout = 4,
 				  .digest_every = 2 + (unsigned)sim_below(3),
-				  .tree_digests = 2 + (unsigned)sim_below(6),
+				  .tree_digests = 2 + (unsigned)sim_below(3),
 				  .tree_object_bytes = 5 * KiB,
 				  .batch_bytes = 4 * KiB >> sim_below(4),
 				  .dirty_age_ns = 100 * NSEC_PER_MSEC,
