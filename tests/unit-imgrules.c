@@ -96,7 +96,8 @@ static const struct rule {
     {"C5b", OFF(C5_DEAD), 1, 300, "... and every cloner", WORLD_ANY, DUEL_REMOVE},
     {"C6", OFF(C6_REFS), 1, 300, "... and who deletes it lists the refs again then", WORLD_ANY, DUEL_REMOVE},
     {"D1", OFF(D1_CLAIMS), 1, 300, "deleting an image leaves all its claims", WORLD_ANY, DUEL_ERASE},
-    {"D2", OFF(D2_BELOW), 130, 300, "... and takes nothing at or beyond the own next", WORLD_ANY, DUEL_ERASE},
+    {"D2", OFF(D2_BELOW), 200, 300, "... and takes nothing at or beyond the own next", WORLD_ANY, DUEL_ERASE},
+    {"D3", OFF(D3_CLAIM), 300, 300, "who claims looks whether the image was deleted", WORLD_ANY, DUEL_ERASE},
     {"jseq", OFF(C_JOURNAL), 10003, 300, "a cleaner's object says no more of the journal than is in the log", WORLD_ANY, DUEL_NONE},
     /* The same duels with all rules on: nothing is found. */
     {"clone1", 0, 1, 40, "all rules on: a snapshot is deleted and cloned", WORLD_ANY, DUEL_UNSNAP},
