@@ -8,7 +8,8 @@
  * Each rule is switched off alone and seeds are run, from FIRST (the rule's own) on, until one finds a violation; after
  * SEEDS of them (else the rule's own bound, several times what is needed) the simulator is too weak, or the rule does
  * nothing: that fails. Without arguments only the rules that are found soon (a bound of QUICK at most), since `make
- * check` has no time for the others. With all rules on the same scenario is unit-imgsim.
+ * check` has no time for the others. With all rules on the same scenario is unit-imgsim; of the duels (sim/imgduel.h) the
+ * last lines of the table are that.
  */
 #include "config.h"
 #include "fs/image/rules.h"
