@@ -26,6 +26,7 @@ void disk_env(struct fsd *f, struct vol_env *ret)
 		.segment_bytes = MIN(16 * MiB, f->o.journal_size / 4 / MiB * MiB),
 		.claim_wait_ns = f->o.claim_wait_ns,
 		.dirty_age_ns = f->o.dirty_age_ns,
+		.retain_s = f->o.retain_s,
 		.takeover = (enum vol_takeover)f->o.takeover,
 		.read_only = f->o.read_only,
 	};

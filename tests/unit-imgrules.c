@@ -28,7 +28,8 @@ enum { SEEDS = 1000, QUICK = 300 };
 #define SNAPPERS \
 	(OFF(T16_DEATHS) | OFF(T16_SNAPS) | OFF(T18_ROOT) | OFF(S_EACH) | OFF(S_AFTER) | OFF(S_LIST) | OFF(C1_REF) | \
 	 OFF(C2_GONE) | OFF(C3_ORDER) | OFF(C3_LIST) | OFF(C3_FREE) | OFF(C5_DEAD) | OFF(C6_REFS) | OFF(D1_CLAIMS) | \
-	 OFF(D2_BELOW))
+	 OFF(D2_BELOW) | OFF(R_KEEP) | OFF(R_SAID))
+#define KEEPERS (OFF(R_KEEP) | OFF(R_SAID))
 #define CLEANERS (OFF(C_NOW) | OFF(C_LIST) | OFF(C_JOURNAL)) /* rules that only a cleaner can break */
 
 uint64_t image_rules_off;
@@ -99,6 +100,8 @@ static const struct rule {
     {"D1", OFF(D1_CLAIMS), 1, 300, "deleting an image leaves all its claims", WORLD_ANY, DUEL_ERASE},
     {"D2", OFF(D2_BELOW), 200, 300, "... and takes nothing at or beyond the own next", WORLD_ANY, DUEL_ERASE},
     {"D3", OFF(D3_CLAIM), 300, 300, "who claims looks whether the image was deleted", WORLD_ANY, DUEL_ERASE},
+    {"keep", OFF(R_KEEP), 1, 300, "deletes leave what a position from the floor on needs", WORLD_ANY, DUEL_NONE},
+    {"said", OFF(R_SAID), 1, 0, "the floor is in the log before deletes go by it", WORLD_ANY, DUEL_NONE},
     {"jseq", OFF(C_JOURNAL), 10003, 300, "a cleaner's object says no more of the journal than is in the log", WORLD_ANY, DUEL_NONE},
     /* The same duels with all rules on: nothing is found. */
     {"clone1", 0, 1, 40, "all rules on: a snapshot is deleted and cloned", WORLD_ANY, DUEL_UNSNAP},
@@ -141,6 +144,7 @@ static bool breaks(const struct rule *r, uint64_t seed, char *why, size_t n)
 		image_rules_off = off;
 		imgscene_world = world != WORLD_ANY ? world : r->world;
 		imgscene_dense = dense;
+		imgscene_retain = (off & KEEPERS) != 0 ? RETAIN_ON : RETAIN_OFF;
 		imgscene_snaps = (off & SNAPPERS) != 0 ? SNAPS_ON : SNAPS_OFF;
 		imgscene_cleaner = (off & CLEANERS) != 0    ? CLEANER_ON
 				   : (off & SNAPPERS) != 0 ? CLEANER_SOME

@@ -21,6 +21,7 @@
 #define LOG_OBJECT_MAX (64 * MiB)            /* content bytes that we write or read */
 #define LOG_HEADER_MAX (32 * MiB)
 #define LOG_W_MAX 256u
+#define LOG_RETAIN_MAX (UINT64_C(100) * 366 * 86400) /* seconds */
 
 enum log_type {
 	LOG_CREATE = 1,
@@ -124,6 +125,7 @@ struct logobj {
 	struct log_extent *extents;
 	struct log_digest *digest; /* NULL: none */
 	struct log_checkpoint *checkpoint;
+	uint64_t floor, retain_s; /* with a checkpoint: positions from floor on are kept; 0: not said. What the image is to keep */
 	struct log_create *create;
 	uint64_t claim_next, claim_before; /* LOG_CLAIM */
 	uint64_t target;                   /* unsnap, free, rollback, map; 0: none */

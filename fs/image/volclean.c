@@ -428,7 +428,7 @@ static int seal(struct round *r, struct vol_sealing *s, struct vol_put *u, struc
 		v->moved += m->data_sectors * SECTOR;
 		v->moved_objects++;
 		v->active_at = clock_now_ns();
-		v->idle_rounds = 0;
+		v->idle_rounds = v->age_rounds = 0;
 	}
 	mtx_unlock(&v->batch);
 	return res;
@@ -696,7 +696,8 @@ static int clean_to_locked(struct volume *v, unsigned live) REQUIRES(v->batch)
 	v->clean_idle = false;
 	v->clean_after = 0;
 	v->table_wanted = !v->table_known;
-	if (v->table_wanted)
+	v->deletes_due = v->deletes_due || vol_retains(v) != 0; /* what need not be kept any more? */
+	if (v->table_wanted || v->deletes_due)
 		vol_start_tending_locked(v);
 	r = vol_settle_locked(v);
 	if (r == 0 && !v->table_known)

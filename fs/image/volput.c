@@ -116,7 +116,7 @@ static int seal_locked(struct volume *v, struct vol_sealing *s, struct vol_put *
 	v->shrink_at = v->active_at + VOL_IDLE_AGES * vol_age(v);
 	v->clean_look = true;
 	v->clean_idle = false;
-	v->idle_rounds = 0;
+	v->idle_rounds = v->age_rounds = 0;
 	if (r == 0)
 		vol_put_begin_locked(v, u, &s->o);
 	return r;
@@ -268,6 +268,8 @@ static bool todo_locked(struct volume *v, struct todo *t)
 	bool due = v->nclosed > 0 || (v->dirty_since != 0 && v->dirty_since + vol_age(v) <= clock_now_ns());
 
 	memset(t, 0, sizeof(*t));
+	if (vol_age_due_locked(v) <= clock_now_ns())
+		vol_age_locked(v);
 	if (!due && vol_idle_due_locked(v) <= clock_now_ns())
 		vol_idle_locked(v);
 	if (v->clean_look)
@@ -298,7 +300,7 @@ static bool wait_locked(struct volume *v, struct todo *t) REQUIRES(v->batch)
 		due = v->dirty_since != 0 ? v->dirty_since + vol_age(v) : INT64_MAX;
 		/* What is overdue waits for the tree. */
 		due = MIN(due <= clock_now_ns() ? INT64_MAX : due, vol_idle_due_locked(v));
-		due = MIN(due, shrink_due_locked(v));
+		due = MIN(MIN(due, shrink_due_locked(v)), vol_age_due_locked(v));
 		if (due == INT64_MAX || due <= clock_now_ns())
 			cond_wait(&v->work, &v->batch);
 		else
