@@ -11,6 +11,8 @@
 
 #include "objstore/base/str.h"
 
+#define CAPS_AGE_S (24 * 3600) /* capabilities are asked again once a day */
+
 struct caps_found {
 	unsigned caps, quirks;
 	int64_t time_s;

@@ -188,6 +188,8 @@ void change_op_unlink(struct call *c)
 
 	if (r == 0 && i->is_dir)
 		r = -EISDIR;
+	if (r == 0 && i->snap) /* a snapshot is not lost by a wildcard: lsvdfs image delete */
+		r = -EROFS;
 	if (r == 0) {
 		inode_begin(i);
 		r = unlink_op(f, parent, c->name, i, &err);
@@ -210,6 +212,21 @@ bool fsd_has_local_below(struct fsd *f, struct inode *dir)
 
 		for (struct inode *p = i->linked ? i->parent : NULL; p && !found; p = p->parent)
 			found = p == dir;
+	}
+	mtx_unlock(&f->inodes);
+	return found;
+}
+
+bool fsd_attached(struct fsd *f, struct inode *i)
+{
+	bool found = false;
+
+	mtx_lock(&f->inodes);
+	list_for_each(l, &f->attached) {
+		struct inode *a = list_entry(l, struct inode, attached);
+
+		for (struct inode *p = a->linked ? a : NULL; p && !found; p = p->parent)
+			found = p == i;
 	}
 	mtx_unlock(&f->inodes);
 	return found;
@@ -455,7 +472,7 @@ static int setattr_op(struct fsd *f, struct inode *i, const struct stat *st, int
 	mtx_unlock(&i->lock);
 	if (dirty)
 		return 0;
-	r = dir_refresh(f, i, true, err);
+	r = dir_refresh(f, i, false, err);
 	if (r == 0)
 		r = node_enter(f, &g, i, &dir, &name);
 	if (r < 0)
@@ -546,7 +563,7 @@ void change_op_setxattr(struct call *c)
 		inode_begin(i);
 		r = file_settle_acked(f, i, &err);
 		if (r == 0)
-			r = dir_refresh(f, i, true, &err);
+			r = dir_refresh(f, i, false, &err);
 		if (r == 0)
 			r = node_enter(f, &g, i, &dir, &name);
 		entered = r == 0;

@@ -39,7 +39,8 @@ const struct cmd_help cmd_helps[] = {
      "removed files that other nodes have or had open, and multipart uploads that are older than a day.\n"
      "  --abort-uploads   abort those uploads, whoever began them",
      false},
-    {"image", "ACTION TARGET [ARGUMENT] [--force] [--data] [--id ID [--out FILE | --drop]] [-o OPTIONS] [--json]",
+    {"image", "ACTION TARGET [ARGUMENT] [--force] [--data] [--repair [--zero-lost]] [--mark N] [--id ID [--out FILE | --into NEW | --drop]] "
+     "[--size SIZE] [--pins] [-o OPTIONS] [--json]",
      "Disk images. TARGET is a path on a mount, or SOURCE and a path below it.\n"
      "  create TARGET SIZE      an empty image (-o fsync=remote: its fsync waits for the bucket)\n"
      "  info TARGET             sizes, what of the log is live, who holds it\n"
@@ -48,16 +49,24 @@ const struct cmd_help cmd_helps[] = {
      "  delete TARGET           as rm on a mount\n"
      "  export TARGET FILE      a sparse raw file, a device, or - for standard output, of one state of the image\n"
      "  import TARGET FILE      a new image from a raw file, a device, or - for standard input; zeros become holes\n"
-     "  check TARGET            is all of it there? Repairs nothing; status 1 when damaged. --data: every checksum\n"
-     "  gc DIR|SOURCE           removes what is left of dead images and broken imports; with --force logs without a name\n"
+     "                          --size SIZE: of the image; a device or pipe without end is read so far\n"
+     "  import TARGET fly:URL   from the objects of a Fly.io volume in the bucket URL. --restore-point N: none after object N;\n"
+     "                          --stop-at-gap: none after a missing number; --from-options LIST: -o for that bucket\n"
+     "  check TARGET            is all of it there? Status 1 when damaged. --data: every checksum. Says what could be repaired;\n"
+     "                          --repair does it; --zero-lost: bytes that are lost for good become zeros, else EIO\n"
+     "  marks TARGET            states that export and check --mark N can read, without changing anything\n"
+     "  adopt TARGET UUID       a name for the log of an image that has none\n"
+     "  gc DIR|SOURCE           removes what is left of dead images, imports and clones; with --force logs without a name\n"
      "  claim TARGET            takes the image from whoever holds it: that machine's unsent bytes are lost to it\n"
      "  journal TARGET|DIR|SOURCE\n"
      "                          what this machine wrote that is not known to be in the image, as after a claim by another:\n"
-     "                          --id ID each change; --out FILE its bytes; --drop throws it away\n"
+     "                          --id ID each change; --out FILE its bytes; --into NEW an image as this\n"
+     "                          machine saw it when it lost it; --drop throws it away\n"
      "  snapshot TARGET@NAME    keeps what the image is now, while a guest writes; export and delete take TARGET@NAME too\n"
-     "  snapshots TARGET        those that there are\n"
+     "  snapshots TARGET        those that there are; --pins: and how many bytes only each of them keeps\n"
      "  rollback TARGET@NAME    back to it; what the image was until now becomes a snapshot first\n"
-     "  clone TARGET@NAME NEW   a new image that begins as the snapshot, at once and whatever the size",
+     "  clone TARGET@NAME NEW   a new image that begins as the snapshot, at once and whatever the size\n"
+     "  flatten TARGET          a clone reads from its parent no more: what it needs is copied, a guest may write meanwhile",
      false},
 };
 const size_t cmd_nhelps = ARRAY_SIZE(cmd_helps);
@@ -116,7 +125,8 @@ static const char *args_of(const char *name)
 	return "...";
 }
 
-enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE, OPT_ABORT, OPT_DATA, OPT_ID, OPT_OUT, OPT_DROP };
+enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE, OPT_ABORT, OPT_DATA, OPT_ID, OPT_OUT, OPT_DROP, OPT_SIZE, OPT_POINT, OPT_GAP, OPT_FROM,
+       OPT_PINS, OPT_REPAIR, OPT_ZERO_LOST, OPT_MARK, OPT_INTO };
 
 bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos, int *ret_npos, int *ret_status)
 {
@@ -128,6 +138,15 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 					      {"id", required_argument, NULL, OPT_ID},
 					      {"out", required_argument, NULL, OPT_OUT},
 					      {"drop", no_argument, NULL, OPT_DROP},
+					      {"size", required_argument, NULL, OPT_SIZE},
+					      {"restore-point", required_argument, NULL, OPT_POINT},
+					      {"stop-at-gap", no_argument, NULL, OPT_GAP},
+					      {"from-options", required_argument, NULL, OPT_FROM},
+					      {"pins", no_argument, NULL, OPT_PINS},
+					      {"repair", no_argument, NULL, OPT_REPAIR},
+					      {"zero-lost", no_argument, NULL, OPT_ZERO_LOST},
+					      {"mark", required_argument, NULL, OPT_MARK},
+					      {"into", required_argument, NULL, OPT_INTO},
 					      {0}};
 	struct objerr err = {0};
 	struct str letters = {0};
@@ -159,7 +178,12 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 		} else if (c != '?' && a->fn) {
 			static const char letter[] = {[OPT_FORCE - OPT_HELP] = 'F', [OPT_ABORT - OPT_HELP] = 'A',
 						      [OPT_DATA - OPT_HELP] = 'D',  [OPT_ID - OPT_HELP] = 'I',
-						      [OPT_OUT - OPT_HELP] = 'O',   [OPT_DROP - OPT_HELP] = 'X'};
+						      [OPT_OUT - OPT_HELP] = 'O',   [OPT_DROP - OPT_HELP] = 'X',
+						      [OPT_SIZE - OPT_HELP] = 'S',  [OPT_POINT - OPT_HELP] = 'R',
+						      [OPT_GAP - OPT_HELP] = 'G',   [OPT_FROM - OPT_HELP] = 'P',
+						      [OPT_PINS - OPT_HELP] = 'N',  [OPT_REPAIR - OPT_HELP] = 'Y',
+						      [OPT_MARK - OPT_HELP] = 'M',  [OPT_ZERO_LOST - OPT_HELP] = 'Z',
+						      [OPT_INTO - OPT_HELP] = 'T'};
 
 			ok = a->fn(c >= OPT_HELP ? letter[c - OPT_HELP] : c, optarg, a->ctx);
 		}

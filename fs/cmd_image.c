@@ -18,7 +18,7 @@
 
 #define IMAGE_SIZE_MAX ((uint64_t)1 << 57)
 
-static int parse_size(const char *s, uint64_t *ret)
+int cmd_image_size(const char *s, uint64_t *ret)
 {
 	if (str_parse_size(s, ret))
 		return cmd_usage("'%.40s' is no size of an image: write 10G, 512M or bytes", s);
@@ -37,7 +37,7 @@ static int create(struct site *s, const char *size)
 	struct objerr err = {0};
 	char uuid[33];
 	size_t left;
-	int r = parse_size(size, &vc.size);
+	int r = cmd_image_size(size, &vc.size);
 
 	if (!r)
 		r = site_may_write(s);
@@ -111,6 +111,7 @@ static void print_info(const json_t *d)
 		printf("here        %s, %lld writers, journal %s of %s\n", json_string_value(json_object_get(here, "state")),
 		       number(here, "writers"), cmd_size((uint64_t)number(here, "journal_used"), a),
 		       cmd_size((uint64_t)number(here, "journal_limit"), b));
+	image_print_family(d);
 }
 
 static int info(struct site *s)
@@ -119,7 +120,7 @@ static int info(struct site *s)
 	struct objerr err = {0};
 	struct volume *v;
 	struct image i;
-	json_t *doc;
+	json_t *doc = NULL;
 	int r = site_find(s, &i);
 
 	if (r)
@@ -128,14 +129,16 @@ static int info(struct site *s)
 	if (!r) {
 		r = vol_know_objects(v, &err);
 		vol_stat(v, &st);
+		doc = info_json(s, &i, &st);
+		if (!r)
+			r = image_family(s, &i, v, doc, &err);
 		ignore(vol_close(v)); /* nothing was written */
 	}
+	image_done(&i);
 	if (r) {
-		image_done(&i);
+		json_decref(doc);
 		return site_fail(s, r, &err);
 	}
-	doc = info_json(s, &i, &st);
-	image_done(&i);
 	if (s->json)
 		return cmd_print_json(doc);
 	print_info(doc);
@@ -170,7 +173,7 @@ static int resize_offline(struct site *s, struct image *i, uint64_t size)
 	return r ? site_fail(s, r, &err) : CMD_OK;
 }
 
-static int file_of(const struct site *s, char **ret)
+int site_file(const struct site *s, char **ret)
 {
 	struct str n = {0};
 
@@ -207,7 +210,7 @@ static int resize(struct site *s, const char *text)
 	_cleanup_free_ char *file = NULL;
 	struct image i;
 	uint64_t size;
-	int r = parse_size(text, &size);
+	int r = cmd_image_size(text, &size);
 
 	if (!r)
 		r = site_find(s, &i);
@@ -219,7 +222,7 @@ static int resize(struct site *s, const char *text)
 		r = cmd_fail("%s: %" PRIu64 " bytes are less than the %" PRIu64 " of now: what is behind would be lost (--force)",
 			     s->said, size, i.o.n.size);
 	} else if (s->mounted) {
-		r = file_of(s, &file);
+		r = site_file(s, &file);
 		if (!r && truncate(file, (off_t)size))
 			r = busy(s, &i, -errno);
 	} else {
@@ -270,7 +273,7 @@ static int delete(struct site *s)
 		return site_fail(s, r, &err);
 	log_uuid_format(i.o.n.uuid, i.uuid);
 	if (s->mounted) {
-		r = file_of(s, &file);
+		r = site_file(s, &file);
 		if (!r && unlink(file)) {
 			r = -errno;
 			if (nameobj_place(s->store, s->url.prefix, key, &i.o.n, &i.p, &err))
@@ -368,7 +371,8 @@ static const struct action {
     {"gc", true, false, image_collect, NULL},	     {"claim", false, false, claim, NULL},
     {"snapshot", false, false, image_snapshot, NULL}, {"snapshots", false, false, image_snapshots, NULL},
     {"rollback", false, false, image_rollback, NULL}, {"clone", false, true, NULL, image_clone},
-    {"journal", true, false, image_journal, NULL},
+    {"journal", true, false, image_journal, NULL},    {"flatten", false, false, image_flatten, NULL},
+    {"marks", false, false, image_list_marks, NULL},  {"adopt", false, true, NULL, image_adopt},
 };
 
 static bool flag(int c, const char *arg, void *ctx)
@@ -378,9 +382,18 @@ static bool flag(int c, const char *arg, void *ctx)
 	s->force |= c == 'F';
 	s->data |= c == 'D';
 	s->drop |= c == 'X';
+	s->pins |= c == 'N';
 	s->id = c == 'I' ? arg : s->id;
 	s->out = c == 'O' ? arg : s->out;
-	return c && strchr("FDXIO", c);
+	s->size = c == 'S' ? arg : s->size;
+	s->restore_point = c == 'R' ? arg : s->restore_point;
+	s->from_options = c == 'P' ? arg : s->from_options;
+	s->stop_at_gap |= c == 'G';
+	s->into = c == 'T' ? arg : s->into;
+	s->mark = c == 'M' ? arg : s->mark;
+	s->repair |= c == 'Y';
+	s->zero_lost |= c == 'Z';
+	return c && strchr("FDXIOSRPGNTMYZ", c);
 }
 
 static int run(struct site *s, char **pos, int npos)
@@ -393,11 +406,20 @@ static int run(struct site *s, char **pos, int npos)
 			a = &actions[i];
 	if (!a)
 		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc, claim, journal, "
-				 "snapshot, snapshots, rollback or clone");
+				 "snapshot, snapshots, rollback, clone, flatten, marks or adopt");
 	if (npos < 2)
 		return cmd_usage("image %s: missing arguments (lsvdfs image --help)", a->name);
-	if (a->fn != image_journal && (s->id || s->out || s->drop))
-		return cmd_usage("image %s: --id, --out and --drop are of image journal", a->name);
+	if (a->fn != image_journal && (s->id || s->out || s->drop || s->into))
+		return cmd_usage("image %s: --id, --out, --into and --drop are of image journal", a->name);
+	if (a->fn != image_check_cmd && (s->repair || s->zero_lost))
+		return cmd_usage("image %s: --repair and --zero-lost are of image check", a->name);
+	if (a->fn != image_check_cmd && a->fn_more != image_export && s->mark)
+		return cmd_usage("image %s: --mark is of image export and image check", a->name);
+	if (a->fn_more != image_import && (s->size || s->restore_point || s->from_options || s->stop_at_gap))
+		return cmd_usage("image %s: --size, --restore-point, --stop-at-gap and --from-options are of image import",
+				 a->name);
+	if (a->fn != image_snapshots && s->pins)
+		return cmd_usage("image %s: --pins is of image snapshots", a->name);
 	/* SOURCE PATH, or PATH on a mount; then what the action wants */
 	want = 2 + a->more + cmd_is_source(pos[1]);
 	least = want - (a->dir && cmd_is_source(pos[1]));

@@ -32,8 +32,11 @@ struct site {
 	/* what was asked for: */
 	char *path; /* below url.prefix, without suffix; "" is the prefix itself */
 	char *said; /* as the user wrote it, for messages */
-	bool json, force, data, drop;
-	const char *id, *out; /* of journal */
+	bool json, force, data, drop, pins, repair, zero_lost;
+	const char *id, *out, *into; /* of journal */
+	const char *mark;            /* of export, check */
+	const char *size, *restore_point, *from_options; /* of import */
+	bool stop_at_gap;
 };
 
 /* An image by its name. */
@@ -64,6 +67,8 @@ int site_other_path(struct site *s, const char *text, char **ret);
 int site_ask(struct site *s, const char *what, json_t **ret);
 /* The same with a name, of a snapshot. */
 int site_ask_name(struct site *s, const char *what, const char *name, json_t **ret);
+/* The image's file on the mount. */
+int site_file(const struct site *s, char **ret);
 /* After a change of names behind the mount's back. */
 void site_forget(struct site *s);
 /* The entry of the image in the mount's status; NULL: it is not open there. */
@@ -82,13 +87,48 @@ void progress_begin(struct progress *p, const char *what, uint64_t total);
 void progress_at(struct progress *p, uint64_t done);
 void progress_end(struct progress *p);
 
+/* A signal came: everything ends in good order. */
+bool image_interrupted(void);
+
+/* --- import: cmd_imgio.c; of Fly.io's format: cmd_imgfly.c --- */
+struct import {
+	const char *what; /* is read, for messages */
+	/* Writes all data, as the only writer; fills in size. Reading failed: import_source_failed(). */
+	int (*fill)(struct volume *v, struct import *im);
+	uint64_t size, data, allocated; /* bytes: of the image, of what was written, of what is allocated then */
+	struct objerr why;		/* words of a failed source; else its code has them */
+	int failed;
+	json_t *more; /* for --json, may be NULL */
+	struct progress p;
+};
+/* May we write, is the path free? Signals are watched from here on. */
+int import_begin(struct site *s);
+/* Makes the image; expected: its size if known, else 0. */
+int import_run(struct site *s, struct import *im, uint64_t expected);
+/* All but the zeros. */
+int must_check import_write(struct volume *v, struct import *im, uint64_t off, const char *buf, size_t n);
+int import_source_failed(struct import *im, int r); /* returns r */
+int image_import_fly(struct site *s, const char *source);
+/* Of an image; prints what is wrong. */
+int cmd_image_size(const char *text, uint64_t *ret);
+
 /* --- the commands --- */
 int image_export(struct site *s, const char *file);
 int image_import(struct site *s, const char *file);
 int image_list(struct site *s);
 int image_collect(struct site *s); /* gc */
-int image_check_cmd(struct site *s);
 int image_journal(struct site *s);
+
+/* --- repair and rescue: cmd_imgcheck.c, cmd_imgrescue.c --- */
+int image_check_cmd(struct site *s);
+int image_list_marks(struct site *s);
+int image_adopt(struct site *s, const char *uuid);
+/* The image as the option --mark says; prints why not. */
+int image_open_mark(struct site *s, const struct image *i, struct volume **ret);
+/* A name that cannot be understood, if what is in it leads to one log. *ret_fixed: written, or with `look` to be. */
+int image_fix_name(struct site *s, bool look, bool *ret_fixed);
+/* The journal `name` in dir over the state that it was made for, as the image s->into. */
+int image_journal_into(struct site *s, const struct image *i, const char *dir, const char *name);
 
 /* --- snapshots: cmd_imgsnap.c. The path is IMAGE@NAME but for the list. --- */
 /* Cuts s->path at its last '@'; *ret_name points to the name within it, NULL: there is none, or the whole is an image. */
@@ -103,6 +143,16 @@ int image_open_at(struct site *s, const struct image *i, const char *name, struc
 		  struct objerr *err);
 /* The name says sizes for stat(2) of who does not open the image. */
 int image_note_size(struct site *s, struct image *i, uint64_t size, struct objerr *err);
+
+/* --- clones: cmd_imgflat.c --- */
+int image_flatten(struct site *s);
+/* Adds to doc, of info: "parent", "clones", "snapshots"; and the lines for it. v: open. */
+int must_check image_family(struct site *s, const struct image *i, struct volume *v, json_t *doc, struct objerr *err);
+void image_print_family(const json_t *doc);
+/* References in the log at prefix that nobody needs: an entry each to `ret`; look: removes nothing. ours: clones of which this
+ * machine knows that they were not made ("uuid" of each), may be NULL. ret_left: those that stay. */
+int must_check image_sweep_refs(struct site *s, const char *prefix, const uint8_t uuid[16], bool look, const json_t *ours,
+				json_t *ret, size_t *ret_left, struct objerr *err);
 
 /* For recover: an entry for each log below prefix that has no name, or is left of a deleted image. Removes nothing. */
 int must_check image_left_logs(struct objstore *store, const char *prefix, json_t *ret, struct objerr *err);

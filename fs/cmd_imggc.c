@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * cmd_imggc.c - `lsvdfs image gc` and `check`.
+ * cmd_imggc.c - `lsvdfs image gc`.
  *
  * gc removes what nobody will ever need: what processes of this machine that died began to import or to remove, what is
- * left of images that were deleted. A log without a name is only reported: somebody may have removed the name by another
+ * left of images that were deleted, references of clones that are gone or never came (refs.h). A log without a name is only reported: somebody may have removed the name by another
  * program, and its log is all that is left of a disk. --force removes it, by the rules of any removal (PROTOCOL.md 3),
  * unless it is young, held, or has clones.
  */
 #include "config.h"
 #include "cmd_image.h"
 #include "explain.h"
-#include "fs/image/check.h"
 #include "objstore/base/clock.h"
 #include "objstore/base/str.h"
 
@@ -295,11 +294,17 @@ static int one_log(struct collect *c, struct log_facts *f)
 	const char *why = NULL;
 	struct objerr err = {0};
 	char hex[33];
+	size_t left;
 	json_t *e;
 	int r = log_facts(c->s, f, false);
 
 	if (r || !f->objects)
 		return r;
+	if (f->refs) {
+		r = image_sweep_refs(c->s, f->prefix, f->uuid, c->look, c->local, c->logs, &left, &err);
+		c->failed |= r < 0;
+		f->refs = r || left; /* else nobody keeps it, though it was listed with them */
+	}
 	if (f->dead)
 		r = sweep_dead(c, f, &why, &err);
 	else if (named(c, f->uuid))
@@ -517,75 +522,4 @@ int image_collect(struct site *s)
 	json_decref(c.logs);
 	found_names_free(&c.names);
 	return r ? r : c.failed ? CMD_FAILED : CMD_OK;
-}
-
-/* --- check ------------------------------------------------------------------------------------------------------ */
-
-struct checking {
-	struct site *s;
-	json_t *lines;
-	struct progress p;
-};
-
-static const char *const kind_word[] = {[CHECK_DAMAGE] = "damage", [CHECK_STRAY] = "stray", [CHECK_NOTE] = "note"};
-
-static void say(void *arg, enum check_kind kind, const char *line)
-{
-	struct checking *k = arg;
-
-	progress_end(&k->p);
-	if (k->s->json)
-		json_array_append_new(k->lines, json_pack("{s:s, s:s}", "kind", kind_word[kind], "what", line));
-	else
-		printf("%s: %s\n", kind_word[kind], line);
-}
-
-static void checked(void *arg, uint64_t done, uint64_t of)
-{
-	struct checking *k = arg;
-
-	k->p.total = of;
-	progress_at(&k->p, done);
-}
-
-static int told(struct site *s, struct checking *k, const struct check_result *c)
-{
-	char a[24], b[24], d[24];
-
-	if (s->json)
-		return cmd_print_json(json_pack(
-		    "{s:s, s:b, s:i, s:i, s:O, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "path", s->path, "whole",
-		    c->damage == 0, "damage", (int)c->damage, "strays", (int)c->strays, "findings", k->lines, "size",
-		    (json_int_t)c->size, "epoch", (json_int_t)c->epoch, "checkpoint", (json_int_t)c->checkpoint, "log_end",
-		    (json_int_t)c->tail, "objects", (json_int_t)c->objects, "bytes", (json_int_t)c->bytes, "needed",
-		    (json_int_t)c->referred, "needed_bytes", (json_int_t)c->referred_bytes, "garbage",
-		    (json_int_t)c->garbage, "garbage_bytes", (json_int_t)c->garbage_bytes, "verified",
-		    (json_int_t)c->verified));
-	printf("%s: %s: %" PRIu64 " objects, %s, of which %s are needed and %s wait for their removal", s->path,
-	       c->damage ? "DAMAGED" : "whole", c->objects, cmd_size(c->bytes, a), cmd_size(c->referred_bytes, b),
-	       cmd_size(c->garbage_bytes, d));
-	if (s->data)
-		printf("; %" PRIu64 " objects verified in full", c->verified);
-	printf("\n");
-	return fflush(stdout) ? cmd_fail("cannot write the answer") : CMD_OK;
-}
-
-int image_check_cmd(struct site *s)
-{
-	struct checking k = {.s = s, .lines = json_array()};
-	struct check_opts o = {.data = s->data, .say = say, .progress = checked, .arg = &k};
-	struct check_result res;
-	struct objerr err = {0};
-	struct image i;
-	int r = site_find(s, &i);
-
-	if (!r) {
-		progress_begin(&k.p, "check", 0);
-		r = image_check(&s->env, i.p.prefix, i.o.n.uuid, &o, &res, &err);
-		progress_end(&k.p);
-		r = r ? site_fail(s, r, &err) : told(s, &k, &res) ? CMD_FAILED : res.damage ? CMD_FAILED : CMD_OK;
-		image_done(&i);
-	}
-	json_decref(k.lines);
-	return r;
 }

@@ -17,9 +17,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -64,19 +66,33 @@ void progress_end(struct progress *p)
 }
 
 static volatile sig_atomic_t interrupted;
+static int wake_fd = -1; /* readable from then on: the signal may come to a thread that is not the one that waits */
 
 static void on_signal(int sig)
 {
+	static const uint64_t one = 1;
+	int e = errno;
+
 	interrupted = sig;
+	if (write(wake_fd, &one, sizeof one) < 0)
+		interrupted = sig;
+	errno = e;
 }
 
+/* The first one ends the work in good order, a second one the process: what it leaves is gc's. */
 static void watch_signals(void)
 {
-	struct sigaction a = {.sa_handler = on_signal};
+	struct sigaction a = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
 
+	wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	sigaction(SIGINT, &a, NULL);
 	sigaction(SIGTERM, &a, NULL);
 	sigaction(SIGHUP, &a, NULL);
+}
+
+bool image_interrupted(void)
+{
+	return interrupted != 0;
 }
 
 static bool all_zero(const char *p, size_t n)
@@ -290,21 +306,24 @@ int image_export(struct site *s, const char *file)
 	if (s->json && !strcmp(file, "-"))
 		return cmd_usage("image export: --json and the image cannot both go to standard output");
 	r = site_snapshot(s, &snapshot);
+	if (!r && snapshot && s->mark)
+		r = cmd_usage("image export: a snapshot or --mark, not both");
 	if (!r)
 		r = site_find(s, &i);
 	if (r)
 		return r;
 	/* what was written through the mount and waits there */
-	if (s->mounted && !snapshot && site_here(s, i.uuid))
+	if (s->mounted && !snapshot && !s->mark && site_here(s, i.uuid))
 		r = site_ask(s, "upload", NULL);
 	made = stat(file, &before) && errno == ENOENT;
 	if (!r)
 		r = open_out(s, file, &o);
 	if (!r) {
 		watch_signals();
-		r = image_open_at(s, &i, snapshot, &of, &v, &err);
+		of = NULL;
+		r = s->mark ? image_open_mark(s, &i, &v) : image_open_at(s, &i, snapshot, &of, &v, &err);
 		if (r) {
-			r = site_fail(s, r, &err);
+			r = s->mark ? r : site_fail(s, r, &err);
 		} else {
 			r = export_to(s, v, file, &o);
 			ignore(vol_close(v)); /* nothing was written */
@@ -323,24 +342,37 @@ int image_export(struct site *s, const char *file)
 /* --- import ----------------------------------------------------------------------------------------------------- */
 
 struct in {
+	struct import im; /* first */
 	int fd;
-	bool sparse;   /* SEEK_DATA says where data are */
-	uint64_t size; /* 0 with !known */
-	bool known;
-	struct progress p;
-	uint64_t total, data; /* bytes read, bytes that were not zeros */
-	uint64_t allocated;
-	int failed_reading;
+	bool sparse;	/* SEEK_DATA says where data are */
+	bool cut;	/* no more than .size is read, and that is the image's */
+	uint64_t size;	/* 0: not known */
+	uint64_t least; /* bytes that it has, as it said when it was opened */
+	uint64_t total; /* bytes read */
 };
+
+/* -EINTR: a signal came first. A file or a device of blocks is always readable. */
+static int wait_readable(int fd)
+{
+	struct pollfd p[2] = {{.fd = fd, .events = POLLIN}, {.fd = wake_fd, .events = POLLIN}};
+
+	while (!interrupted && poll(p, ARRAY_SIZE(p), -1) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return interrupted || p[1].revents ? -EINTR : 0;
+}
 
 static ssize_t read_some(int fd, char *buf, size_t n)
 {
 	size_t got = 0;
 
 	while (got < n) {
-		ssize_t k = read(fd, buf + got, n - got);
+		int r = wait_readable(fd);
+		ssize_t k = r ? -1 : read(fd, buf + got, n - got);
 
-		if (k < 0 && errno == EINTR && !interrupted)
+		if (r)
+			return r;
+		if (k < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (k < 0)
 			return -errno;
@@ -359,14 +391,14 @@ static int skip_hole(struct in *in)
 	if (!in->sparse)
 		return 0;
 	if (at < 0 && errno == ENXIO)
-		at = (off_t)MAX(in->size, in->total);
+		at = (off_t)MAX(in->least, in->total);
 	if (at < 0)
 		return -errno;
 	in->total = (uint64_t)at;
 	return lseek(in->fd, at, SEEK_SET) < 0 ? -errno : 0;
 }
 
-static int write_runs(struct volume *v, struct in *in, const char *buf, size_t n)
+int import_write(struct volume *v, struct import *im, uint64_t off, const char *buf, size_t n)
 {
 	size_t at = 0, run;
 	int r = 0;
@@ -374,66 +406,101 @@ static int write_runs(struct volume *v, struct in *in, const char *buf, size_t n
 	while (!r && (run = data_run(buf, n, &at)) > 0) {
 		struct iovec iov = {.iov_base = (void *)(buf + at), .iov_len = run};
 
-		r = vol_write(v, in->total + at, &iov, 1, run);
-		in->data += run;
+		r = vol_write(v, off + at, &iov, 1, run);
+		im->data += run;
 		at += run;
 	}
+	return r;
+}
+
+int import_source_failed(struct import *im, int r)
+{
+	im->failed = r;
+	return r;
+}
+
+/* What shrinks to a hole's beginning looks like that hole. */
+static bool became_shorter(const struct in *in)
+{
+	struct stat st;
+
+	return in->total < in->least || (!fstat(in->fd, &st) && S_ISREG(st.st_mode) && (uint64_t)st.st_size < in->least);
+}
+
+static int fill_from_file(struct volume *v, struct import *im)
+{
+	_cleanup_free_ char *buf = malloc(CHUNK);
+	struct in *in = (struct in *)im;
+	int r = buf ? 0 : -ENOMEM;
+
+	while (!r && !interrupted) {
+		uint64_t left;
+		ssize_t n;
+
+		r = skip_hole(in);
+		left = in->cut ? in->size - MIN(in->total, in->size) : CHUNK;
+		n = r ? 0 : read_some(in->fd, buf, (size_t)MIN(left, (uint64_t)CHUNK));
+		if ((r || n < 0) && !interrupted)
+			r = import_source_failed(im, r ? r : (int)n);
+		if (r || n <= 0)
+			break;
+		r = import_write(v, im, in->total, buf, (size_t)n);
+		in->total += (uint64_t)n;
+		progress_at(&im->p, in->total);
+	}
+	if (!r && !interrupted && became_shorter(in)) {
+		objerr_set(&im->why, "became shorter while it was read");
+		r = import_source_failed(im, -ENODATA);
+	}
+	im->size = in->cut ? in->size : in->total;
 	return r;
 }
 
 /* For image_write(). */
 static int fill(struct volume *v, void *arg)
 {
-	_cleanup_free_ char *buf = malloc(CHUNK);
-	struct in *in = arg;
+	struct import *im = arg;
 	struct vol_stat st;
-	int r = buf ? vol_own(v) : -ENOMEM;
+	int r = vol_own(v);
 
-	while (!r && !interrupted) {
-		ssize_t n;
-
-		r = skip_hole(in);
-		n = r ? 0 : read_some(in->fd, buf, CHUNK);
-		if (r || n < 0)
-			in->failed_reading = r ? r : (int)n;
-		if (r || n <= 0)
-			break;
-		r = write_runs(v, in, buf, (size_t)n);
-		in->total += (uint64_t)n;
-		progress_at(&in->p, in->total);
-	}
+	if (!r)
+		r = im->fill(v, im);
 	if (interrupted)
 		return -EINTR;
-	if (!r)
-		r = in->failed_reading;
-	if (!r && in->known && in->total < in->size)
-		r = in->failed_reading = -ENODATA; /* it became shorter meanwhile */
-	if (!r && vol_size(v) != in->total)
-		r = vol_resize(v, in->total);
+	if (!r && vol_size(v) != im->size)
+		r = vol_resize(v, im->size);
 	if (!r)
 		r = vol_upload(v);
 	vol_stat(v, &st);
-	in->allocated = st.allocated;
+	im->allocated = st.allocated;
 	return r;
 }
 
-static int open_in(const char *file, struct in *in)
+static int open_in(const struct site *s, const char *file, struct in *in)
 {
 	uint64_t bytes = 0;
 	struct stat st;
+	int r = s->size ? cmd_image_size(s->size, &in->size) : CMD_OK;
 
+	if (r)
+		return r;
 	in->fd = strcmp(file, "-") ? open(file, O_RDONLY | O_CLOEXEC) : dup(STDIN_FILENO);
 	if (in->fd < 0 || fstat(in->fd, &st))
 		return cmd_fail("%s: %s", file, explain_errno(-errno));
 	if (S_ISDIR(st.st_mode))
 		return cmd_fail("%s: a directory", file);
+	if (S_ISCHR(st.st_mode) && !isatty(in->fd) && !s->size)
+		return cmd_fail("%s: a character device, which may have no end: say how much of it (--size)", file);
 	if (S_ISREG(st.st_mode) && lseek(in->fd, 0, SEEK_CUR) == 0) {
-		in->known = in->sparse = true;
-		in->size = (uint64_t)st.st_size;
+		in->sparse = true;
+		in->least = (uint64_t)st.st_size;
 	} else if (S_ISBLK(st.st_mode) && !ioctl(in->fd, BLKGETSIZE64, &bytes)) {
-		in->known = true;
-		in->size = bytes;
+		in->least = bytes;
 	}
+	in->cut = s->size != NULL;
+	if (in->cut && in->size < in->least)
+		return cmd_fail("%s: has %" PRIu64 " bytes, more than --size says", file, in->least);
+	in->size = in->cut ? in->size : in->least;
 	if (in->sparse && lseek(in->fd, 0, SEEK_DATA) < 0 && errno != ENXIO)
 		in->sparse = false;
 	if (lseek(in->fd, 0, SEEK_SET) < 0 && in->sparse)
@@ -441,12 +508,12 @@ static int open_in(const char *file, struct in *in)
 	return CMD_OK;
 }
 
-static int name_it(struct site *s, const struct image_new *place, const struct in *in, struct objerr *err)
+static int name_it(struct site *s, const struct image_new *place, const struct import *im, struct objerr *err)
 {
 	_cleanup_free_ char *dir = NULL;
 	struct timespec now = clock_real_ts();
 	struct attr a = {.mode = S_IFREG | 0600, .uid = geteuid(), .gid = getegid(), .mtime = now, .ctime = now, .atime = now};
-	int r = image_make_name(s->store, s->url.prefix, s->path, place, in->total, in->allocated, &a, NULL, err);
+	int r = image_make_name(s->store, s->url.prefix, s->path, place, im->size, im->allocated, &a, NULL, err);
 
 	if (!r)
 		r = image_file(s->img_dir, place->uuid, NULL, &dir);
@@ -455,8 +522,7 @@ static int name_it(struct site *s, const struct image_new *place, const struct i
 	return r;
 }
 
-static int import_failed(struct site *s, const char *file, const struct in *in, int r, const struct objerr *err,
-			 const uint8_t uuid[16])
+static int import_failed(struct site *s, const struct import *im, int r, const struct objerr *err, const uint8_t uuid[16])
 {
 	struct objerr e = {0};
 	int dropped = image_drop_import(&s->env, s->url.prefix, uuid, &e);
@@ -466,60 +532,91 @@ static int import_failed(struct site *s, const char *file, const struct in *in, 
 			 e.msg[0] ? e.msg : explain_errno(dropped));
 	if (r == -EINTR)
 		return cmd_fail("%s: interrupted, nothing was made", s->said);
-	if (in->failed_reading)
-		return cmd_fail("%s: %s; nothing was made", file,
-				r == -ENODATA ? "became shorter while it was read" : explain_errno(r));
+	if (im->failed)
+		return cmd_fail("%s: %s; nothing was made", im->what, im->why.msg[0] ? im->why.msg : explain_errno(im->failed));
 	if (r == -EEXIST)
 		return cmd_fail("%s: somebody made something of this name meanwhile; nothing was made", s->said);
 	return site_fail(s, r, err);
 }
 
-int image_import(struct site *s, const char *file)
+int import_begin(struct site *s)
 {
-	struct vol_create vc = {.fsync_remote = s->o.fsync_remote};
-	_cleanup_free_ char *dir = NULL;
-	struct in in = {.fd = -1};
-	struct image_new place;
-	struct objerr err = {0};
-	int r = open_in(file, &in);
+	int r = site_may_write(s);
 
 	if (!r)
-		r = site_may_write(s);
-	if (!r)
 		r = site_path_free(s);
-	if (r)
-		goto out;
-	watch_signals();
-	progress_begin(&in.p, "import", in.size);
-	r = image_new_place(s->url.prefix, &place);
-	if (!r) /* in this order: `where` alone is an image's that was written */
-		r = image_note_importing(s->img_dir, place.uuid, true);
 	if (!r)
-		r = image_note_where(s->img_dir, place.uuid, place.prefix, s->path);
-	if (r) { /* there is no log yet */
-		if (!image_file(s->img_dir, place.uuid, NULL, &dir))
-			image_remove_dir(dir);
-		objerr_set(&err, "%s: %s", s->img_dir, explain_errno(r));
-		r = site_fail(s, r, &err);
-		goto out;
-	}
+		watch_signals();
+	return r;
+}
+
+/* Where it will be, for whoever cleans up after us: there is no log yet. */
+static int note_import(struct site *s, struct image_new *place)
+{
+	_cleanup_free_ char *dir = NULL;
+	struct objerr err = {0};
+	int r = image_new_place(s->url.prefix, place);
+
+	if (!r) /* in this order: `where` alone is an image's that was written */
+		r = image_note_importing(s->img_dir, place->uuid, true);
+	if (!r)
+		r = image_note_where(s->img_dir, place->uuid, place->prefix, s->path);
+	if (!r)
+		return CMD_OK;
+	if (!image_file(s->img_dir, place->uuid, NULL, &dir))
+		image_remove_dir(dir);
+	objerr_set(&err, "%s: %s", s->img_dir, explain_errno(r));
+	return site_fail(s, r, &err);
+}
+
+int import_run(struct site *s, struct import *im, uint64_t expected)
+{
+	struct vol_create vc = {.fsync_remote = s->o.fsync_remote};
+	struct image_new place;
+	struct objerr err = {0};
+	json_t *doc;
+	int r = note_import(s, &place);
+
+	if (r)
+		return r;
 	memcpy(vc.uuid, place.uuid, sizeof vc.uuid);
-	vc.size = in.size / 512 * 512; /* whole sectors are written without reading; the end comes last */
+	vc.size = expected / 512 * 512; /* whole sectors are written without reading; the end comes last */
 	r = vol_create(&s->env, place.prefix, &vc, &err);
 	if (!r)
-		r = image_write(&s->env, place.prefix, s->path, place.uuid, fill, &in, &err);
+		r = image_write(&s->env, place.prefix, s->path, place.uuid, fill, im, &err);
 	if (!r)
-		r = name_it(s, &place, &in, &err);
-	progress_end(&in.p);
-	if (r) {
-		r = import_failed(s, file, &in, r, &err, place.uuid);
-	} else {
-		site_forget(s);
-		if (s->json)
-			r = cmd_print_json(json_pack("{s:s, s:I, s:I, s:I}", "path", s->path, "size", (json_int_t)in.total,
-						     "data", (json_int_t)in.data, "allocated", (json_int_t)in.allocated));
+		r = name_it(s, &place, im, &err);
+	progress_end(&im->p);
+	if (r)
+		return import_failed(s, im, r, &err, place.uuid);
+	site_forget(s);
+	if (!s->json)
+		return CMD_OK;
+	doc = json_pack("{s:s, s:I, s:I, s:I}", "path", s->path, "size", (json_int_t)im->size, "data", (json_int_t)im->data,
+			"allocated", (json_int_t)im->allocated);
+	if (doc && im->more && json_object_update(doc, im->more)) {
+		json_decref(doc);
+		doc = NULL;
 	}
-out:
+	return cmd_print_json(doc);
+}
+
+int image_import(struct site *s, const char *file)
+{
+	struct in in = {.im = {.what = file, .fill = fill_from_file}, .fd = -1};
+	int r;
+
+	if (str_has_prefix(file, "fly:"))
+		return image_import_fly(s, file);
+	if (s->restore_point || s->stop_at_gap || s->from_options)
+		return cmd_usage("image import: --restore-point, --stop-at-gap and --from-options are of fly:URL");
+	r = open_in(s, file, &in);
+	if (!r)
+		r = import_begin(s);
+	if (!r) {
+		progress_begin(&in.im.p, "import", in.size);
+		r = import_run(s, &in.im, in.size);
+	}
 	if (in.fd >= 0)
 		close(in.fd);
 	return r;

@@ -25,6 +25,7 @@
 struct looking {
 	struct site *s;
 	const char *uuid; /* of one image only, or NULL */
+	const struct image *image; /* with uuid */
 	json_t *doc;      /* array, with --json */
 	unsigned found, failed;
 	int fd;
@@ -115,6 +116,10 @@ static void one_journal(struct looking *l, unsigned slot, const char *dir, const
 		return;
 	}
 	l->found++;
+	if (s->into) {
+		l->failed += image_journal_into(l->s, l->image, dir, name) != CMD_OK;
+		return;
+	}
 	if (s->drop)
 		r = vol_journal_drop(dir, name);
 	else
@@ -207,16 +212,19 @@ int image_journal(struct site *s)
 	struct image i = {0};
 	int r = CMD_OK;
 
-	if ((s->out || s->drop) && !s->id)
+	if ((s->out || s->drop || s->into) && !s->id)
 		return cmd_usage("image journal: which one? --id as lsvdfs image journal lists it");
-	if (s->out && s->drop)
-		return cmd_usage("image journal: --out or --drop, not both");
+	if (!!s->out + !!s->into + s->drop > 1)
+		return cmd_usage("image journal: one of --out, --into and --drop");
+	if (s->into && !s->path[0])
+		return cmd_usage("image journal: --into needs the path of the image that it is of");
 	if (s->path[0])
 		r = site_find(s, &i);
 	if (!r && s->out)
 		r = open_out(&l);
 	l.uuid = s->path[0] ? i.uuid : NULL;
-	l.doc = s->json && !s->out && !s->drop ? json_array() : NULL;
+	l.image = &i;
+	l.doc = s->json && !s->out && !s->drop && !s->into ? json_array() : NULL;
 	if (!r)
 		r = all_slots(&l);
 	if (!r && s->id && !l.found)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* cmd_imgsite.c - from what the user wrote to a bucket and an image in it (cmd_image.h). */
 #include "config.h"
+#include "capsfile.h"
 #include "cmd_image.h"
 #include "explain.h"
 #include "meta/path.h"
+#include "objstore/base/clock.h"
 #include "objstore/base/str.h"
 
 #include <limits.h>
@@ -156,7 +158,7 @@ json_t *site_here(const struct site *s, const char *uuid)
 	size_t i;
 
 	json_array_foreach(json_object_get(json_object_get(s->status, "fs"), "images"), i, v)
-		if (!strcmp(status_text(v, "uuid"), uuid))
+		if (!strcmp(status_text(v, "uuid"), uuid) && !json_integer_value(json_object_get(v, "snapshot")))
 			return v;
 	return NULL;
 }
@@ -242,6 +244,32 @@ int site_open(struct site *s, char **args, int n, bool dir)
 	return CMD_OK;
 }
 
+/* What the store can do: as a mount or a command found out less than a day ago, which also wrote it down. */
+static int caps(struct site *s, struct objerr *err)
+{
+	int64_t now = clock_real_ns() / NSEC_PER_SEC;
+	_cleanup_free_ char *dir = NULL, *path = NULL;
+	struct caps_found f;
+	struct str n = {0};
+	int r;
+
+	if (s->url.kind == OBJ_URL_S3 && !slot_identity_dir(s->o.cache_dir, s->identity, &dir)) {
+		str_addf(&n, "%s/caps", dir);
+		r = str_take(&n, &path);
+		if (r)
+			return r;
+		if (!capsfile_read(path, &f) && f.time_s <= now && f.time_s >= now - CAPS_AGE_S) {
+			obj_set_caps(s->store, f.caps, f.quirks);
+			return 0;
+		}
+	}
+	r = obj_probe(s->store, s->url.prefix, err);
+	f = (struct caps_found){obj_caps(s->store), obj_quirks(s->store), now};
+	if (!r && path)
+		ignore(capsfile_write(path, &f)); /* else the next one asks */
+	return r;
+}
+
 int site_may_write(struct site *s)
 {
 	struct objerr err = {0};
@@ -249,7 +277,7 @@ int site_may_write(struct site *s)
 
 	if (s->o.read_only)
 		return cmd_fail("%s: read only (option ro)", s->said);
-	r = obj_probe(s->store, s->url.prefix, &err);
+	r = caps(s, &err);
 	if (!r && !(obj_caps(s->store) & OBJ_CAP_PUT_NEW)) {
 		objerr_set(&err, "%s: the store has no conditional writes (lsvdfs probe): no disk images there",
 			   s->o.source);

@@ -169,7 +169,8 @@ int image_rollback(struct site *s)
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
-static void print_snap(const struct vol_snap *s)
+/* pins: NULL: not asked for. */
+static void print_snap(const struct vol_snap *s, const uint64_t *pins)
 {
 	char size[24], when[32] = "?";
 	time_t t = (time_t)s->time;
@@ -177,7 +178,10 @@ static void print_snap(const struct vol_snap *s)
 
 	if (gmtime_r(&t, &tm))
 		(void)strftime(when, sizeof when, "%Y-%m-%d %H:%M:%SZ", &tm);
-	printf("%10s  %s  %s%s\n", cmd_size(s->size, size), when, s->name, s->hidden ? "  (deleted, a clone uses it)" : "");
+	printf("%10s  ", cmd_size(s->size, size));
+	if (pins)
+		printf("%10s  ", cmd_size(*pins, size));
+	printf("%s  %s%s\n", when, s->name, s->hidden ? "  (deleted, a clone uses it)" : "");
 }
 
 int image_snapshots(struct site *s)
@@ -186,30 +190,46 @@ int image_snapshots(struct site *s)
 	struct objerr err = {0};
 	struct volume *of;
 	struct image i;
+	uint64_t *pins = NULL;
 	size_t n = 0;
 	json_t *doc;
 	int r = site_find(s, &i);
 
+	if (!r && s->pins && s->mounted) {
+		r = site_ask(s, "upload", NULL); /* what hides a snapshot's bytes may be in the journal still */
+		if (r)
+			image_done(&i);
+	}
 	if (r)
 		return r;
 	r = vol_open(&s->env, i.p.prefix, i.o.n.uuid, &of, &err);
 	if (!r) {
 		r = vol_snapshots(of, &v, &n, &err);
+		if (!r && s->pins) {
+			pins = calloc(n + 1, sizeof *pins);
+			r = pins ? vol_snapshot_pins(of, v, n, pins, &err) : -ENOMEM;
+		}
 		ignore(vol_close(of)); /* nothing was written */
 	}
 	image_done(&i);
+	doc = s->json && !r ? json_array() : NULL;
+	for (size_t k = 0; !r && k < n; k++) {
+		json_t *e;
+
+		if (!s->json) {
+			print_snap(&v[k], pins ? &pins[k] : NULL);
+			continue;
+		}
+		e = json_pack("{s:s, s:I, s:I, s:I, s:b}", "name", v[k].name, "number", (json_int_t)v[k].number, "time",
+			      (json_int_t)v[k].time, "size", (json_int_t)v[k].size, "deleted", (int)v[k].hidden);
+		if (e && pins)
+			json_object_set_new(e, "pins", json_integer((json_int_t)pins[k]));
+		json_array_append_new(doc, e);
+	}
+	free(pins);
+	free(v);
 	if (r)
 		return site_fail(s, r, &err);
-	doc = s->json ? json_array() : NULL;
-	for (size_t k = 0; k < n; k++) {
-		if (!s->json)
-			print_snap(&v[k]);
-		else
-			json_array_append_new(doc, json_pack("{s:s, s:I, s:I, s:I, s:b}", "name", v[k].name, "number",
-							     (json_int_t)v[k].number, "time", (json_int_t)v[k].time, "size",
-							     (json_int_t)v[k].size, "deleted", (int)v[k].hidden));
-	}
-	free(v);
 	if (s->json)
 		return cmd_print_json(doc);
 	return fflush(stdout) ? cmd_fail("cannot write the answer") : CMD_OK;
@@ -265,19 +285,23 @@ int image_open_at(struct site *s, const struct image *i, const char *name, struc
 static int make_clone(struct site *s, struct volume *of, const char *name, const char *to, const struct image_new *place,
 		      uint64_t *ret_size, struct objerr *err)
 {
+	struct vol_clone c = {.name = name, .prefix = place->prefix, .of_path = s->path, .path = to};
+	_cleanup_free_ char *dir = NULL;
 	struct timespec now = clock_real_ts();
 	struct attr a = {.mode = S_IFREG | 0600, .uid = geteuid(), .gid = getegid(), .mtime = now, .ctime = now, .atime = now};
 	int r = image_note_importing(s->img_dir, place->uuid, true);
 
+	memcpy(c.uuid, place->uuid, sizeof c.uuid);
 	if (!r)
 		r = image_note_where(s->img_dir, place->uuid, place->prefix, to);
 	if (!r)
-		r = vol_clone(of, name, place->prefix, place->uuid, ret_size, err);
+		r = vol_clone_to(of, &c, ret_size, err);
 	if (!r)
 		r = image_make_name(s->store, s->url.prefix, to, place, *ret_size, 0, &a, NULL, err);
-	if (!r) {
+	if (!r) { /* nothing was written to it here: no journal, no marks */
 		ignore(image_note_importing(s->img_dir, place->uuid, false));
-		ignore(image_note_clean(s->img_dir, place->uuid, true));
+		if (!image_file(s->img_dir, place->uuid, NULL, &dir))
+			image_remove_dir(dir);
 		return 0;
 	}
 	if (image_drop_import(&s->env, s->url.prefix, place->uuid, &(struct objerr){0}) < 0)

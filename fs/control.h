@@ -9,7 +9,7 @@
  *   drain                           upload all dirty data and waiting metadata, then answer
  *   retry  slot, id, force          parked bytes once more
  *   log    level                    error, warn, info, debug
- *   image  do, path                 forget (names of its directory), upload, claim: an image, by its path below the root
+ *   image  do, path                 forget (names of its directory), upload, claim, and those with a name: an image, by its path below the root
  *   hold                            answers, then keeps the connection until the process ends
  */
 #ifndef LSVD_CONTROL_H

@@ -6,7 +6,7 @@
  * A directory handle keeps the names it has returned; a cookie is 1 for ".", 2 for "..", and 3 + k for name k. Cookies
  * stay valid while names come and go, seekdir finds them, and the next page goes on behind the last name.
  */
-#include "inode.h"
+#include "disk.h"
 #include <stdio.h>
 
 #define FUSE_NAME_OFFSET_DIRENTPLUS 152 /* smallest entry of a READDIRPLUS reply: linux/fuse.h, struct fuse_direntplus */
@@ -58,15 +58,29 @@ static void overlay_metaq(struct fsd *f, const char *dir, struct entry *e)
 	e->have_headers = true;
 }
 
+int dir_lookup(struct fsd *f, const char *dir, const char *name, unsigned flags, struct entry *ret, struct objerr *err)
+{
+	int r = tree_lookup(f->o.tree, dir, name, flags, ret, err);
+
+	if (r == 0)
+		overlay_metaq(f, dir, ret);
+	return r;
+}
+
 static bool own_truth(struct inode *i)
 {
 	bool own;
 
 	mtx_lock(&i->lock);
-	own = i->sp && !i->unlinked && !i->superseded &&
-	      (spfile_dirty(i->sp) || i->base.etag[0] == 0 || i->sealing || i->acked);
+	own = inode_own_bytes_locked(i);
 	mtx_unlock(&i->lock);
 	return own;
+}
+
+/* No answer, as opposed to one that is no good. */
+static bool silent(int r)
+{
+	return r == -ETIMEDOUT || r == -ECONNREFUSED || r == -ECONNRESET || r == -EHOSTUNREACH || r == -ENETUNREACH;
 }
 
 int dir_find(struct fsd *f, struct inode *parent, const char *name, unsigned flags, bool kernel, struct inode **ret,
@@ -75,6 +89,7 @@ int dir_find(struct fsd *f, struct inode *parent, const char *name, unsigned fla
 	struct inode *i = inode_child(f, parent, name);
 	_cleanup_free_ char *dir = NULL;
 	struct entry e = { 0 };
+	bool brief;
 	int r;
 
 	if (i && own_truth(i)) {
@@ -86,7 +101,14 @@ int dir_find(struct fsd *f, struct inode *parent, const char *name, unsigned fla
 	r = inode_dir(f, parent, &dir);
 	if (r < 0)
 		goto out;
-	r = tree_lookup(f->o.tree, dir, name, flags | TREE_ATTRS, &e, err);
+	brief = i && !(flags & TREE_FRESH) && fsd_attached(f, i);
+	r = dir_lookup(f, dir, name, flags | TREE_ATTRS | (brief ? TREE_BRIEF : 0u), &e, err);
+	if (brief && silent(r) && inode_is(f, i, parent, name)) {
+		if (kernel)
+			inode_lookup_inc(f, i);
+		*ret = i;
+		return 0;
+	}
 	if (r == -ENOENT && i && own_truth(i) && inode_is(f, i, parent, name)) { /* written here meanwhile */
 		if (kernel)
 			inode_lookup_inc(f, i);
@@ -99,11 +121,15 @@ int dir_find(struct fsd *f, struct inode *parent, const char *name, unsigned fla
 		*ret = i;
 		return 0;
 	}
+	if (r == -ENOENT && disk_snap_name(name)) {
+		r = disk_snap_find(f, parent, dir, name, flags, kernel, ret, err);
+		if (r != -ENOENT)
+			goto out;
+	}
 	if (r == -ENOENT && i)
 		inode_gone(f, i, parent, name);
 	if (r < 0)
 		goto out;
-	overlay_metaq(f, dir, &e);
 	r = inode_for_entry(f, parent, &e, kernel, ret);
 	entry_done(&e);
 out:
@@ -119,7 +145,9 @@ void dir_reply_entry(struct call *c, struct inode *take_i)
 	mtx_lock(&i->lock);
 	p.ino = i->id;
 	inode_stat_locked(c->f, i, &p.attr);
-	p.attr_timeout = p.entry_timeout = inode_valid_locked(c->f, i);
+	p.attr_timeout = inode_valid_locked(c->f, i);
+	/* a snapshot's name goes with that of its image, at once where that went here: the kernel asks each time */
+	p.entry_timeout = i->snap ? 0 : p.attr_timeout;
 	mtx_unlock(&i->lock);
 	if (!call_claim(c) || fuse_reply_entry(c->req, &p) < 0)
 		inode_forget(c->f, i->id, 1); /* the kernel never heard of it */
@@ -143,10 +171,11 @@ void dir_op_lookup(struct call *c)
 	dir_reply_entry(c, i);
 }
 
-int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)
+int dir_refresh(struct fsd *f, struct inode *i, bool look, struct objerr *err)
 {
 	_cleanup_free_ char *dir = NULL, *name = NULL;
 	struct entry e = { 0 };
+	unsigned flags = TREE_ATTRS;
 	bool fresh;
 	int r;
 
@@ -155,15 +184,20 @@ int dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err)
 	mtx_unlock(&i->lock);
 	if (fresh)
 		return 0;
+	if (i->snap)
+		return disk_snap_refresh(f, i, err);
+	flags |= look && fsd_attached(f, i) ? TREE_BRIEF : 0u;
 	if (i->is_dir) {
 		r = inode_dir(f, i, &dir);
 		if (r == 0)
-			r = tree_lookup_dir(f->o.tree, dir, TREE_ATTRS, &e, err);
+			r = tree_lookup_dir(f->o.tree, dir, flags, &e, err);
 	} else {
 		r = inode_path(f, i, &dir, &name);
 		if (r == 0)
-			r = tree_lookup(f->o.tree, dir, name, TREE_ATTRS, &e, err);
+			r = tree_lookup(f->o.tree, dir, name, flags, &e, err);
 	}
+	if ((flags & TREE_BRIEF) && silent(r))
+		return 0; /* as it was */
 	if (r == -ENOENT || r == -EPERM || (r == 0 && !inode_is_entry(i, &e))) {
 		entry_done(&e);
 		return -ESTALE; /* the kernel walks again and learns that it is gone */
@@ -337,7 +371,9 @@ static int snap_next_page(struct fsd *f, struct inode *dir, struct dirsnap *s, s
 	after = strdup(s->n > 0 ? s->v[s->n - 1].name : "");
 	if (!after)
 		return -ENOMEM;
-	r = tree_list(f->o.tree, path, after, 0, &page, err);
+	r = fsd_attached(f, dir) ? tree_list_brief(f->o.tree, path, after, 0, &page, err) : -ETIMEDOUT;
+	if (r == -ETIMEDOUT)
+		r = tree_list(f->o.tree, path, after, 0, &page, err);
 	if (r == -ENOENT)
 		r = 0; /* nothing in the bucket yet, or any more: what is local remains */
 	if (r < 0)

@@ -50,6 +50,7 @@ int disks_init(struct fsd *f)
 	mtx_init(&f->disks_lock, RANK_HANDLE);
 	cond_init(&f->disks_changed);
 	list_init(&f->disks);
+	list_init(&f->snaplists);
 	r = pool_new("lsvdfs-img", CALLS, &f->image_pool);
 	if (r == 0)
 		r = pool_new("lsvdfs-vol", VOLUMES, &f->vol_pool);
@@ -71,11 +72,12 @@ void disks_done(struct fsd *f)
 	list_for_each_safe(l, tmp, &f->disks) {
 		struct disk *d = list_entry(l, struct disk, link);
 
-		if (d->v && vol_close(d->v) == 0)
+		if (d->v && vol_close(d->v) == 0 && !d->snap)
 			ignore(disk_note_clean(f, d->uuid, true));
 		list_del(&d->link);
 		disk_free(d);
 	}
+	disk_snaps_done(f);
 	vol_reads_settle(f->reads);
 	pool_free(f->vol_pool);
 	cond_destroy(&f->disks_changed);
@@ -156,23 +158,33 @@ int disk_key(struct fsd *f, const char *dir, const char *name, char **ret)
 	return str_take(&s, ret);
 }
 
-static struct disk *find_locked(struct fsd *f, const uint8_t uuid[16])
+/* snap: a snapshot's number, 0: the image itself. */
+static struct disk *find_locked(struct fsd *f, const uint8_t uuid[16], uint64_t snap)
 {
 	list_for_each(l, &f->disks) {
 		struct disk *d = list_entry(l, struct disk, link);
 
-		if (memcmp(d->uuid, uuid, 16) == 0)
+		if (d->snap == snap && memcmp(d->uuid, uuid, 16) == 0)
 			return d;
 	}
 	return NULL;
 }
 
-/* Waits until nobody is busy with the image. NULL: nobody has it open; what was left goes. */
-static struct disk *settled_locked(struct fsd *f, const uint8_t uuid[16]) REQUIRES(f->disks_lock)
+static bool being_deleted(const struct disk *d)
+{
+	return d && d->state == DISK_BUSY && strcmp(d->doing, DISK_DELETING) == 0;
+}
+
+/*
+ * Waits until nobody is busy with the image; or with the snapshot, and nobody deletes its image. NULL: nobody has it
+ * open; what was left goes.
+ */
+static struct disk *settled_locked(struct fsd *f, const uint8_t uuid[16], uint64_t snap) REQUIRES(f->disks_lock)
 {
 	struct disk *d;
 
-	while ((d = find_locked(f, uuid)) && d->state == DISK_BUSY)
+	while (((d = find_locked(f, uuid, snap)) && d->state == DISK_BUSY) ||
+	       (!d && snap && being_deleted(find_locked(f, uuid, 0))))
 		cond_wait(&f->disks_changed, &f->disks_lock);
 	if (d && d->state == DISK_LEFT) {
 		list_del(&d->link);
@@ -182,7 +194,8 @@ static struct disk *settled_locked(struct fsd *f, const uint8_t uuid[16]) REQUIR
 	return d;
 }
 
-static int add_locked(struct fsd *f, const uint8_t uuid[16], const char *path, const char *doing, struct disk **ret)
+static int add_locked(struct fsd *f, const uint8_t uuid[16], uint64_t snap, const char *path, const char *doing,
+		      struct disk **ret)
 {
 	struct disk *d = calloc(1, sizeof *d);
 
@@ -195,6 +208,7 @@ static int add_locked(struct fsd *f, const uint8_t uuid[16], const char *path, c
 	}
 	mtx_init(&d->files, RANK_MOUNT);
 	memcpy(d->uuid, uuid, 16);
+	d->snap = snap;
 	d->f = f;
 	d->state = DISK_BUSY;
 	d->doing = doing;
@@ -203,7 +217,8 @@ static int add_locked(struct fsd *f, const uint8_t uuid[16], const char *path, c
 	return 0;
 }
 
-int disk_enter(struct fsd *f, const uint8_t uuid[16], const char *path, const char *doing, struct disk **ret)
+int disk_enter_snapshot(struct fsd *f, const uint8_t uuid[16], uint64_t snap, const char *path, const char *doing,
+			struct disk **ret)
 {
 	int64_t until = clock_now_ns() + RELEASE_WAIT_NS;
 	struct disk *d;
@@ -211,11 +226,41 @@ int disk_enter(struct fsd *f, const uint8_t uuid[16], const char *path, const ch
 
 	mtx_lock(&f->disks_lock);
 	/* close(2) does not wait for its RELEASE, and that one drains the image */
-	while ((d = settled_locked(f, uuid)) && (d->refs == d->leaving || clock_now_ns() < until))
+	while ((d = settled_locked(f, uuid, snap)) && (d->refs == d->leaving || clock_now_ns() < until))
 		(void)cond_wait_until(&f->disks_changed, &f->disks_lock, clock_now_ns() + NSEC_PER_SEC / 4);
-	r = d ? -EBUSY : add_locked(f, uuid, path, doing, ret);
+	r = d ? -EBUSY : add_locked(f, uuid, snap, path, doing, ret);
 	mtx_unlock(&f->disks_lock);
 	return r;
+}
+
+int disk_enter(struct fsd *f, const uint8_t uuid[16], const char *path, const char *doing, struct disk **ret)
+{
+	return disk_enter_snapshot(f, uuid, 0, path, doing, ret);
+}
+
+static struct disk *any_snapshot_locked(struct fsd *f, const uint8_t uuid[16])
+{
+	list_for_each(l, &f->disks) {
+		struct disk *d = list_entry(l, struct disk, link);
+
+		if (d->snap && memcmp(d->uuid, uuid, 16) == 0)
+			return d;
+	}
+	return NULL;
+}
+
+int disk_no_snapshots(struct fsd *f, const uint8_t uuid[16], struct objerr *err)
+{
+	int64_t until = clock_now_ns() + RELEASE_WAIT_NS;
+	struct disk *d;
+
+	mtx_lock(&f->disks_lock);
+	while ((d = any_snapshot_locked(f, uuid)) && (d->state == DISK_BUSY || clock_now_ns() < until))
+		(void)cond_wait_until(&f->disks_changed, &f->disks_lock, clock_now_ns() + NSEC_PER_SEC / 4);
+	if (d)
+		objerr_set(err, "a snapshot of it is open here: %s", d->path);
+	mtx_unlock(&f->disks_lock);
+	return d ? -EBUSY : 0;
 }
 
 void disk_leave(struct fsd *f, struct disk *d, const char *why)
@@ -224,6 +269,7 @@ void disk_leave(struct fsd *f, struct disk *d, const char *why)
 	d->v = NULL;
 	if (why) {
 		d->state = DISK_LEFT;
+		d->recovered = false; /* whoever opens it now begins anew */
 		(void)snprintf(d->why, sizeof d->why, "%s", why);
 		d = NULL;
 	} else {
@@ -235,11 +281,28 @@ void disk_leave(struct fsd *f, struct disk *d, const char *why)
 		disk_free(d);
 }
 
-/* The name is read once more: it says where the log is. */
-static int open_volume(struct fsd *f, struct disk *d, const char *key, struct objerr *err)
+/* The list is looked at once more: it may have been deleted while we waited. key: of the image's name. */
+static int open_snapshot(struct fsd *f, struct disk *d, const char *key, struct objerr *err)
 {
-	struct nameplace p = { 0 };
+	const char *at = strrchr(d->path, '@');
 	struct vol_env env;
+	uint64_t number;
+	int r = disk_snap_number(f, d->uuid, key, at ? at + 1 : "", &number, &d->prefix, err);
+
+	if (r == 0 && number != d->snap)
+		r = -ENOENT;
+	disk_env(f, &env);
+	if (r == 0)
+		r = vol_open_at(&env, d->prefix, d->uuid, number, &d->v, err);
+	if (r == -ENOENT) /* the kernel asks for the name once more */
+		disk_snap_forget(f, d->uuid);
+	d->copy = true; /* nobody writes to it */
+	return r == -ENOENT ? -ESTALE : r == -EUCLEAN ? -EIO : r;
+}
+
+/* The name is read once more: it says where the log is. */
+static int look_at_name(struct fsd *f, const uint8_t uuid[16], const char *key, struct nameplace *ret, struct objerr *err)
+{
 	struct nameobj o;
 	int r = nameobj_get(f->o.store, key, &o, err);
 
@@ -247,29 +310,89 @@ static int open_volume(struct fsd *f, struct disk *d, const char *key, struct ob
 		return -ESTALE;
 	if (r < 0)
 		return r;
-	r = memcmp(o.n.uuid, d->uuid, 16) == 0 ? 0 : -ESTALE;
+	r = memcmp(o.n.uuid, uuid, 16) == 0 ? 0 : -ESTALE;
 	if (r == 0)
-		r = nameobj_place(f->o.store, f->prefix, key, &o.n, &p, err);
-	if (r == 0 && p.dead) {
+		r = nameobj_place(f->o.store, f->prefix, key, &o.n, ret, err);
+	if (r == 0 && ret->dead) {
 		objerr_set(err, "%s: the image was deleted; this name is a leftover", key);
-		r = -EIO;
-	} else if (r == -ENOENT) {
+		nameplace_free(ret);
 		r = -EIO;
 	}
+	nameobj_free(&o);
+	return r == -ENOENT || r == -EUCLEAN ? -EIO : r;
+}
+
+static int open_volume(struct fsd *f, struct disk *d, const char *key, struct objerr *err)
+{
+	struct nameplace p = { 0 };
+	struct vol_env env;
+	int r = look_at_name(f, d->uuid, key, &p, err);
+
+	if (r < 0)
+		return r;
 	disk_env(f, &env);
-	if (r == 0) {
-		r = vol_open(&env, p.prefix, d->uuid, &d->v, err);
-		if (r == -ENOENT)
-			objerr_set(err, "%s: there is no log below %s", key, p.prefix);
-	}
+	r = vol_open(&env, p.prefix, d->uuid, &d->v, err);
+	if (r == -ENOENT)
+		objerr_set(err, "%s: there is no log below %s", key, p.prefix);
 	if (r == 0) {
 		d->copy = p.copy;
 		d->prefix = p.prefix;
 		p.prefix = NULL;
 	}
 	nameplace_free(&p);
-	nameobj_free(&o);
 	return r == -ENOENT || r == -EUCLEAN ? -EIO : r;
+}
+
+/* --- what was recovered here is handed to who opens it ------------------------------------------------------------ */
+
+/* The caller has it, or gave it up. */
+static void arrived_locked(struct fsd *f, const uint8_t uuid[16])
+{
+	struct disk *d = find_locked(f, uuid, 0);
+
+	if (!d || !d->recovered) /* the recovery failed: that entry has gone */
+		return;
+	d->coming--;
+	cond_broadcast(&f->disks_changed);
+}
+
+/*
+ * Before an image is opened. One that is being recovered stays as it is until arrived_locked(), if *ret_coming; its name is
+ * read beside the recovery, which has only asked the state directory where the log is.
+ */
+static int come(struct fsd *f, const uint8_t uuid[16], const char *key, bool *ret_coming, struct objerr *err)
+{
+	struct nameplace p = { 0 };
+	bool coming, look;
+	struct disk *d;
+	int r = 0;
+
+	mtx_lock(&f->disks_lock);
+	d = find_locked(f, uuid, 0);
+	coming = d && d->recovered;
+	look = coming && !d->named;
+	if (coming)
+		d->coming++;
+	mtx_unlock(&f->disks_lock);
+	if (look)
+		r = look_at_name(f, uuid, key, &p, err);
+	mtx_lock(&f->disks_lock);
+	d = look && r == 0 ? settled_locked(f, uuid, 0) : NULL;
+	if (d && d->recovered && strcmp(d->prefix, p.prefix) == 0) {
+		d->copy = d->named ? d->copy : p.copy;
+		d->named = true;
+	} else if (coming && look) {
+		/* Or a log elsewhere: that is to be opened, once nothing is left of this one. */
+		arrived_locked(f, uuid);
+		coming = false;
+		while (r == 0 && (d = find_locked(f, uuid, 0)) && d->recovered)
+			cond_wait(&f->disks_changed, &f->disks_lock);
+	}
+	mtx_unlock(&f->disks_lock);
+	nameplace_free(&p);
+	if (r == 0)
+		*ret_coming = coming;
+	return r;
 }
 
 /* ret_opened: it was read just now. */
@@ -280,11 +403,11 @@ static int get(struct fsd *f, struct inode *i, const char *path, const char *key
 	int r = 0;
 
 	mtx_lock(&f->disks_lock);
-	d = settled_locked(f, i->uuid);
+	d = settled_locked(f, i->uuid, i->snap);
 	if (d)
 		d->refs++;
 	else
-		r = add_locked(f, i->uuid, path, "opening", &d);
+		r = add_locked(f, i->uuid, i->snap, path, "opening", &d);
 	mtx_unlock(&f->disks_lock);
 	if (r < 0)
 		return r;
@@ -293,7 +416,7 @@ static int get(struct fsd *f, struct inode *i, const char *path, const char *key
 		*ret = d;
 		return 0;
 	}
-	r = open_volume(f, d, key, err);
+	r = i->snap ? open_snapshot(f, d, key, err) : open_volume(f, d, key, err);
 	if (r < 0) {
 		disk_leave(f, d, NULL);
 		return r;
@@ -348,7 +471,24 @@ struct disk *disk_borrow(struct fsd *f, const uint8_t uuid[16])
 	struct disk *d;
 
 	mtx_lock(&f->disks_lock);
-	d = settled_locked(f, uuid);
+	d = settled_locked(f, uuid, 0);
+	if (d)
+		d->refs++;
+	mtx_unlock(&f->disks_lock);
+	return d;
+}
+
+struct disk *disk_borrow_owned(struct fsd *f, const uint8_t uuid[16])
+{
+	struct vol_stat st;
+	struct disk *d;
+
+	mtx_lock(&f->disks_lock);
+	d = find_locked(f, uuid, 0);
+	if (d && d->state == DISK_OPEN)
+		vol_stat(d->v, &st);
+	if (d && (d->state != DISK_OPEN || st.state != VOL_OWNER))
+		d = NULL;
 	if (d)
 		d->refs++;
 	mtx_unlock(&f->disks_lock);
@@ -409,30 +549,85 @@ void disk_end_write(struct fsd *f, struct disk *d)
 	(void)end_write(f, d);
 }
 
+void disk_hand_over(struct fsd *f, struct disk *d, bool owner)
+{
+	if (owner)
+		vol_begin_write(d->v);
+	mtx_lock(&d->files);
+	d->marked = true;
+	mtx_unlock(&d->files);
+	mtx_lock(&f->disks_lock);
+	d->state = DISK_OPEN;
+	d->refs = d->leaving = 1;
+	f->disk_releases++;
+	cond_broadcast(&f->disks_changed);
+	mtx_unlock(&f->disks_lock);
+	if (vol_upload(d->v) == 0) {
+		log_info("%s: what the last mount had not sent of this image is in the bucket", d->path);
+		mtx_lock(&d->files);
+		d->was_clean = true;
+		mtx_unlock(&d->files);
+	}
+	mtx_lock(&f->disks_lock);
+	while (d->coming > 0)
+		cond_wait(&f->disks_changed, &f->disks_lock);
+	mtx_unlock(&f->disks_lock);
+	if (owner)
+		(void)end_write(f, d);
+	else
+		unmark(f, d);
+	put(f, d);
+	mtx_lock(&f->disks_lock);
+	f->disk_releases--;
+	cond_broadcast(&f->disks_changed);
+	mtx_unlock(&f->disks_lock);
+}
+
 static int hold(struct fsd *f, struct inode *i, const char *path, const char *key, bool writer, struct disk **ret,
 		struct objerr *err)
 {
-	struct disk *d;
-	bool opened;
-	int r = get(f, i, path, key, &d, &opened, err);
+	bool opened, coming = false;
+	struct disk *d = NULL;
+	int r = i->snap ? 0 : come(f, i->uuid, key, &coming, err);
 
 	if (r < 0)
 		return r;
-	if (writer)
+	r = get(f, i, path, key, &d, &opened, err);
+	if (r == 0 && writer)
 		r = disk_begin_write(f, d, err);
-	else if (!opened)
+	else if (r == 0 && !opened)
 		r = vol_refresh(d->v);
+	mtx_lock(&f->disks_lock);
+	if (coming)
+		arrived_locked(f, i->uuid);
+	mtx_unlock(&f->disks_lock);
 	if (r < 0) {
-		leaving(f, d, false);
-		put(f, d);
+		if (d) {
+			leaving(f, d, false);
+			put(f, d);
+		}
 		return r;
 	}
+	mtx_lock(&f->inodes);
 	mtx_lock(&i->lock);
 	i->disk = d;
-	i->ndisk++;
+	if (i->ndisk++ == 0)
+		list_add_tail(&f->attached, &i->attached);
 	mtx_unlock(&i->lock);
+	mtx_unlock(&f->inodes);
 	*ret = d;
 	return 0;
+}
+
+static int snap_image_key(struct fsd *f, const char *dir, const char *name, char **ret)
+{
+	_cleanup_free_ char *image = strdup(name);
+	char *at = image ? strrchr(image, '@') : NULL;
+
+	if (!at)
+		return image ? -ESTALE : -ENOMEM;
+	*at = '\0';
+	return disk_key(f, dir, image, ret);
 }
 
 int disk_hold(struct fsd *f, struct inode *i, bool writer, struct disk **ret, struct objerr *err)
@@ -443,7 +638,10 @@ int disk_hold(struct fsd *f, struct inode *i, bool writer, struct disk **ret, st
 
 	if (r < 0)
 		return -ESTALE;
-	r = disk_key(f, dir, name, &key);
+	if (i->snap && writer)
+		r = -EROFS;
+	else
+		r = i->snap ? snap_image_key(f, dir, name, &key) : disk_key(f, dir, name, &key);
 	if (r == 0 && asprintf(&path, "%s%s", dir, name) < 0)
 		r = -ENOMEM;
 	if (r == 0)
@@ -465,13 +663,19 @@ void disk_drop(struct fsd *f, struct inode *i, struct disk *d, bool writer)
 	if (writer)
 		last_writer = end_write(f, d);
 	vol_stat(d->v, &st);
+	mtx_lock(&f->inodes);
 	mtx_lock(&i->lock);
-	i->image_size = st.size;
-	i->image_alloc = st.allocated;
-	if (--i->ndisk == 0)
+	if (!i->snap) {
+		i->image_size = st.size;
+		i->image_alloc = st.allocated;
+	}
+	if (--i->ndisk == 0) {
 		i->disk = NULL;
+		list_del(&i->attached);
+	}
 	changed = i->image_changed && last_writer;
 	mtx_unlock(&i->lock);
+	mtx_unlock(&f->inodes);
 	put(f, d);
 	if (changed) /* who removes the name holds the operation that this needs, and waits for the above */
 		disk_save_meta(f, i);
@@ -483,7 +687,7 @@ void disk_size_locked(struct inode *i, uint64_t *ret_size, uint64_t *ret_allocat
 
 	*ret_size = i->image_size;
 	*ret_allocated = i->image_alloc;
-	if (!i->disk)
+	if (!i->disk || i->snap)
 		return;
 	vol_stat(i->disk->v, &st);
 	*ret_size = st.size;
@@ -538,11 +742,13 @@ static json_t *one_status(struct disk *d)
 		state = state_word[st.state];
 		why = st.why;
 	}
-	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:i, s:s}", "path", path, "uuid", uuid, "state",
+	if (d->snap && d->state == DISK_OPEN)
+		state = "snapshot";
+	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:i, s:s, s:I}", "path", path, "uuid", uuid, "state",
 			 state, "size", (json_int_t)st.size, "allocated", (json_int_t)st.allocated, "stored",
 			 (json_int_t)st.stored, "epoch", (json_int_t)st.epoch, "journal_used", (json_int_t)st.journal_used,
 			 "journal_limit", (json_int_t)st.journal_limit, "fsync", st.fsync_remote ? "remote" : "local",
-			 "writers", (int)d->writers, "why", why);
+			 "writers", (int)d->writers, "why", why, "snapshot", (json_int_t)d->snap);
 }
 
 json_t *disks_status(struct fsd *f)

@@ -7,9 +7,11 @@
  * that waits (for the store, for another node's release, for room in its journal) keeps no plain file waiting.
  *
  * An entry of the table:
- *   BUSY	opened, closed, drained after a crash, or deleted by one thread; others wait for the end of that
- *   OPEN	refs > 0
+ *   BUSY	opened, closed, recovered after a crash, or deleted by one thread; others wait for the end of that
+ *   OPEN	refs > 0. After a crash the first of them is the recovery, until everything is in the bucket: who opens
+ *	the image meanwhile has it as it is, attached and owned
  *   LEFT	a journal of a dead process whose bytes could not be brought into the log: said in status, opened as ever
+ * A snapshot that is open is an entry of its own (disksnap.c), beside that of its image and independent of it.
  */
 #ifndef LSVD_DISK_H
 #define LSVD_DISK_H
@@ -17,18 +19,22 @@
 #include "inode.h"
 #include "imgop.h"
 
+#define DISK_DELETING "deleting" /* disk.doing */
 enum disk_state { DISK_BUSY, DISK_OPEN, DISK_LEFT };
 
 struct disk {
 	struct list link; /* fsd.disks */
 	struct fsd *f;
 	uint8_t uuid[16];
+	uint64_t snap; /* number of the snapshot that it is; 0: the image */
 	char *path;   /* below the mount root, for people */
 	char *prefix; /* of the log */
 	/* under fsd.disks_lock */
 	enum disk_state state;
 	const char *doing; /* BUSY: "opening", "closing", "draining", "deleting" */
 	unsigned refs, writers, leaving; /* leaving: refs that wait for the end of their close */
+	bool recovered, named; /* recovered: found by its journal; then somebody looked at its name */
+	unsigned coming;       /* recovered: they want it as it is */
 	char why[256];
 	/* set while BUSY, then read-only */
 	struct volume *v;
@@ -47,6 +53,16 @@ int must_check disk_file(struct fsd *f, const uint8_t uuid[16], const char *what
 /* A new BUSY entry; waits until nobody else is busy with the image. -EBUSY: it is open. */
 int must_check disk_enter(struct fsd *f, const uint8_t uuid[16], const char *path, const char *doing,
 			  struct disk **ret);
+/* The same for a snapshot of it. */
+int must_check disk_enter_snapshot(struct fsd *f, const uint8_t uuid[16], uint64_t snap, const char *path,
+				   const char *doing, struct disk **ret);
+/* -EBUSY with words: a snapshot of the image is open. The caller has entered the image to delete it: none is opened. */
+int must_check disk_no_snapshots(struct fsd *f, const uint8_t uuid[16], struct objerr *err);
+/*
+ * d, BUSY and recovered, has a volume with all that a dead process left; owner: what of it is not in the bucket yet goes
+ * there now. Opened for whoever waits. The entry is not the caller's any more.
+ */
+void disk_hand_over(struct fsd *f, struct disk *d, bool owner);
 /* The entry goes; why: it stays as LEFT. */
 void disk_leave(struct fsd *f, struct disk *d, const char *why);
 /*
@@ -56,6 +72,8 @@ void disk_leave(struct fsd *f, struct disk *d, const char *why);
 int must_check disk_hold(struct fsd *f, struct inode *i, bool writer, struct disk **ret, struct objerr *err);
 /* The image, if it is open: one more user, who reads or writes nothing. NULL: it is not. Waits while somebody is busy. */
 struct disk *disk_borrow(struct fsd *f, const uint8_t uuid[16]);
+/* The same without waiting, and only if this node owns it: what it knows of its snapshots is the truth. */
+struct disk *disk_borrow_owned(struct fsd *f, const uint8_t uuid[16]);
 void disk_return(struct fsd *f, struct disk *d);
 /* A borrower writes. -EROFS: a copy. */
 int must_check disk_begin_write(struct fsd *f, struct disk *d, struct objerr *err);
@@ -74,6 +92,24 @@ int must_check disk_note_where(struct fsd *f, const uint8_t uuid[16], const char
 int must_check disks_wait(struct fsd *f);
 json_t *disks_status(struct fsd *f);
 json_t *disks_reads_status(struct fsd *f); /* what all images share: requests, block cache */
+
+/* disksnap.c: IMAGE@NAME as a file */
+/* Can the name be that of a snapshot? Then what asks for it goes on the pool of the images. */
+bool disk_snap_name(const char *name);
+/*
+ * The node of a name that nothing in the directory has. flags: of the image's tree_lookup(). -ENOENT: it is no image's
+ * snapshot either.
+ */
+int must_check disk_snap_find(struct fsd *f, struct inode *parent, const char *dir, const char *name, unsigned flags,
+			      bool kernel, struct inode **ret, struct objerr *err);
+/* dir_refresh() of such a node. */
+int must_check disk_snap_refresh(struct fsd *f, struct inode *i, struct objerr *err);
+/* Number of a snapshot by its name, and where the image's log lies (may be NULL). key: of the image's name. -ENOENT. */
+int must_check disk_snap_number(struct fsd *f, const uint8_t uuid[16], const char *key, const char *name,
+				uint64_t *ret_number, char **ret_prefix, struct objerr *err);
+/* Something was changed: the next question looks. */
+void disk_snap_forget(struct fsd *f, const uint8_t uuid[16]);
+void disk_snaps_done(struct fsd *f);
 
 /* fsd.c: the node, when it is known, with a reference; NULL. */
 struct inode *fsd_known_image(struct fsd *f, const char *path);

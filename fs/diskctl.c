@@ -2,6 +2,9 @@
 /* diskctl.c - what the control socket asks of an image: by its path, without a node or a handle. */
 #include "config.h"
 #include "disk.h"
+#include "objstore/base/str.h"
+
+#define FLATTEN_STEP (64 * MiB) /* then the command shows how far it is */
 
 static int uuid_of(struct fsd *f, const char *path, struct nameobj *ret, struct nameplace *ret_place, struct objerr *err)
 {
@@ -98,6 +101,26 @@ struct snapping {
 	uint64_t size;
 };
 
+/* One step of a clone that is made independent; name: which, or where to go on. The command keeps the image open. */
+static int flatten(struct volume *v, struct snapping *s)
+{
+	uint64_t n = 0, at = 0;
+	int r;
+
+	if (strcmp(s->name, "end") == 0)
+		return vol_flatten_end(v, s->err);
+	if (strcmp(s->name, "begin") == 0) {
+		r = vol_flatten_begin(v, &n, s->err);
+	} else {
+		r = str_parse_u64(s->name, &at);
+		if (r == 0)
+			r = vol_flatten_some(v, FLATTEN_STEP, &at, &n, s->err);
+		json_object_set_new(s->ans, "at", json_integer(at == VOL_FLAT_ALL ? -1 : (json_int_t)at));
+	}
+	json_object_set_new(s->ans, "bytes", json_integer((json_int_t)n));
+	return r;
+}
+
 /* For a volume that this thread may write. */
 static int snap(struct volume *v, void *arg)
 {
@@ -106,6 +129,8 @@ static int snap(struct volume *v, void *arg)
 	char now[VOL_SNAP_NAME_MAX + 1];
 	int r;
 
+	if (strcmp(s->verb, "flatten") == 0)
+		return flatten(v, s);
 	if (strcmp(s->verb, "unsnap") == 0)
 		return vol_unsnap(v, s->name, s->err);
 	if (strcmp(s->verb, "rollback") == 0) {
@@ -132,6 +157,7 @@ static bool note_size(struct fsd *f, const char *path, uint64_t size)
 	i->image_size = size;
 	i->attr.mtime = i->attr.ctime = clock_real_ts();
 	i->image_changed = true;
+	i->image_changes++;
 	mtx_unlock(&i->lock);
 	disk_save_meta(f, i);
 	(void)fuse_lowlevel_notify_inval_inode(f->se, i->id, -1, 0); /* the kernel's attributes */
@@ -149,6 +175,26 @@ static int snap_here(struct fsd *f, struct disk *d, struct snapping *s)
 	r = snap(d->v, s);
 	disk_end_write(f, d);
 	return r;
+}
+
+/* Nobody may have the snapshot open that is to go; from here on nobody opens it. NULL: there is none, vol_unsnap() says so. */
+static int snap_enter(struct fsd *f, const uint8_t uuid[16], const char *path, const char *name, struct disk **ret,
+		      struct objerr *err)
+{
+	_cleanup_free_ char *key = NULL, *file = NULL;
+	uint64_t number;
+	int r = image_key(f->prefix, path, &key);
+
+	if (r == 0 && asprintf(&file, "%s@%s", path, name) < 0)
+		r = -ENOMEM;
+	disk_snap_forget(f, uuid);
+	if (r == 0)
+		r = disk_snap_number(f, uuid, key, name, &number, NULL, err);
+	if (r == 0)
+		r = disk_enter_snapshot(f, uuid, number, file, DISK_DELETING, ret);
+	if (r == -EBUSY)
+		objerr_set(err, "it is open on this mount: close it first");
+	return r == -ENOENT ? 0 : r;
 }
 
 static int snap_path(struct fsd *f, const char *path, struct snapping *s)
@@ -181,7 +227,26 @@ static int snap_path(struct fsd *f, const char *path, struct snapping *s)
 		if (r == 0 && back)
 			json_object_set_new(s->ans, "noted", json_boolean(note_size(f, path, s->size)));
 	}
+	disk_snap_forget(f, o.n.uuid);
 	nameplace_free(&p);
+	nameobj_free(&o);
+	return r;
+}
+
+static int unsnap_path(struct fsd *f, const char *path, struct snapping *s)
+{
+	struct disk *d = NULL;
+	struct nameobj o;
+	int r = uuid_of(f, path, &o, NULL, s->err);
+
+	if (r < 0)
+		return r;
+	r = snap_enter(f, o.n.uuid, path, s->name, &d, s->err);
+	if (r == 0)
+		r = snap_path(f, path, s);
+	disk_snap_forget(f, o.n.uuid);
+	if (d)
+		disk_leave(f, d, NULL);
 	nameobj_free(&o);
 	return r;
 }
@@ -203,7 +268,9 @@ int fsd_image(struct fsd *f, const char *verb, const char *path, const char *nam
 		return upload(f, path, err);
 	if (strcmp(verb, "claim") == 0)
 		return f->o.read_only ? -EROFS : claim(f, path, ans, err);
-	if (name && (strcmp(verb, "snapshot") == 0 || strcmp(verb, "unsnap") == 0 || strcmp(verb, "rollback") == 0))
+	if (name && strcmp(verb, "unsnap") == 0)
+		return f->o.read_only ? -EROFS : unsnap_path(f, path, &s);
+	if (name && (strcmp(verb, "snapshot") == 0 || strcmp(verb, "flatten") == 0 || strcmp(verb, "rollback") == 0))
 		return f->o.read_only ? -EROFS : snap_path(f, path, &s);
 	return -EINVAL;
 }

@@ -163,14 +163,16 @@ int disk_doom(struct fsd *f, struct inode *i, const char *dir, const char *name,
 	if (r == 0 && asprintf(&path, "%s%s", dir, name) < 0)
 		r = -ENOMEM;
 	if (r == 0)
-		r = disk_enter(f, i->uuid, path, "deleting", &d);
+		r = disk_enter(f, i->uuid, path, DISK_DELETING, &d);
 	if (r < 0) {
 		if (r == -EBUSY)
 			objerr_set(err, "the image is in use here");
 		return r;
 	}
 	disk_env(f, &env);
-	r = image_doom(&env, f->prefix, key, path, i->uuid, &d->prefix, err);
+	r = disk_no_snapshots(f, i->uuid, err);
+	if (r == 0)
+		r = image_doom(&env, f->prefix, key, path, i->uuid, &d->prefix, err);
 	if (r < 0) {
 		disk_leave(f, d, NULL);
 		tree_forget(f->o.tree, dir);
@@ -256,21 +258,17 @@ static void drain_job(struct job *job)
 	struct fsd *f = d->f;
 	struct objerr err = { 0 };
 	struct vol_env env;
-	struct volume *v;
 	int r;
 
 	disk_env(f, &env);
-	r = vol_open(&env, d->prefix, d->uuid, &v, &err);
+	r = vol_open(&env, d->prefix, d->uuid, &d->v, &err);
 	if (r == 0) {
-		r = vol_recover(v, &err);
-		if (vol_close(v) < 0 && r == 0)
-			r = -EIO;
-	}
-	if (r == 0) {
-		log_info("%s: what the last mount had not sent of this image is in the bucket", d->path);
-		ignore(disk_note_clean(f, d->uuid, true));
-		disk_leave(f, d, NULL);
-		return;
+		r = vol_recover_here(d->v, &err);
+		if (r >= 0) {
+			disk_hand_over(f, d, r > 0);
+			return;
+		}
+		ignore(vol_close(d->v));
 	}
 	log_warn("%s: what the last mount had not sent of this image is not in the bucket: %s", d->path,
 		 err.msg[0] ? err.msg : strerror(-r));
@@ -331,18 +329,18 @@ static void leftover(struct fsd *f, const uint8_t uuid[16])
 	if (r < 0) { /* nothing is removed on a guess */
 		log_warn("%s: whether this image was removed cannot be told now: %s", path,
 			 err.msg[0] ? err.msg : strerror(-r));
-		if (disk_enter(f, uuid, path, "deleting", &d) == 0)
+		if (disk_enter(f, uuid, path, DISK_DELETING, &d) == 0)
 			disk_leave(f, d, "its removal was begun; the next mount looks at it");
 		return;
 	}
 	if (r > 0) {
-		r = disk_enter(f, uuid, path, "deleting", &d);
+		r = disk_enter(f, uuid, path, DISK_DELETING, &d);
 		if (r < 0)
 			return;
 		remove_dead_name(f, d);
 		d->job.fn = erase_job;
 	} else if (access(importing, F_OK) == 0) {
-		r = disk_enter(f, uuid, path, "deleting", &d);
+		r = disk_enter(f, uuid, path, DISK_DELETING, &d);
 		if (r < 0)
 			return;
 		d->job.fn = import_job;
@@ -350,6 +348,7 @@ static void leftover(struct fsd *f, const uint8_t uuid[16])
 		r = disk_enter(f, uuid, path, "draining", &d);
 		if (r < 0)
 			return;
+		d->recovered = true; /* before the mount is there: nobody looks */
 		d->prefix = prefix;
 		prefix = NULL;
 		d->job.fn = drain_job;

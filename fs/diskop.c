@@ -5,7 +5,7 @@
  * answered by the session's reader: two changes of thread cost more than they do.
  *
  * Handles that can write claim at their first read or write (volume.h). The kernel keeps no pages of an image
- * (FOPEN_DIRECT_IO): what a guest sees is what the volume says.
+ * (FOPEN_DIRECT_IO): what a guest sees is what the volume says. Of a snapshot it does: those bytes never change.
  */
 #include "config.h"
 #include "disk.h"
@@ -17,6 +17,7 @@ static void touch(struct inode *i)
 	mtx_lock(&i->lock);
 	i->attr.mtime = i->attr.ctime = clock_real_ts();
 	i->image_changed = true;
+	i->image_changes++;
 	mtx_unlock(&i->lock);
 }
 
@@ -34,7 +35,8 @@ static void complain(struct disk *d, const char *what, int r)
 	(void)snprintf(d->why, sizeof d->why, "%s", st.why);
 	mtx_unlock(&d->f->disks_lock);
 	if (new)
-		log_error("%s: %s: %s", d->path, what, st.why[0] ? st.why : strerror(-r));
+		log_error("%s: %s: %s%s", d->path, what, st.why[0] ? st.why : strerror(-r),
+			  d->snap ? " (was it deleted on another machine?)" : "");
 }
 
 /* --- open --------------------------------------------------------------------------------------------------------- */
@@ -56,10 +58,10 @@ static void reply(struct call *c, struct handle *h, bool created)
 	int r;
 
 	c->fi.fh = h->fh;
-	c->fi.direct_io = 1;
-	c->fi.keep_cache = 0;
+	c->fi.direct_io = !i->snap;
+	c->fi.keep_cache = i->snap != 0;
 #ifdef HAVE_STRUCT_FUSE_FILE_INFO_PARALLEL_DIRECT_WRITES
-	c->fi.parallel_direct_writes = 1;
+	c->fi.parallel_direct_writes = !i->snap;
 #endif
 #ifdef HAVE_STRUCT_FUSE_FILE_INFO_NOFLUSH
 	c->fi.noflush = !WRITER(h);
@@ -74,7 +76,8 @@ static void reply(struct call *c, struct handle *h, bool created)
 	mtx_lock(&i->lock);
 	p.ino = i->id;
 	inode_stat_locked(f, i, &p.attr);
-	p.attr_timeout = p.entry_timeout = inode_valid_locked(f, i);
+	p.attr_timeout = inode_valid_locked(f, i);
+	p.entry_timeout = i->snap ? 0 : p.attr_timeout;
 	mtx_unlock(&i->lock);
 	r = call_claim(c) ? fuse_reply_create(c->req, &p, &c->fi) : -EINTR;
 	if (r < 0) {
@@ -370,17 +373,19 @@ static int save(struct fsd *f, struct inode *i, struct objerr *err)
 void disk_save_meta(struct fsd *f, struct inode *i)
 {
 	struct objerr err = { 0 };
+	unsigned changes;
 	bool gone;
 	int r = 0;
 
 	inode_begin(i);
 	mtx_lock(&i->lock);
 	gone = i->unlinked || i->superseded || !i->image_changed;
+	changes = i->image_changes;
 	mtx_unlock(&i->lock);
 	if (!gone) {
 		r = save(f, i, &err);
 		mtx_lock(&i->lock);
-		if (!i->disk) /* else more may come, and the last writer sees to it */
+		if (!i->disk && i->image_changes == changes) /* else more came, or may, and who did that sees to it */
 			i->image_changed = false;
 		i->touched_ns = clock_now_ns();
 		mtx_unlock(&i->lock);

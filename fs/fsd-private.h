@@ -40,7 +40,7 @@ struct fsd {
 
 	struct mtx inodes; /* RANK_INODES: tables, names, counts */
 	struct htab by_id, by_name;
-	struct list local;
+	struct list local, attached;
 	struct inode *root;
 	struct nodetab *nodetab;
 
@@ -68,6 +68,7 @@ struct fsd {
 	struct mtx disks_lock; /* RANK_HANDLE */
 	struct cond disks_changed;
 	struct list disks;
+	struct list snaplists; /* disksnap.c */
 	unsigned disk_releases; /* RELEASEs that are being worked on */
 	struct fetch *reads; /* of all images */
 	struct pool *image_pool, *vol_pool; /* requests; work of the volumes, one thread an image that is written */
@@ -205,13 +206,19 @@ void dir_op_readdir(struct call *c);
 void dir_op_lookup(struct call *c);
 void dir_op_getattr(struct call *c);
 void dirsnap_free(struct dirsnap *s);
+/* tree_lookup() with metadata that waits laid over it. */
+int must_check dir_lookup(struct fsd *f, const char *dir, const char *name, unsigned flags, struct entry *ret,
+			  struct objerr *err);
 /* Answers with the node, which has one lookup count for it; ends the call and drops the reference. */
 void dir_reply_entry(struct call *c, struct inode *take_i);
 /* Name -> node, overlay applied. -ENOENT. */
 int must_check dir_find(struct fsd *f, struct inode *parent, const char *name, unsigned flags, bool kernel,
 			struct inode **ret, struct objerr *err);
-/* Brings the node's attributes up to date when nothing vouches for them any more. */
-int must_check dir_refresh(struct fsd *f, struct inode *i, bool attrs, struct objerr *err);
+/*
+ * Brings the node's attributes up to date when nothing vouches for them any more. look: to be shown only, so what is known
+ * of an attached image will do while the store does not answer.
+ */
+int must_check dir_refresh(struct fsd *f, struct inode *i, bool look, struct objerr *err);
 
 /* The spool file of a node that nobody has open: freed when clean, uploaded or parked when not. */
 void file_last_release(struct fsd *f, struct inode *i);
@@ -223,6 +230,11 @@ void async_stop(struct fsd *f);
 
 /* change.c */
 bool fsd_has_local_below(struct fsd *f, struct inode *dir);
+/*
+ * An image that is open here, or a directory above one: what was known of it is shown while the store does not answer
+ * (TREE_BRIEF), since whoever uses the image looks at them.
+ */
+bool fsd_attached(struct fsd *f, struct inode *i);
 void change_op_mkdir(struct call *c);
 void change_op_rmdir(struct call *c);
 void change_op_mknod(struct call *c);

@@ -260,7 +260,7 @@ static struct inode *image_child(struct fsd *f, struct inode *p, const char *key
 		return NULL;
 	name = strndup(key_name, strlen(key_name) - strlen(IMAGE_SUFFIX));
 	i = name ? inode_child(f, p, name) : NULL;
-	if (i && !i->image) {
+	if (i && (!i->image || i->snap)) {
 		inode_put(f, i);
 		i = NULL;
 	}
@@ -298,7 +298,7 @@ struct inode *fsd_known_image(struct fsd *f, const char *path)
 		return NULL;
 	dir[slash ? slash + 1 - dir : 0] = '\0';
 	i = known_node(f, dir, path + strlen(dir));
-	if (i && !i->image) {
+	if (i && (!i->image || i->snap)) {
 		inode_put(f, i);
 		i = NULL;
 	}

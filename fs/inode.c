@@ -136,6 +136,7 @@ int inodes_init(struct fsd *f)
 
 	mtx_init(&f->inodes, RANK_INODES);
 	list_init(&f->local);
+	list_init(&f->attached);
 	r = htab_init(&f->by_id);
 	if (r < 0)
 		return r;
@@ -266,7 +267,7 @@ void inode_take_image_locked(struct inode *i, const struct entry *e)
 
 bool inode_is_entry(const struct inode *i, const struct entry *e)
 {
-	return i->is_dir == e->is_dir && i->image == e->image && (!i->image || memcmp(i->uuid, e->uuid, 16) == 0);
+	return !i->snap && i->is_dir == e->is_dir && i->image == e->image && (!i->image || memcmp(i->uuid, e->uuid, 16) == 0);
 }
 
 /* Takes what the store said; the caller holds both locks. */
@@ -332,6 +333,82 @@ int inode_for_entry(struct fsd *f, struct inode *parent, const struct entry *e, 
 			mtx_unlock(&i->lock);
 		}
 	}
+	if (r == 0 && kernel)
+		lookup_inc_locked(i);
+	mtx_unlock(&f->inodes);
+	if (r == 0)
+		*ret = i;
+	return r;
+}
+
+bool inode_own_bytes_locked(const struct inode *i)
+{
+	return i->sp && !i->unlinked && !i->superseded &&
+	       (spfile_dirty(i->sp) || i->base.etag[0] == 0 || i->sealing || i->acked);
+}
+
+/* Is what has the name newer than the answer that nothing has it? Caller holds the node's lock. */
+static bool comes_first(const struct inode *i, const struct snapnode *s)
+{
+	return !i->snap && (inode_own_bytes_locked(i) || i->asked_ns > s->asked_ns || i->base_ns > s->asked_ns);
+}
+
+static void take_snapshot_locked(struct inode *i, const struct snapnode *s)
+{
+	if (s->asked_ns < i->asked_ns)
+		return;
+	i->attr = s->attr;
+	i->image_size = s->size;
+	i->image_alloc = s->allocated;
+	i->asked_ns = s->asked_ns;
+}
+
+static int new_snapshot_locked(struct fsd *f, struct inode *parent, const char *name, const struct snapnode *s,
+			       struct inode **ret)
+{
+	/* st_ino is the same at every mount and whenever it is looked up: nothing else would remember it */
+	uint64_t ino = hash_bytes(s->uuid, sizeof s->uuid, s->number) | UINT64_C(1) << 63;
+	struct inode *i;
+	int r = alloc_locked(f, parent, name, false, ino, &i);
+
+	if (r < 0)
+		return r;
+	i->image = true;
+	i->snap = s->number;
+	memcpy(i->uuid, s->uuid, sizeof i->uuid);
+	link_locked(f, i);
+	mtx_lock(&i->lock);
+	take_snapshot_locked(i, s);
+	mtx_unlock(&i->lock);
+	*ret = i;
+	return 0;
+}
+
+int inode_for_snapshot(struct fsd *f, struct inode *parent, const char *name, const struct snapnode *s, bool kernel,
+		       struct inode **ret)
+{
+	struct inode *i;
+	bool other = false;
+	int r = 0;
+
+	mtx_lock(&f->inodes);
+	i = find_name_locked(f, parent, name);
+	if (i) {
+		mtx_lock(&i->lock);
+		if (i->snap == s->number && memcmp(i->uuid, s->uuid, sizeof i->uuid) == 0)
+			take_snapshot_locked(i, s);
+		else
+			other = !comes_first(i, s);
+		if (other)
+			i->superseded = !i->is_dir;
+		mtx_unlock(&i->lock);
+	}
+	if (i && other)
+		unlink_locked(f, i);
+	if (i && !other)
+		i->refs++;
+	else
+		r = new_snapshot_locked(f, parent, name, s, &i);
 	if (r == 0 && kernel)
 		lookup_inc_locked(i);
 	mtx_unlock(&f->inodes);

@@ -34,11 +34,13 @@ struct inode {
 	uint64_t nlookup;
 	unsigned refs;
 	struct list local;	 /* fsd.local: dirty, or not in the bucket yet */
+	struct list attached;	 /* fsd.attached: ndisk > 0 */
 
 	/* set at birth */
 	bool is_dir;
 	bool image; /* a disk image: disk.h */
 	uint8_t uuid[16];
+	uint64_t snap; /* number of the image's snapshot that it is, to read only; no listing has it. 0: none */
 
 	/* under lock */
 	struct mtx lock;	 /* RANK_FILE */
@@ -69,6 +71,7 @@ struct inode {
 	unsigned ndisk;
 	uint64_t image_size, image_alloc; /* bytes, while nobody has it open here */
 	bool image_changed;	 /* written here, and the name's headers do not say so yet: attr is the truth */
+	unsigned image_changes;	 /* counts: how often that was so */
 	struct timespec dir_changed; /* directories: last change of a child here; 0 = none */
 
 	/* prefetch.c, under fsd.chunks */
@@ -93,6 +96,18 @@ int must_check inode_for_entry(struct fsd *f, struct inode *parent, const struct
 /* A new linked node for a file or directory made here. */
 int must_check inode_new(struct fsd *f, struct inode *parent, const char *name, bool is_dir, uint64_t ino,
 			 const struct attr *a, struct inode **ret);
+/*
+ * The same for a snapshot that the directory does not list: bytes and size never change, so its node is one by its number.
+ * What was written under the name here meanwhile comes first.
+ */
+struct snapnode {
+	uint8_t uuid[16];
+	uint64_t number, size, allocated; /* bytes */
+	struct attr attr;
+	int64_t asked_ns;
+};
+int must_check inode_for_snapshot(struct fsd *f, struct inode *parent, const char *name, const struct snapnode *s,
+				  bool kernel, struct inode **ret);
 void inode_lookup_inc(struct fsd *f, struct inode *i);
 void inode_forget(struct fsd *f, uint64_t nodeid, uint64_t n);
 
@@ -122,6 +137,8 @@ void inode_begin(struct inode *i);
 void inode_end(struct inode *i);
 
 void inode_stat_locked(struct fsd *f, struct inode *i, struct stat *st);
+/* Has the node bytes that the bucket does not have? Then it is there whatever the bucket says. */
+bool inode_own_bytes_locked(const struct inode *i);
 /* Seconds for which the kernel may believe the attributes; 0 when nothing vouches for them. */
 double inode_valid_locked(struct fsd *f, const struct inode *i);
 bool inode_fresh_locked(struct fsd *f, const struct inode *i);

@@ -39,7 +39,6 @@ static bool tell_terminal;
 
 #define POOL_THREADS 128
 #define REACH_NS (10 * NSEC_PER_SEC) /* patience with a server without retry= */
-#define CAPS_AGE_S (24 * 3600)       /* capabilities are asked again once a day */
 
 /* --- the store -------------------------------------------------------------------------------------------------- */
 

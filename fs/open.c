@@ -16,6 +16,7 @@
 
 #define FIRST_WINDOW MiB
 #define UNCHECKED_NS (NSEC_PER_SEC / 4)
+#define OPENS_TO_WRITE(flags) (((flags) & O_ACCMODE) != O_RDONLY || ((flags) & O_TRUNC))
 
 struct answer {
 	int status;
@@ -332,6 +333,11 @@ void file_op_open(struct call *c)
 		call_err(c, r);
 		return;
 	}
+	if (h->inode->snap && OPENS_TO_WRITE(c->fi.flags)) {
+		handle_put(f, h);
+		call_err(c, -EROFS);
+		return;
+	}
 	if (h->inode->image) {
 		disk_open_handle(c, h, false);
 		return;
@@ -442,6 +448,8 @@ void file_op_create(struct call *c)
 			r = -EEXIST;
 		else if (i->is_dir)
 			r = -EISDIR;
+		else if (i->snap && OPENS_TO_WRITE(c->fi.flags))
+			r = -EROFS;
 	} else if (r == -ENOENT) {
 		r = create_new(f, c, parent, &i, &err);
 	}

@@ -78,6 +78,16 @@ static bool is_image(struct fsd *f, fuse_ino_t ino)
 	return image;
 }
 
+/* An image's snapshot: nothing of it is ever changed. */
+static bool is_snapshot(struct fsd *f, fuse_ino_t ino)
+{
+	struct inode *i = inode_get(f, ino);
+	bool snap = i && i->snap;
+
+	inode_put(f, i);
+	return snap;
+}
+
 static void simple(fuse_req_t req, fuse_ino_t ino, void (*run)(struct call *c))
 {
 	go(call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, run), NULL, 0, 0);
@@ -163,7 +173,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fuse_reply_err(req, r == -ENAMETOOLONG ? ENAMETOOLONG : ENOENT);
 		return;
 	}
-	go(call_new(f, req, parent, name, NULL, NULL, 0, dir_op_lookup), NULL, 0, 0);
+	if (disk_snap_name(name))
+		image_go(call_new(f, req, parent, name, NULL, NULL, 0, dir_op_lookup), NULL, 0, 0);
+	else
+		go(call_new(f, req, parent, name, NULL, NULL, 0, dir_op_lookup), NULL, 0, 0);
 }
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -172,10 +185,11 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct inode *i = node_of(req, ino);
 	struct stat st;
 	double valid = 0;
-	bool fresh;
+	bool fresh, snap;
 
 	if (!i)
 		return;
+	snap = i->snap != 0;
 	mtx_lock(&i->lock);
 	fresh = inode_fresh_locked(f, i);
 	if (fresh) {
@@ -188,12 +202,25 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		fuse_reply_attr(req, &st, valid);
 		return;
 	}
-	simple(req, ino, dir_op_getattr);
+	if (snap)
+		image_go(call_new(f, req, ino, NULL, NULL, NULL, 0, dir_op_getattr), NULL, 0, 0);
+	else
+		simple(req, ino, dir_op_getattr);
 }
 
 static bool read_only(fuse_req_t req)
 {
 	if (!fsd_of(req)->o.read_only)
+		return false;
+	fuse_reply_err(req, EROFS);
+	return true;
+}
+
+static bool node_read_only(fuse_req_t req, fuse_ino_t ino)
+{
+	if (read_only(req))
+		return true;
+	if (!is_snapshot(fsd_of(req), ino))
 		return false;
 	fuse_reply_err(req, EROFS);
 	return true;
@@ -288,7 +315,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 {
 	struct call *c;
 
-	if (read_only(req))
+	if (node_read_only(req, ino))
 		return;
 	c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, change_op_setattr);
 	if (!c)
@@ -317,7 +344,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 	struct call *c;
 
 	/* the kernel asks for security.capability before writes: never a request, never ENOSYS (for ever, all names) */
-	if (!xattr_ours(name)) {
+	if (!xattr_ours(name) || is_snapshot(fsd_of(req), ino)) {
 		fuse_reply_err(req, ENODATA);
 		return;
 	}
@@ -330,8 +357,16 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
-	struct call *c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, change_op_listxattr);
+	struct call *c;
 
+	if (is_snapshot(fsd_of(req), ino)) {
+		if (size == 0)
+			fuse_reply_xattr(req, 0);
+		else
+			fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, change_op_listxattr);
 	if (c) {
 		c->size = size;
 		call_go(c);
@@ -342,7 +377,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 {
 	struct call *c;
 
-	if (read_only(req))
+	if (node_read_only(req, ino))
 		return;
 	if (!xattr_ours(name)) {
 		fuse_reply_err(req, EOPNOTSUPP);
@@ -359,7 +394,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	struct call *c;
 
-	if (read_only(req))
+	if (node_read_only(req, ino))
 		return;
 	if (!xattr_ours(name)) {
 		fuse_reply_err(req, ENODATA);
@@ -506,7 +541,7 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 {
 	struct call *c;
 
-	if (read_only(req))
+	if (node_read_only(req, ino))
 		return;
 	c = call_new(fsd_of(req), req, ino, NULL, NULL, NULL, 0, file_op_fallocate);
 	if (!c)

@@ -492,8 +492,8 @@ static int rename_names(struct fsd *f, struct inode *sp, const char *sname, stru
 	r = dir_find(f, dp, dname, 0, false, &dst, err);
 	if (r < 0 && r != -ENOENT)
 		goto out;
-	r = 0;
-	if (dst == i)
+	r = i->snap || (dst && dst->snap) ? -EROFS : 0;
+	if (r < 0 || dst == i)
 		goto out;
 	if (dst && (flags & RENAME_NOREPLACE))
 		r = -EEXIST;

@@ -129,9 +129,9 @@ static int view_get_locked(struct call *c, struct view *w)
 static int ask_locked(struct call *c, enum flight_kind kind, const char *point)
 {
 	/* What others have asked will do if it is young enough, but after one round only what is younger than the call. */
-	bool new_only = c->tries || (c->flags & TREE_FRESH);
+	bool brief = c->flags & TREE_BRIEF, new_only = !brief && (c->tries || (c->flags & TREE_FRESH));
 	struct flight *f;
-	int r = flight_join_locked(c->t, kind, c->dir, point, c->start_ns - c->t->attr_timeout_ns,
+	int r = flight_join_locked(c->t, kind, c->dir, point, brief ? INT64_MIN : c->start_ns - c->t->attr_timeout_ns,
 				   new_only ? c->start_seq + 1 : 0, &f);
 
 	if (!r)
@@ -327,8 +327,11 @@ static int ask_below_locked(struct call *c)
 	int r;
 
 	snprintf(below, sizeof(below), "%s%s", c->dir, c->dpoint);
-	r = flight_join_locked(c->t, FLIGHT_PAGE, below, "", c->start_ns - c->t->attr_timeout_ns,
-			       c->tries || (c->flags & TREE_FRESH) ? c->start_seq + 1 : 0, &f);
+	if (c->flags & TREE_BRIEF)
+		r = flight_join_locked(c->t, FLIGHT_PAGE, below, "", INT64_MIN, 0, &f);
+	else
+		r = flight_join_locked(c->t, FLIGHT_PAGE, below, "", c->start_ns - c->t->attr_timeout_ns,
+				       c->tries || (c->flags & TREE_FRESH) ? c->start_seq + 1 : 0, &f);
 	if (!r)
 		c->wait[c->nwait++] = f;
 	return r;
@@ -532,6 +535,27 @@ static void send_all(struct call *c)
 		flight_send(c->ahead[i]);
 }
 
+/* false: one of them was not answered, and the caller is not to wait for it. */
+static bool wait_all(struct call *c)
+{
+	for (unsigned i = 0; i < c->nwait; i++) {
+		if (!(c->flags & TREE_BRIEF))
+			flight_wait(c->wait[i]);
+		else if (!flight_wait_brief(c->wait[i]))
+			return false;
+	}
+	return true;
+}
+
+static void give_up_locked(struct call *c)
+{
+	for (unsigned i = 0; i < c->nwait; i++)
+		flight_put_locked(c->wait[i]);
+	c->nwait = 0;
+	c->err = -ETIMEDOUT;
+	objerr_set(&c->errwords, "the store does not answer");
+}
+
 static void drop_ahead_locked(struct call *c)
 {
 	for (unsigned i = 0; i < c->nahead; i++)
@@ -543,6 +567,7 @@ int lookup_name(struct tree *t, const char *dir, const char *name, unsigned flag
 		int64_t *ret_absent_ns, struct objerr *err)
 {
 	struct call c = {.t = t, .dir = dir, .name = name, .flags = flags, .want = want};
+	bool answered;
 	int r = point_of(name, false, c.fpoint);
 
 	if (!r)
@@ -564,10 +589,13 @@ int lookup_name(struct tree *t, const char *dir, const char *name, unsigned flag
 			break;
 		mtx_unlock(&t->lock);
 		send_all(&c);
-		for (unsigned i = 0; i < c.nwait; i++)
-			flight_wait(c.wait[i]);
+		answered = wait_all(&c);
 		mtx_lock(&t->lock);
 		drop_ahead_locked(&c);
+		if (!answered) {
+			give_up_locked(&c);
+			r = r == -EAGAIN ? c.err : r;
+		}
 		if (r != -EAGAIN)
 			break;
 		c.tries++;
@@ -576,11 +604,13 @@ int lookup_name(struct tree *t, const char *dir, const char *name, unsigned flag
 	if (c.nwait || c.nahead) {
 		mtx_unlock(&t->lock);
 		send_all(&c);
-		for (unsigned i = 0; i < c.nwait; i++)
-			flight_wait(c.wait[i]);
+		answered = wait_all(&c);
 		mtx_lock(&t->lock);
 		flights_land_locked(t);
-		absorb_locked(&c);
+		if (answered)
+			absorb_locked(&c);
+		else
+			give_up_locked(&c);
 		drop_ahead_locked(&c);
 	}
 	mtx_unlock(&t->lock);

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #define MAX_CHANGES 32768
+#define BRIEF_NS NSEC_PER_SEC
 
 struct change {
 	struct hnode node;
@@ -282,6 +283,19 @@ void flight_wait(struct flight *f)
 	while (!f->done)
 		cond_wait(&t->arrival, &t->qlock);
 	mtx_unlock(&t->qlock);
+}
+
+bool flight_wait_brief(struct flight *f)
+{
+	struct tree *t = f->t;
+	bool done;
+
+	mtx_lock(&t->qlock);
+	while (!f->done && clock_now_ns() < f->asked_ns + BRIEF_NS)
+		(void)cond_wait_until(&t->arrival, &t->qlock, f->asked_ns + BRIEF_NS);
+	done = f->done;
+	mtx_unlock(&t->qlock);
+	return done;
 }
 
 /* --- learning ------------------------------------------------------------------------------------------------- */

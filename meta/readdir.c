@@ -55,6 +55,7 @@ struct gather {
 	size_t nextra, extra_cap;
 	int64_t asked_ns; /* the oldest page */
 	bool no_heads;	  /* some of the headers below could not be had: without them, then */
+	bool brief, stale; /* the store does not answer: what is known, however old */
 	struct flight *heads[HEADS];
 	unsigned nheads, head_rounds;
 };
@@ -75,7 +76,7 @@ static void gather_reset(struct gather *g)
 
 static bool page_young(const struct gather *g, struct dirstate *ds, const struct page *p, int64_t now_ns)
 {
-	return p && (p->seq > g->start_seq || fresh(g->t, ds, p->asked_ns, now_ns));
+	return p && (g->stale || p->seq > g->start_seq || fresh(g->t, ds, p->asked_ns, now_ns));
 }
 
 /* How far young pages reach from `after` on: -EAGAIN with the point to LIST from when they do not reach at all. */
@@ -381,7 +382,8 @@ static int unknown_images_locked(struct gather *g)
 
 		if (row_image(row) != IMAGE_MAYBE)
 			continue;
-		r = flight_join_locked(g->t, FLIGHT_HEAD, g->dir, row->name, g->start_ns, 0, &g->heads[g->nheads]);
+		r = flight_join_locked(g->t, FLIGHT_HEAD, g->dir, row->name, g->brief ? INT64_MIN : g->start_ns, 0,
+				       &g->heads[g->nheads]);
 		if (r < 0)
 			return g->nheads ? -EAGAIN : r;
 		g->nheads++;
@@ -474,14 +476,27 @@ static int cover_point_locked(struct tree *t, const struct flight *f)
 	return r == -EALREADY ? 0 : r;
 }
 
-/* Sends the question if nobody has, and learns from the answer. Gives the reference back. */
-static int ask(struct tree *t, struct flight *f, struct objerr *err)
+/*
+ * Sends the question if nobody has, and learns from the answer. Gives the reference back. -ETIMEDOUT: the caller is
+ * brief, and there is none.
+ */
+static int ask(struct gather *g, struct flight *f, struct objerr *err)
 {
+	struct tree *t = g->t;
+	bool answered = true;
 	int r;
 
 	flight_send(f);
-	flight_wait(f);
+	if (g->brief)
+		answered = flight_wait_brief(f);
+	else
+		flight_wait(f);
 	mtx_lock(&t->lock);
+	if (!answered) {
+		flight_put_locked(f);
+		mtx_unlock(&t->lock);
+		return -ETIMEDOUT;
+	}
 	flights_land_locked(t);
 	r = f->status;
 	if (f->kind != FLIGHT_PAGE && r == -ENOENT)
@@ -498,14 +513,20 @@ static int ask(struct tree *t, struct flight *f, struct objerr *err)
 /* Headers that cannot be had keep nobody from listing: what they belong to is shown as the object that it is. */
 static void ask_heads(struct gather *g)
 {
+	bool answered = true;
+
 	for (unsigned i = 0; i < g->nheads; i++)
 		flight_send(g->heads[i]);
-	for (unsigned i = 0; i < g->nheads; i++)
-		flight_wait(g->heads[i]);
+	for (unsigned i = 0; i < g->nheads; i++) {
+		if (!g->brief)
+			flight_wait(g->heads[i]);
+		else if (!flight_wait_brief(g->heads[i]))
+			answered = false;
+	}
 	mtx_lock(&g->t->lock);
 	flights_land_locked(g->t);
 	for (unsigned i = 0; i < g->nheads; i++) {
-		if (g->heads[i]->status && g->heads[i]->status != -ENOENT)
+		if (!answered || (g->heads[i]->status && g->heads[i]->status != -ENOENT))
 			g->no_heads = true;
 		flight_put_locked(g->heads[i]);
 	}
@@ -535,9 +556,10 @@ static int exists(struct tree *t, const char *dir)
 	return r;
 }
 
-int tree_list(struct tree *t, const char *dir, const char *after, size_t max, struct tree_page *ret, struct objerr *err)
+static int list(struct tree *t, const char *dir, const char *after, size_t max, bool brief, struct tree_page *ret,
+		struct objerr *err)
 {
-	struct gather g = {.t = t, .dir = dir, .after = after, .max = max ? max : OBJ_LIST_MAX};
+	struct gather g = {.t = t, .dir = dir, .after = after, .max = max ? max : OBJ_LIST_MAX, .brief = brief};
 	_cleanup_free_ char *last = NULL;
 	struct tree_page page = {};
 	enum next next = AGAIN;
@@ -551,13 +573,15 @@ int tree_list(struct tree *t, const char *dir, const char *after, size_t max, st
 	mtx_unlock(&t->lock);
 	while (!r && next != DONE) {
 		/* What others have asked will do at first. */
-		int64_t min_asked_ns = rounds ? g.start_ns : g.start_ns - t->attr_timeout_ns;
+		int64_t min_asked_ns = brief ? INT64_MIN : rounds ? g.start_ns : g.start_ns - t->attr_timeout_ns;
 		char point[ROW_NAME_MAX], *from = NULL;
 		struct flight *f = NULL;
 
 		/* Looking and joining under one lock: what has landed between the two would be asked for again. */
 		mtx_lock(&t->lock);
 		r = look_locked(&g, &page, &next, &from, point);
+		if (!r && g.stale && (next == ASK_POINT || next == LIST_FROM))
+			r = -ETIMEDOUT; /* that cannot be known now */
 		if (!r && next == ASK_POINT)
 			r = flight_join_locked(t, str_has_suffix(point, "/") ? FLIGHT_ANY : FLIGHT_HEAD, dir, point,
 					       min_asked_ns, 0, &f);
@@ -572,7 +596,11 @@ int tree_list(struct tree *t, const char *dir, const char *after, size_t max, st
 		}
 		mtx_unlock(&t->lock);
 		if (f)
-			r = ask(t, f, err);
+			r = ask(&g, f, err);
+		if (f && r == -ETIMEDOUT && brief) {
+			g.stale = true;
+			r = 0;
+		}
 		if (!r && next == ASK_HEADS)
 			ask_heads(&g);
 		free(from);
@@ -586,4 +614,15 @@ int tree_list(struct tree *t, const char *dir, const char *after, size_t max, st
 	else
 		*ret = page;
 	return r;
+}
+
+int tree_list(struct tree *t, const char *dir, const char *after, size_t max, struct tree_page *ret, struct objerr *err)
+{
+	return list(t, dir, after, max, false, ret, err);
+}
+
+int tree_list_brief(struct tree *t, const char *dir, const char *after, size_t max, struct tree_page *ret,
+		    struct objerr *err)
+{
+	return list(t, dir, after, max, true, ret, err);
 }

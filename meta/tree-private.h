@@ -107,6 +107,8 @@ bool flight_exists_locked(struct tree *t, enum flight_kind kind, const char *dir
 /* Sends it unless somebody did. No lock may be held. */
 void flight_send(struct flight *f);
 void flight_wait(struct flight *f);
+/* TREE_BRIEF: false: a second after it was sent there is no answer. */
+bool flight_wait_brief(struct flight *f);
 void flight_put_locked(struct flight *f);
 /* Learns from every answer that has arrived. First thing after taking the lock. */
 void flights_land_locked(struct tree *t);

@@ -67,6 +67,11 @@ void tree_close(struct tree *t); /* NULL is fine */
 enum {
 	TREE_FRESH = 1 << 0, /* ask the store now, whatever is cached */
 	TREE_ATTRS = 1 << 1, /* headers wanted: HEAD (with a growing window of neighbours) when they are unknown */
+	/*
+	 * For who knows another answer: -ETIMEDOUT when the store has not answered the question for a second, whoever asked
+	 * it. It stays asked: the next call has no second to wait, and asks nothing.
+	 */
+	TREE_BRIEF = 1 << 2,
 };
 /*
  * One name. Positive answers are at most attr_timeout old; -ENOENT only from a complete listing page that young, or from
@@ -91,6 +96,9 @@ void tree_page_done(struct tree_page *p);
  */
 int must_check tree_list(struct tree *t, const char *dir, const char *after, size_t max, struct tree_page *ret,
 			 struct objerr *err);
+/* As TREE_BRIEF, but then what was known before, however old; -ETIMEDOUT: not all of that page was. */
+int must_check tree_list_brief(struct tree *t, const char *dir, const char *after, size_t max, struct tree_page *ret,
+			       struct objerr *err);
 
 /* fs tells what it has learnt or done. own: by this node's own PUT (date_s stands in for LastModified when mtime_s is 0). */
 int tree_note_object(struct tree *t, const char *dir, const char *name, bool is_dir, const struct version *v,

@@ -18,6 +18,7 @@ BACKEND=${BACKEND:-file}
 SEED=${SEED:-1}
 LSVDFS=${LSVDFS:-$top_builddir/lsvdfs}
 S3FRONT=$top_builddir/tests/s3front
+READER=$TESTS_DIR/../contrib/lsvdfs-reader
 S3TOOL="/usr/bin/python3 $TESTS_DIR/s3tool"
 export HOME=$T LC_ALL=C.UTF-8 PATH=$PATH:/usr/sbin:/sbin
 unset AWS_PROFILE AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_SESSION_TOKEN AWS_CA_BUNDLE AWS_ENDPOINT_URL
@@ -299,18 +300,26 @@ remount_fresh() {
 }
 # --- disk images ---
 
+# round_trips LINES MS: of the front's log, those behind so many, each of which took so long: round trips, requests, bytes.
+# At most so many one after the other: a request that begins when the last one was answered is one more.
+round_trips() {
+	tail -n +$(($1 + 1)) "$T/front/requests" | awk -v wait="$(($2 - 1))" '
+		/img/ { n++; bytes += $7; if ($2 - wait / 1000 >= answered) { trips++; answered = $2 } }
+		END { printf "%.0f %.0f %.0f\n", trips, n, bytes }'
+}
+
 # uuid_of PATH: of the image, as the bucket says
 uuid_of() { obj_get "$1.lsvd" | sed -n 's/^uuid=//p'; }
 # what stays below the log of an image: "data", "claims" and other words, sorted, one each
 log_left() { # UUID
 	local key
 	while read -r key; do
-		case ${key##*/} in
-		dead) echo dead ;;
+		case ${key#.lsvd/img/"$1"/} in
 		????????????????) obj_get "$key" | py -c '
 import struct,sys
-t = struct.unpack_from("<H", sys.stdin.buffer.read(4096), 10)[0]
-print("create data cleaner map checkpoint claim release snapshot unsnap free rollback resize".split()[t - 1])' ;;
+b = sys.stdin.buffer.read(4096)
+t = struct.unpack_from("<H", b, 10)[0] if b else 0
+print("tombstone create data cleaner map checkpoint claim release snapshot unsnap free rollback resize".split()[t])' ;;
 		*) echo "${key#.lsvd/img/"$1"/}" ;;
 		esac
 	done < <(obj_keys ".lsvd/img/$1/") | sort -u | tr '\n' ' '

@@ -119,6 +119,23 @@ expect 2 'both go to standard output' image export vm/piped - --json
 expect 1 'something of this name already' image import vm/piped "$T/odd"
 "$LSVDFS" image check "$SOURCE" vm/piped --data -o "$OFF" | has ': whole: .* verified in full' || fail "check does not say whole"
 
+# --- what has no end is read as far as --size says; that is also how long the image is ---
+expect 1 '/dev/zero: a character device, which may have no end: say how much of it \(--size\)' image import vm/sized /dev/zero
+expect 1 'a character device' image import vm/sized - </dev/urandom
+image import vm/sized /dev/zero --size 3M
+eq "$(info vm/sized '.size, .allocated' | tr '\n' ' ')" "3145728 0 "
+image delete vm/sized
+image import vm/sized - --size 2500001 < <(exec cat /dev/urandom 2>/dev/null)
+eq "$(info vm/sized .size)" 2500001
+image delete vm/sized
+image import vm/sized "$T/odd" --size 4M
+truncate -s 4M "$T/odd4"
+dd if="$T/odd" of="$T/odd4" conv=notrunc status=none
+image export vm/sized - | cmp - "$T/odd4"
+image delete vm/sized
+expect 1 'has 2500001 bytes, more than --size says' image import vm/sized "$T/odd" --size 2500000
+expect 2 'no size of an image' image import vm/sized "$T/odd" --size 2X
+
 # --- an import that does not end has no name, and its rest goes ---
 images_of_bucket() { obj_keys .lsvd/img/ | cut -d/ -f3 | sort -u | wc -l; }
 begin_import() { # fills the pipe $T/fifo and leaves it open at 9
@@ -130,10 +147,10 @@ begin_import() { # fills the pipe $T/fifo and leaves it open at 9
 	wait_for 30 eval 'find "$T/off/state" -name importing | grep -q .'
 }
 begin_import
-kill -INT $importer
-exec 9>&-
+kill -INT $importer # it waits for more, which does not come
 rc=0
 wait $importer || rc=$?
+exec 9>&-
 eq "$rc" 1 "status of an interrupted import: $(cat "$T/half.log")"
 grep -q 'interrupted, nothing was made' "$T/half.log" || fail "it said: $(cat "$T/half.log")"
 expect 1 'no image of this name' image info vm/half

@@ -192,12 +192,6 @@ idle() {
 }
 
 # --- attach after kill -9: counted by the front, where each request takes a third of a second ---
-cost() { # LINES: of the front's log, those behind so many; prints round trips, requests, bytes
-	# at most so many one after the other: a request that begins when the last one was answered is one more
-	tail -n +$(($1 + 1)) "$T/front/requests" | awk '
-		/img/ { n++; bytes += $7; if ($2 - .299 >= answered) { trips++; answered = $2 } }
-		END { printf "%.0f %.0f %.0f\n", trips, n, bytes }'
-}
 read_at() { # IMAGE MODE PLACE: what stands there
 	py - "$@" <<-'P'
 	import os, sys
@@ -219,33 +213,31 @@ extents() { # IMAGE: 4 KiB each, anywhere; the last place is printed
 	P
 }
 declare -A trips=() bytes=()
-attach_after_kill() { # WHO SIZE
-	local last t n b mode from limit=10 image=$1-$2.img
-	mount_lsvdfs k images=*.img,fsync=remote
+attach_after_kill() { # WHO SIZE FIRST: opened in that way first
+	local last t n b mode from fsync=remote image=$1-$2.img
+	[ "$1" = other ] || fsync=local # what was written last is in the journal only
+	mount_lsvdfs k images=*.img,fsync=$fsync
 	truncate -s "$2" "$T/k/$image"
 	hold "$T/k/$image"
 	last=$(extents "$T/k/$image")
 	kill9_daemon k
 	unhold
-	if [ "$1" = same ]; then
-		limit=20 # the mount attaches, claims, sends what the journal has, and releases; then the image is opened
-	else
-		rm -rf "$T/k.state" "$T/k.cache"
-	fi
+	[ "$1" = same ] || rm -rf "$T/k.state" "$T/k.cache"
 	from=$(wc -l <"$T/front/requests")
 	front_ctl latency 300
 	mount_lsvdfs k images=*.img,takeover=always
-	for mode in r rw; do
+	for mode in "$3" rw; do
 		read_at "$T/k/$image" $mode "$last"
-		cost "$from" >"$T/cost"
+		round_trips "$from" 300 >"$T/cost"
 		read -r t n b <"$T/cost"
-		if [ $mode = r ]; then
-			line "$t" $limit "round trips in a row ($n requests) until $2 can be read, on the $1 node"
-			line "$b" $((64 << 20)) "bytes read for that"
-			trips[$1.$2]=$t bytes[$1.$2]=$b
-		else
+		if [ "$mode$3" = rwr ]; then
 			note "      $t round trips in a row ($n requests) until it is claimed and read as its owner"
+			break
 		fi
+		line "$t" 10 "round trips in a row ($n requests) until $2 can be read ($mode), on the $1 node"
+		line "$b" $((64 << 20)) "bytes read for that"
+		trips[$1.$2]=$t bytes[$1.$2]=$b
+		[ "$mode" = r ] || break
 	done
 	front_ctl latency 0
 	umount_lsvdfs k
@@ -254,11 +246,12 @@ attach_after_kill() { # WHO SIZE
 attaches() {
 	local who
 	for who in other same; do
-		attach_after_kill $who 10G
-		attach_after_kill $who 10T
+		attach_after_kill $who 10G r
+		attach_after_kill $who 10T r
 		line "${trips[$who.10T]}" $((2 * trips[$who.10G])) "round trips for 10 TiB, twice those for 10 GiB, on the $who node"
 		line "${bytes[$who.10T]}" $((2 * bytes[$who.10G])) "bytes for 10 TiB, twice those for 10 GiB, on the $who node"
 	done
+	attach_after_kill same 20G rw
 }
 
 # --- written over and over: bytes to the bucket, PUTs, space ---

@@ -86,7 +86,7 @@ read_log() { # UUID FILE
 			obj_get "$key" >"$bucket/$key"
 		done < <(obj_keys ".lsvd/img/$1/")
 	fi
-	py "$TESTS_DIR/image-reader.py" "$bucket" --log ".lsvd/img/$1/" --verify --output "$2"
+	py "$READER" dump "$bucket" ".lsvd/img/$1/" "$2" --verify --force
 }
 
 fence() { # a line of the plan

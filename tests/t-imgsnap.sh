@@ -23,7 +23,7 @@ holds() {
 	on export "$T/a/$1" "$T/out"
 	is "$T/out" "$2"
 	[ "$BACKEND" = file ] || return 0
-	py "$TESTS_DIR/image-reader.py" "$T/bucket" --image "$1" --output "$T/out2" >/dev/null
+	py "$READER" dump "$T/bucket" "$1" "$T/out2" --force
 	cmp "$T/out" "$T/out2" || fail "the independent reader reads another $1"
 }
 
@@ -87,7 +87,7 @@ is "$T/a/cc.img" "$T/v4"
 holds d.img@one "$T/v1"
 if [ "$BACKEND" = file ]; then
 	for i in c cc; do
-		py "$TESTS_DIR/image-reader.py" "$T/bucket" --image "$i.img" --output "$T/out2" >/dev/null
+		py "$READER" dump "$T/bucket" "$i.img" "$T/out2" --force
 		is "$T/out2" "$T/v4"
 		rm "$T/out2"
 	done

@@ -196,7 +196,7 @@ static void test_random(void **arg)
 		blkcache_stat(c, &st);
 		assert_true(hits > 100 && st.evictions > 0 && st.damaged == 0 && st.errors == 0);
 		assert_true(st.used <= st.limit && st.limit == SLOTS * (uint64_t)LOG_GROUP);
-		assert_true(st.memory <= SLOTS * (size_t)BLKCACHE_INDEX_BYTES + 512);
+		assert_true(st.memory <= SLOTS * (size_t)(BLKCACHE_INDEX_BYTES + BLKCACHE_SUMS_BYTES) + 512);
 		blkcache_close(c);
 	}
 }
@@ -336,6 +336,8 @@ static void test_damage(void **arg)
 /* EIO, ENOSPC, torn writes: misses, and right again afterwards. */
 static void test_errors(void **arg)
 {
+	uint64_t errors = 0;
+
 	(void)arg;
 	for (seed = 1; seed <= 20; seed++) {
 		struct blkcache *c = afresh();
@@ -354,12 +356,13 @@ static void test_errors(void **arg)
 		assert_non_null(c);
 		some_ops(c, &state, 500, &hits);
 		blkcache_stat(c, &st);
-		assert_true(st.errors > 0);
+		errors += st.errors; /* none where the first was a disk that is full: then nothing is tried */
 		D.fail = 0;
 		some_ops(c, &state, 6000, &again); /* patience runs out, and it fills */
 		assert_true(again > 100);
 		blkcache_close(c);
 	}
+	assert_true(errors > 20);
 }
 
 /* A sixteenth of the disk stays free; where nothing may grow, nothing is kept, and no call fails. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * unit-imgread.c - two programs about one bucket: volumes write images into a directory, a reader that knows FORMAT.md
- * alone (image-reader.py) rebuilds them from its files.
+ * alone (contrib/lsvdfs-reader) rebuilds them from its files.
  *
  * A session is a process: it opens the image, reads it whole, writes, zeroes, discards, resizes, flushes, lets go and
  * claims again, and ends in a clean close or, in the middle of anything, by SIGKILL. Then the reader must find
@@ -219,13 +219,13 @@ static bool reader_works(bool journal)
 	pid_t pid;
 	int status;
 
-	(void)snprintf(reader, sizeof(reader), "%s/tests/image-reader.py", src != NULL ? src : ".");
+	(void)snprintf(reader, sizeof(reader), "%s/contrib/lsvdfs-reader", src != NULL ? src : ".");
 	path_of(bucket, "bucket");
 	path_of(out, "image");
 	path_of(journal_dir, "node%u/30313233343536373839616263646566", node);
 	pid = fork();
 	if (pid == 0) {
-		(void)execlp("python3", "python3", reader, bucket, "--log", prefix, "--verify", "--output", out,
+		(void)execlp("python3", "python3", reader, "dump", bucket, prefix, out, "--force", "--verify",
 			     journal ? "--journal" : (char *)NULL, journal_dir, (char *)NULL);
 		_exit(127);
 	}

@@ -22,6 +22,11 @@
 
 enum { SEEDS = 1000, QUICK = 300 };
 #define OFF(r) (UINT64_C(1) << (r))
+/* ... that only snapshots and clones can */
+#define SNAPPERS \
+	(OFF(T16_DEATHS) | OFF(T16_SNAPS) | OFF(T18_ROOT) | OFF(S_EACH) | OFF(S_AFTER) | OFF(S_LIST) | OFF(C1_REF) | \
+	 OFF(C2_GONE) | OFF(C3_ORDER) | OFF(C3_LIST) | OFF(C3_FREE) | OFF(C5_DEAD) | OFF(C6_REFS) | OFF(D1_CLAIMS) | \
+	 OFF(D2_BELOW))
 #define CLEANERS (OFF(C_NOW) | OFF(C_LIST) | OFF(C_JOURNAL)) /* rules that only a cleaner can break */
 
 uint64_t image_rules_off;
@@ -55,6 +60,9 @@ static const struct rule {
     {"T14", OFF(T14_CLAIMS), 40, 300, "claims stay", WORLD_ANY},
     {"T15", OFF(T15_BELOW) | OFF(T15_MAP), 10000, 300, "delete only below p, by p's map", WORLD_ANY},
     {"T15b", OFF(T15_MAP), 10396, 1000, "delete by p's map, not by the present one", WORLD_ANY},
+    {"T16", OFF(T16_DEATHS), 40, 300, "what is dead in front of a rollback died with it at the earliest", WORLD_ANY},
+    {"T16b", OFF(T16_SNAPS), 1, 300, "what a snapshot refers to stays", WORLD_ANY},
+    {"T18", OFF(T18_ROOT), 1, 300, "... and the objects of its root's digests", WORLD_ANY},
     {"T19", OFF(T19_PAGES), 10002, 300, "a page of a newer tree counts as referred to", WORLD_TREES},
     {"P", OFF(P_OWN), 1, 0, "p is a mark attached from, or put by this owner", WORLD_LISTS},
     {"A", OFF(A_ADOPT), 1, 0, "a walk takes over the tree of a checkpoint that it passes", WORLD_MARKS},
@@ -73,6 +81,18 @@ static const struct rule {
     {"gone", OFF(E_GONE), 10007, 300, "a view that meets a missing object is made anew", WORLD_ANY},
     {"moved", OFF(C_NOW), 10002, 300, "a cleaner moves what the map points to when its object gets its number", WORLD_ANY},
     {"listed", OFF(C_LIST) | OFF(C_REPLAY), 10003, 300, "... lists no more than that, and replay checks each entry", WORLD_ANY},
+    {"each", OFF(S_EACH), 1, 300, "what any snapshot refers to stays, not only what the newest does", WORLD_ANY},
+    {"after", OFF(S_AFTER), 1, 300, "a snapshot's number comes after those of all that was acknowledged", WORLD_ANY},
+    {"list", OFF(S_LIST), 1, 300, "a rollback's record has the present list of snapshots", WORLD_ANY},
+    {"C1", OFF(C1_REF), 1, 1000, "a cloner looks for gone after its ref is there", WORLD_ANY},
+    {"C2", OFF(C2_GONE), 1, 1000, "gone is there: no clone", WORLD_ANY},
+    {"C3", OFF(C3_ORDER), 1, 1000, "the refs are listed again after gone is there", WORLD_ANY},
+    {"C3b", OFF(C3_LIST), 1, 1000, "the refs are listed again", WORLD_ANY},
+    {"C3c", OFF(C3_FREE), 1, 1000, "only the free record lets objects go", WORLD_ANY},
+    {"C5", OFF(C5_DEAD), 1, 1000, "a deleted image leaves a key that every open asks for", WORLD_ANY},
+    {"C6", OFF(C6_REFS), 1, 1000, "... and who deletes it lists the refs again then", WORLD_ANY},
+    {"D1", OFF(D1_CLAIMS), 1, 1000, "deleting an image leaves all its claims", WORLD_ANY},
+    {"D2", OFF(D2_BELOW), 1, 1000, "... and takes nothing at or beyond the own next", WORLD_ANY},
     {"jseq", OFF(C_JOURNAL), 10003, 300, "a cleaner's object says no more of the journal than is in the log", WORLD_ANY},
 };
 
@@ -108,7 +128,10 @@ static bool breaks(uint64_t off, enum imgscene_world bent, uint64_t seed, char *
 		image_rules_off = off;
 		imgscene_world = world != WORLD_ANY ? world : bent;
 		imgscene_dense = dense;
-		imgscene_cleaner = (off & CLEANERS) != 0 ? CLEANER_ON : CLEANER_OFF;
+		imgscene_snaps = (off & SNAPPERS) != 0 ? SNAPS_ON : SNAPS_OFF;
+		imgscene_cleaner = (off & CLEANERS) != 0    ? CLEANER_ON
+				   : (off & SNAPPERS) != 0 ? CLEANER_SOME
+							   : CLEANER_OFF;
 		sim_begin(seed);
 		_exit(sim_run(imgscene, NULL) ? 0 : 2);
 	}

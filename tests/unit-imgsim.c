@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * unit-imgsim.c - volumes in the simulated world (sim/imgscene.h): one image, three nodes, a store that loses, repeats
+ * unit-imgsim.c - volumes in the simulated world (sim/imgscene.h): an image, its clones, three nodes, a store that loses, repeats
  * and delays; daemons that are killed, lose their power, lose their disks, freeze and thaw, take over and hand over.
  *
  *	unit-imgsim [SEED [COUNT]]	SEED alone: that one; neither: those of `make check`
@@ -8,8 +8,9 @@
  *	DENSE=1				somebody dies at a call every few moments
  *	IMGSIM_POINTS=N SEED=N		seeds from there on until daemons have died at so many calls (tests/soak): three of four
  *					seeds dense, and every 1000th at each call of its first daemon, one after the other
- *	WORLD=1..3			bent to something (enum imgscene_world); else some seeds are
+ *	WORLD=1..4			bent to something (enum imgscene_world); else some seeds are
  *	CLEANER=1, CLEANER=2		all of them clean, or none; else those of even seeds
+ *	SNAPS=1, SNAPS=2		snapshots, ways back, clones and their end: always, or never; else in half of the seeds
  *	TRACE=1				tells what happens
  */
 #include "config.h"
@@ -69,8 +70,9 @@ int main(int argc, char **argv)
 	imgscene_setup();
 	imgscene_first_death = number("IMGSIM_STEP", 0);
 	imgscene_dense = number("DENSE", 0) != 0;
-	imgscene_world = (enum imgscene_world)(number("WORLD", WORLD_ANY) % IMGSCENE_WORLDS);
+	imgscene_world = (enum imgscene_world)(number("WORLD", WORLD_ANY) % (IMGSCENE_WORLDS + 1));
 	imgscene_cleaner = (enum imgscene_cleaner)MIN(number("CLEANER", CLEANER_SOME), (uint64_t)CLEANER_OFF);
+	imgscene_snaps = (enum imgscene_snaps)MIN(number("SNAPS", SNAPS_SOME), (uint64_t)SNAPS_OFF);
 	if (n != 0)
 		ok = points(argv[0], number("SEED", 1), n);
 	else

@@ -7,11 +7,13 @@
  *		happened wholly or not at all; the image is what was acknowledged
  *	clones	a family of them, each generation with writes of its own, trees and a cleaner: nobody sees another's
  *		writes; a snapshot that a clone uses stays
+ *	flat	a clone is flattened while it is written and dies at any call; then all of its parent is removed
  *	end	without snapshots the space of what only they needed comes back; a node with an empty directory sees the same
  *
  *	unit-imgsnap [SEED [COUNT]]	IMGSNAP_SEEDS; TRACE=1 tells what happens
  */
 #include "config.h"
+#include "fs/image/refs.h"
 #include "fs/image/volume-private.h"
 #include "objstore/base/clock.h"
 #include "objstore/base/pool.h"
@@ -46,6 +48,9 @@ static struct snap {
 } snap[SNAPS];
 static unsigned nsnap, cleaned, backs, deaths;
 static bool trace;
+static uint64_t map_bytes = 4 * KiB;
+static unsigned digest_every = 3;
+static int64_t dirty_age_ns = 500 * NSEC_PER_MSEC;
 
 #define say(...) (trace ? (void)printf(__VA_ARGS__) : (void)0)
 
@@ -57,12 +62,12 @@ static void open_image(int node, int image, struct pool *pool, struct volume **r
 			      .host = "node",
 			      .journal_bytes = 512 * KiB,
 			      .segment_bytes = 64 * KiB,
-			      .map_bytes = 4 * KiB,
+			      .map_bytes = map_bytes,
 			      .map_fanout = 6,
-			      .digest_every = 3,
+			      .digest_every = digest_every,
 			      .tree_object_bytes = 8 * KiB,
 			      .batch_bytes = 32 * KiB,
-			      .dirty_age_ns = 500 * NSEC_PER_MSEC,
+			      .dirty_age_ns = dirty_age_ns,
 			      .takeover = VOL_TAKEOVER_ALWAYS};
 	struct objerr err = {0};
 	int r;
@@ -76,6 +81,13 @@ static void open_image(int node, int image, struct pool *pool, struct volume **r
 static void open_on(int node, struct pool *pool, struct volume **ret)
 {
 	open_image(node, 0, pool, ret);
+}
+
+static void open_list(unsigned image, struct pool *pool, struct volume **ret)
+{
+	struct vol_env env = {.store = net[sim_node()], .pool = pool, .host = "outside"};
+
+	sim_check(vol_open_list(&env, prefix[image], uuid[image], ret) == 0, "no list");
 }
 
 static void read_all(struct volume *v, bool writer, struct content *ret)
@@ -260,7 +272,27 @@ static void check_snapshot(struct volume *v, const struct vol_snap *s)
 	sim_check(vol_close(at) == 0, "closing %s", s->name);
 }
 
-static void check_snapshots(struct volume *v)
+/* Who looks at the log alone finds the same, the first time and later. */
+static void check_list(struct volume *list, const struct vol_snap *s, size_t n)
+{
+	struct vol_snap *got = NULL;
+	struct objerr err = {0};
+	size_t got_n = 0;
+	int r;
+
+	do
+		r = vol_snapshots(list, &got, &got_n, &err);
+	while (r == -EAGAIN || r == -ETIMEDOUT);
+	sim_check(r == 0, "a list of snapshots from outside gives %d: %s", r, err.msg);
+	sim_check(got_n == n, "%zu snapshots from outside, %zu inside", got_n, n);
+	for (size_t i = 0; i < n; i++)
+		sim_check(got[i].number == s[i].number && got[i].size == s[i].size && got[i].time == s[i].time &&
+			      got[i].hidden == s[i].hidden && strcmp(got[i].name, s[i].name) == 0,
+			  "snapshot %s is another one from outside", s[i].name);
+	free(got);
+}
+
+static void check_snapshots(struct volume *v, struct volume *list)
 {
 	struct vol_snap *s = NULL;
 	struct objerr err = {0};
@@ -271,6 +303,7 @@ static void check_snapshots(struct volume *v)
 		r = vol_snapshots(v, &s, &n, &err);
 	while (r == -EAGAIN || r == -ETIMEDOUT);
 	sim_check(r == 0, "a list of snapshots gives %d: %s", r, err.msg);
+	check_list(list, s, n);
 	for (size_t i = 0; i < n; i++)
 		check_snapshot(v, &s[i]);
 	for (unsigned k = 0; k < nsnap; k++) {
@@ -302,13 +335,14 @@ static void check_image(struct volume *v)
 static void life(void *arg)
 {
 	struct pool *pool;
-	struct volume *v;
+	struct volume *v, *list;
 
 	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
+	open_list(0, pool, &list);
 	open_on(1, pool, &v);
 	vol_begin_write(v);
 	check_image(v);
-	check_snapshots(v);
+	check_snapshots(v, list);
 	for (unsigned i = 0; i < 150; i++) {
 		uint64_t what = sim_below(100);
 
@@ -323,12 +357,12 @@ static void life(void *arg)
 		else if (what < 92)
 			sim_check(vol_flush(v) == 0, "a flush fails");
 		else if (what < 94)
-			check_snapshots(v);
+			check_snapshots(v, list);
 		else
 			clock_sleep_ns((int64_t)sim_below(4000) * NSEC_PER_MSEC);
 	}
 	check_image(v);
-	sim_check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0 && vol_close(list) == 0, "close fails");
 	*(bool *)arg = true;
 }
 
@@ -367,24 +401,26 @@ static uint64_t space(struct volume *v)
 static void last_life(void *arg)
 {
 	struct pool *pool;
-	struct volume *v;
+	struct volume *v, *list;
 	struct vol_gc g;
 
 	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
 	open_on(2, pool, &v);
+	open_list(0, pool, &list);
 	vol_begin_write(v);
 	check_image(v);
-	check_snapshots(v);
+	check_snapshots(v, list);
 	while (some() != NULL)
 		take_away(v);
 	clock_sleep_ns(600 * NSEC_PER_SEC);
 	sim_check(vol_gc(v, 0, &g) == 0, "gc fails");
 	clock_sleep_ns(600 * NSEC_PER_SEC);
 	check_image(v);
+	check_snapshots(v, list);
 	say("%" PRIu64 " KiB stay, live are %" PRIu64 "\n", space(v) / KiB, g.live / KiB);
 	sim_check(space(v) <= g.live / 100 * 150 + 64 * KiB, "%" PRIu64 " bytes stay, live are %" PRIu64, space(v),
 		  g.live);
-	sim_check(vol_close(v) == 0, "close fails");
+	sim_check(vol_close(v) == 0 && vol_close(list) == 0, "close fails");
 	*(bool *)arg = true;
 }
 
@@ -502,6 +538,238 @@ static void family(void *arg)
 	*(bool *)arg = true;
 }
 
+/* ---- a clone is flattened ---- */
+
+/* Returns whether it came to its end. */
+static bool run(int node, void (*what)(void *arg))
+{
+	unsigned died = sim_incarnation(node);
+	bool done = false;
+
+	sim_spawn(node, "owner", what, &done);
+	while (!done && sim_incarnation(node) == died)
+		clock_sleep_ns(NSEC_PER_SEC);
+	if (done)
+		sim_crash(node);
+	return done;
+}
+
+static bool born, flat, guest_done;
+
+/* The parent, whose clone is made: its map has trees and digests then. */
+static void bear(void *arg)
+{
+	static struct content c;
+	struct objerr err = {0};
+	struct pool *pool;
+	uint64_t number, size;
+	struct volume *v;
+
+	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
+	open_image(3, 0, pool, &v);
+	vol_begin_write(v);
+	c = now;
+	live(v, &c);
+	sim_check(vol_snapshot(v, "mother", &number, &err) == 0, "a snapshot: %s", err.msg);
+	sim_check(vol_clone(v, "mother", prefix[1], uuid[1], &size, &err) == 0, "a clone: %s", err.msg);
+	now = c;
+	born = true;
+	sim_check(vol_close(v) == 0, "close fails");
+	*(bool *)arg = true;
+}
+
+static void guest(void *arg)
+{
+	for (uint64_t n = sim_below(60); n > 0; n--) {
+		change(arg);
+		clock_sleep_ns((int64_t)sim_below(300) * NSEC_PER_MSEC);
+	}
+	guest_done = true;
+}
+
+static bool once_more(int r)
+{
+	return r == -EAGAIN || r == -ETIMEDOUT;
+}
+
+/* A snapshot of the clone that needs the parent is in the way. */
+static void in_the_way(struct volume *v)
+{
+	struct objerr err = {0};
+	uint64_t bytes;
+	int r;
+
+	if (sim_chance(1, 2))
+		make(v);
+	while (!flat && some() != NULL) {
+		do
+			r = vol_flatten_begin(v, &bytes, &err);
+		while (once_more(r));
+		say("with snapshots: %d, %s\n", r, err.msg);
+		/* it may have been made when everything was copied already */
+		sim_check(r == -EBUSY || r == 0 || r == -ENODATA, "flatten with a snapshot gives %d: %s", r, err.msg);
+		take_away(v);
+	}
+}
+
+static void flatten(struct volume *v)
+{
+	uint64_t at = 0, n, bytes = 0;
+	struct objerr err = {0};
+	int r;
+
+	do
+		r = vol_flatten_begin(v, &bytes, &err);
+	while (once_more(r));
+	say("flatten begins: %d, %" PRIu64 " KiB, %s\n", r, bytes / KiB, err.msg);
+	if (r == -ENODATA) {
+		flat = true;
+		return;
+	}
+	sim_check(r == 0, "flatten gives %d: %s", r, err.msg);
+	while (at != VOL_FLAT_ALL) {
+		r = vol_flatten_some(v, 32 * KiB, &at, &n, &err);
+		sim_check(r == 0 || once_more(r), "copying gives %d: %s", r, err.msg);
+	}
+	do
+		r = vol_flatten_end(v, &err);
+	while (once_more(r));
+	sim_check(r == 0, "the end of flatten gives %d: %s", r, err.msg);
+	flat = true;
+	if (sim_chance(2, 3)) /* what is still under way comes or not: the tie is cut all the same */
+		sim_crash(1);
+}
+
+static void flat_life(void *arg)
+{
+	struct pool *pool;
+	struct volume *v, *list;
+
+	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
+	open_image(1, 1, pool, &v);
+	open_list(1, pool, &list);
+	vol_begin_write(v);
+	check_image(v);
+	check_snapshots(v, list);
+	in_the_way(v);
+	guest_done = false;
+	sim_spawn(1, "guest", guest, v);
+	flatten(v);
+	while (!guest_done)
+		clock_sleep_ns(NSEC_PER_SEC);
+	check_image(v);
+	sim_check(vol_close(v) == 0 && vol_close(list) == 0, "close fails");
+	*(bool *)arg = true;
+}
+
+static void forget_parent(void)
+{
+	bool more = true;
+
+	while (more) {
+		struct objreq req;
+
+		objreq_init(&req, OBJ_LIST, prefix[0]);
+		sim_check(obj_do(shared, &req) == 0, "no listing");
+		for (size_t i = 0; i < req.listing->n; i++)
+			sim_check(obj_delete(shared, req.listing->v[i].key, NULL, NULL) == 0, "a delete fails");
+		more = req.listing->n > 0;
+		objreq_done(&req);
+	}
+}
+
+/* Who has the bucket alone can read all of it, whatever prefix of the writes that is. */
+static void elsewhere(void *arg)
+{
+	struct content got;
+	struct pool *pool;
+	struct volume *v;
+
+	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
+	open_image(2, 1, pool, &v);
+	read_all(v, false, &got);
+	sim_check(vol_close(v) == 0, "close fails");
+	*(bool *)arg = true;
+}
+
+static void orphan(void *arg)
+{
+	struct pool *pool;
+	struct volume *v, *list;
+	struct vol_gc g;
+	int r;
+
+	sim_check(pool_new("image", 64, &pool) == 0, "no pool");
+	open_image(1, 1, pool, &v); /* acknowledged is what the journal has */
+	open_list(1, pool, &list);
+	vol_begin_write(v);
+	check_image(v);
+	check_snapshots(v, list);
+	for (int i = 0; i < 60; i++)
+		change(v);
+	do
+		r = vol_gc(v, 0, &g);
+	while (once_more(r));
+	sim_check(r == 0, "gc gives %d", r);
+	check_image(v);
+	sim_check(vol_close(v) == 0 && vol_close(list) == 0, "close fails");
+	*(bool *)arg = true;
+}
+
+/* Nobody keeps the snapshot, but for requests that came late: those go as the sweep lets them go. */
+static void unkept(void)
+{
+	struct image_ref *ref;
+	struct objerr err = {0};
+	enum ref_state state;
+	size_t n;
+
+	sim_check(image_refs(shared, prefix[0], &ref, &n, &err) == 0 && n <= 1, "%s", err.msg);
+	for (size_t i = 0; i < n; i++) {
+		sim_check(image_ref_state(shared, prefix[0], &ref[i], &state, &err) == 0 && state == REF_FLAT,
+			  "a flattened clone's reference is of kind %d", (int)state);
+		sim_check(image_ref_drop(shared, prefix[0], &ref[i], state, &err) == 0, "%s", err.msg);
+	}
+	free(ref);
+}
+
+static int64_t slow_marks(const struct objreq *req)
+{
+	return req->op == OBJ_PUT && strstr(req->key, "/mark/") != NULL ? (int64_t)sim_below(2000) * NSEC_PER_MSEC : 0;
+}
+
+static void flattening(void)
+{
+	(void)run(3, bear);
+	if (sim_chance(2, 3)) { /* no checkpoint and no tree comes by itself */
+		map_bytes = MiB;
+		digest_every = 60;
+	}
+	if (sim_chance(1, 2))
+		dirty_age_ns = 30 * NSEC_PER_SEC; /* what the guest writes stays in the journal */
+	if (sim_chance(1, 2))
+		simnet_slow = slow_marks;
+	sim_check(born, "no clone was made");
+	if (sim_chance(2, 3)) {
+		simnet.lost_reply = simnet.late = simnet.twice = 30;
+		simnet.lost = simnet.busy = simnet.broken = 20;
+		simnet.read_fails = (unsigned)sim_below(20);
+	}
+	for (unsigned i = 0; !flat; i++) {
+		sim_die_at(i + 1 < LIVES ? sim_steps() + 1 + sim_below(sim_chance(1, 2) ? 400 : 2000) : 0);
+		if (!run(1, flat_life)) {
+			say("-- died at %s\n", sim_died_at());
+			deaths++;
+		}
+	}
+	simnet_settle();
+	unkept();
+	forget_parent();
+	(void)run(2, elsewhere);
+	(void)run(1, orphan);
+	say("%u deaths, %u snapshots, %u deleted\n", deaths, nsnap, cleaned);
+}
+
 static void world(void)
 {
 	struct vol_create vc = {.size = BLOCKS * BLOCK, .object_bytes = 64 * KiB, .window = 4};
@@ -520,20 +788,6 @@ static void world(void)
 	simnet = (struct simnet_faults){
 	    .latency_ns = 20 * NSEC_PER_MSEC, .timeout_ns = NSEC_PER_SEC, .late_ns = 20 * NSEC_PER_SEC};
 	sim_preempt((unsigned)sim_below(50));
-}
-
-/* Returns whether it came to its end. */
-static bool run(int node, void (*what)(void *arg))
-{
-	unsigned died = sim_incarnation(node);
-	bool done = false;
-
-	sim_spawn(node, "owner", what, &done);
-	while (!done && sim_incarnation(node) == died)
-		clock_sleep_ns(NSEC_PER_SEC);
-	if (done)
-		sim_crash(node);
-	return done;
 }
 
 static void lives(void)
@@ -562,6 +816,8 @@ static void scenario(void *arg)
 	world();
 	if (sim_seed() % 5 == 0)
 		(void)run(1, family);
+	else if (sim_seed() % 5 == 1)
+		flattening();
 	else
 		lives();
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * unit-journal.c - a journal in the simulated world (tests/sim): appends by several writers, commits, trims, segments
- * that are made ready meanwhile, a full journal; then kill -9 or a power cut at any disk call, and a new opening, many times over.
+ * that are made ready meanwhile, room that is given back, a full journal; then kill -9 or a power cut at any disk call, and a new opening, many times over.
  *
  * Expected after each crash: replay gives an unbroken row of sequences; everything whose append returned before a
  * kill is in it, everything whose commit returned before a power cut; bytes are those that were written; nothing that
@@ -29,6 +29,7 @@ static struct {
 		bool known;
 	} rec[MAXREC];
 	bool stop;
+	bool shrinks;
 } S;
 
 static void check(bool ok, const char *what, uint64_t n)
@@ -92,6 +93,16 @@ static void writer(void *arg)
 
 			S.trimmed = MAX(S.trimmed, t2);
 			ignore(journal_trim(S.j, t2, t2, sim_chance(1, 8)));
+		}
+		if (S.shrinks && sim_chance(1, 30)) {
+			if (sim_chance(2, 3)) {
+				S.trimmed = MAX(S.trimmed, S.acked);
+				ignore(journal_trim(S.j, S.trimmed, S.trimmed, false));
+			}
+			r = journal_shrink(S.j);
+			if (r == -EIO)
+				return;
+			check(r == 0, "it cannot shrink", (uint64_t)-r);
 		}
 		if (sim_chance(1, 300))
 			S.stop = true;
@@ -261,6 +272,7 @@ static void scenario(void *arg)
 
 	(void)arg;
 	S.disk = simdisk_new();
+	S.shrinks = sim_seed() % 2 == 0;
 	simdisk_jdisk(S.disk, &S.jd);
 	sim_preempt(200);
 	for (int round = 0; round < 12 && S.acked < MAXREC - 700; round++) {

@@ -8,7 +8,8 @@
  * Entry	uuid, number, group, the group's trailer, CRC32C of these: all that is needed to verify and to start again.
  *	Nothing is ordered or synced. A slot whose content is not what its entry says is found out by the CRC of each
  *	block when it is read.
- * Index	64 bits of a keyed hash stand for the key: a collision is a miss, since the entry holds the key itself.
+ * Index	64 bits of a keyed hash stand for the key: a collision is a miss, since the key is in the CRC of each block.
+ *	The CRCs come from the entry when the slot is written, or read for the first time, and stay: a hit is one read.
  *
  * S3-FIFO (Yang et al., SOSP 2023): new groups pass through a small queue, a tenth, and stay only if they were read
  * again meanwhile or were thrown out lately (ghost). CLOCK would be less code, but exports, backups and every upload
@@ -47,8 +48,14 @@ struct slot {
 	uint16_t pins;
 	uint8_t state, freq, in_main;
 	uint8_t last; /* block behind the last read: where a scan goes on */
+	uint8_t content; /* sectors; 0: its sums are not known yet */
 };
 _Static_assert(sizeof(struct slot) == 24, "BLKCACHE_INDEX_BYTES");
+/* Of a slot whose content is known; set under the lock, and then they stay until it is FREE or FILLING again. */
+struct sums {
+	uint8_t b[LOG_SUMS];
+};
+_Static_assert(sizeof(struct sums) == BLKCACHE_SUMS_BYTES, "BLKCACHE_SUMS_BYTES");
 
 struct queue {
 	int32_t head, tail;
@@ -67,6 +74,7 @@ struct blkcache {
 
 	struct mtx lock; /* RANK_CACHE, all below */
 	struct slot *slot;
+	struct sums *sums; /* by slot */
 	int32_t *hash;
 	struct ghost *ghost;
 	struct queue small, main;
@@ -307,23 +315,36 @@ static int32_t take_slot(struct blkcache *c) REQUIRES(c->lock)
 
 /* ---- calls ---- */
 
-/* Blocks of one slot that hold the sectors, verified. 0, -EUCLEAN, or what the disk said. */
-static int read_slot(struct blkcache *c, uint32_t s, const struct entry *want, uint32_t from, uint32_t n, bool now,
-		     void *out)
+typedef int disk_read(void *ctx, int fd, void *p, size_t n, uint64_t off);
+
+/* What a slot's entry says of its content. 0, -EUCLEAN, or what the disk said. */
+static int read_entry(struct blkcache *c, uint32_t s, const struct entry *want, disk_read *get, struct sums *ret,
+		      size_t *ret_content)
 {
-	int (*get)(void *ctx, int fd, void *p, size_t n, uint64_t off) = now ? c->disk.pread_now : c->disk.pread;
-	uint32_t first = from * SECTOR / LOG_BLOCK, end = ((from + n) * SECTOR + LOG_BLOCK - 1) / LOG_BLOCK;
-	_cleanup_free_ uint8_t *bounce = NULL;
-	uint8_t raw[ENTRY], *p = out;
+	uint8_t raw[ENTRY];
 	struct entry e;
-	size_t content, len;
 	int r = get(c->disk.ctx, c->fd, raw, ENTRY, entry_at(s));
 
 	if (r < 0)
 		return r;
 	if (!entry_decode(raw, &e) || memcmp(e.uuid, want->uuid, 16) != 0 || e.number != want->number ||
-	    e.group != want->group || logobj_trailer_check(e.trailer, e.uuid, e.number, e.group, &content, NULL) < 0)
+	    e.group != want->group ||
+	    logobj_trailer_check(e.trailer, e.uuid, e.number, e.group, ret_content, NULL) < 0)
 		return -EUCLEAN;
+	memcpy(ret->b, e.trailer, sizeof(ret->b));
+	return 0;
+}
+
+/* Blocks of one slot that hold the sectors, verified. 0, -EUCLEAN, -ENODATA: not so long, or what the disk said. */
+static int read_slot(struct blkcache *c, uint32_t s, const struct entry *want, const struct sums *sums, size_t content,
+		     uint32_t from, uint32_t n, disk_read *get, void *out)
+{
+	uint32_t first = from * SECTOR / LOG_BLOCK, end = ((from + n) * SECTOR + LOG_BLOCK - 1) / LOG_BLOCK;
+	_cleanup_free_ uint8_t *bounce = NULL;
+	uint8_t *p = out;
+	size_t len;
+	int r;
+
 	if ((from + n) * SECTOR > content)
 		return -ENODATA;
 	len = MIN((size_t)end * LOG_BLOCK, content) - (size_t)first * LOG_BLOCK;
@@ -339,7 +360,8 @@ static int read_slot(struct blkcache *c, uint32_t s, const struct entry *want, u
 	for (uint32_t b = first; b < end; b++) {
 		size_t at = (size_t)(b - first) * LOG_BLOCK;
 
-		if (!logobj_block_ok(e.trailer, e.uuid, e.number, e.group, b, p + at, MIN(len - at, (size_t)LOG_BLOCK)))
+		if (!logobj_block_ok(sums->b, want->uuid, want->number, want->group, b, p + at,
+				     MIN(len - at, (size_t)LOG_BLOCK)))
 			return -EUCLEAN;
 	}
 	if (bounce != NULL)
@@ -347,15 +369,25 @@ static int read_slot(struct blkcache *c, uint32_t s, const struct entry *want, u
 	return 0;
 }
 
+static void know_locked(struct blkcache *c, int32_t s, const void *sums, size_t content)
+{
+	memcpy(c->sums[s].b, sums, sizeof(c->sums[s].b));
+	c->slot[s].content = (uint8_t)(content / SECTOR);
+}
+
 static int read_group(struct blkcache *c, const uint8_t uuid[16], uint64_t number, uint32_t sector, uint32_t n, bool now,
 		      void *out)
 {
 	struct entry want = {.number = number, .group = sector / (LOG_GROUP / SECTOR)};
+	disk_read *get = now ? c->disk.pread_now : c->disk.pread;
 	uint32_t from = sector % (LOG_GROUP / SECTOR);
 	uint64_t h = key_hash(c, uuid, number, want.group);
+	struct sums sums;
+	size_t content;
 	struct slot *p;
+	bool known;
 	int32_t s;
-	int r;
+	int r = 0;
 
 	assert(n > 0 && from + n <= LOG_GROUP / SECTOR);
 	memcpy(want.uuid, uuid, 16);
@@ -368,10 +400,17 @@ static int read_group(struct blkcache *c, const uint8_t uuid[16], uint64_t numbe
 		return -ENOENT;
 	}
 	p->pins++;
+	content = (size_t)p->content * SECTOR;
 	mtx_unlock(&c->lock);
-	r = read_slot(c, (uint32_t)s, &want, from, n, now, out);
+	known = content > 0;
+	if (!known)
+		r = read_entry(c, (uint32_t)s, &want, get, &sums, &content);
+	if (r == 0)
+		r = read_slot(c, (uint32_t)s, &want, known ? &c->sums[s] : &sums, content, from, n, get, out);
 	mtx_lock(&c->lock);
 	p->pins--;
+	if (r == 0 && !known && p->content == 0)
+		know_locked(c, s, &sums, content);
 	if (r == -EAGAIN && now) {
 		mtx_unlock(&c->lock);
 		return r;
@@ -440,6 +479,7 @@ static int32_t begin_fill(struct blkcache *c, uint64_t h, bool *ret_there)
 	if (s != NONE) {
 		hash_add_locked(c, s, h);
 		c->slot[s].state = FILLING;
+		c->slot[s].content = 0;
 	}
 	mtx_unlock(&c->lock);
 	return s;
@@ -478,6 +518,7 @@ bool blkcache_put(struct blkcache *c, const uint8_t uuid[16], uint64_t number, u
 	} else {
 		c->slot[s].state = LIVE;
 		c->slot[s].freq = c->slot[s].last = 0;
+		know_locked(c, s, e.trailer, content);
 		push_locked(c, was_here_locked(c, h) ? &c->main : &c->small, s);
 		c->live++;
 		c->stat.fills++;
@@ -504,8 +545,8 @@ void blkcache_stat(struct blkcache *c, struct blkcache_stat *ret)
 	*ret = c->stat;
 	ret->limit = (uint64_t)c->limit * LOG_GROUP;
 	ret->used = (uint64_t)c->live * LOG_GROUP;
-	ret->memory =
-	    sizeof(*c) + c->limit * sizeof(*c->slot) + ((size_t)c->mask + 1) * (sizeof(*c->hash) + sizeof(*c->ghost));
+	ret->memory = sizeof(*c) + c->limit * (sizeof(*c->slot) + sizeof(*c->sums)) +
+		      ((size_t)c->mask + 1) * (sizeof(*c->hash) + sizeof(*c->ghost));
 	mtx_unlock(&c->lock);
 }
 
@@ -573,9 +614,10 @@ static int tables_new(struct blkcache *c)
 		n *= 2;
 	c->mask = (uint32_t)(n - 1);
 	c->slot = calloc(c->limit, sizeof(*c->slot));
+	c->sums = aligned_alloc(sizeof(*c->sums), c->limit * sizeof(*c->sums)); /* a line of the processor's cache each */
 	c->hash = malloc(n * sizeof(*c->hash));
 	c->ghost = calloc(n, sizeof(*c->ghost));
-	if (c->slot == NULL || c->hash == NULL || c->ghost == NULL)
+	if (c->slot == NULL || c->sums == NULL || c->hash == NULL || c->ghost == NULL)
 		return -ENOMEM;
 	memset(c->hash, 0xff, n * sizeof(*c->hash)); /* NONE */
 	return 0;
@@ -622,6 +664,7 @@ void blkcache_close(struct blkcache *c)
 		return;
 	base_closep(&c->fd);
 	free(c->slot);
+	free(c->sums);
 	free(c->hash);
 	free(c->ghost);
 	mtx_destroy(&c->lock);

@@ -27,8 +27,11 @@ struct blkdisk {
 	uint64_t seed; /* of the hash; 0: random */
 };
 
-/* Memory for each group that fits into the limit: slot, hash, ghost (blkcache.c). 10 GiB: 163,000 groups, 6 MB. */
-enum { BLKCACHE_INDEX_BYTES = 24 + 8 + 16 };
+/*
+ * Memory for each group that fits into the limit: slot, hash, ghost (blkcache.c). 10 GiB: 163,000 groups, 6 MB. And the
+ * checksums of each group that was read or written since the file was opened: 10 MB if that was all of them.
+ */
+enum { BLKCACHE_INDEX_BYTES = 24 + 8 + 16, BLKCACHE_SUMS_BYTES = 64 };
 
 struct blkcache;
 /*

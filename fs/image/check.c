@@ -50,6 +50,8 @@ struct check {
 	enum check_kind grave;
 	/* places that the map needs and nobody has: told in one line an object */
 	uint64_t lost_number, lost_bytes, lost_at;
+	uint64_t *bad;
+	size_t nbad, capbad;
 };
 
 static int say(struct check *c, enum check_kind kind, const char *fmt, ...) printf_like(3, 4);
@@ -143,7 +145,7 @@ static int list_one(struct check *c, const struct obj_list_entry *e)
 			c->marks[c->nmarks++] = UINT64_MAX - number;
 		return 0;
 	}
-	if (str_has_prefix(p, "ref/") || str_has_prefix(p, "gone/"))
+	if (str_has_prefix(p, "ref/") || str_has_prefix(p, "gone/") || strcmp(p, "flat") == 0)
 		return 0;
 	return say(c, CHECK_STRAY, "%s is no key of ours", e->key);
 }
@@ -609,6 +611,8 @@ static int get_end(struct check *c, struct get *g, int r, struct objerr *err)
 		c->res.verified++;
 		c->res.verified_bytes += g->req.got;
 		r = logobj_verify(g->buf, g->req.got, c->uuid, g->o->number, &e);
+		if (r == -EUCLEAN && kind == CHECK_DAMAGE && vol_append_u64(&c->bad, &c->nbad, &c->capbad, g->o->number) < 0)
+			r = -ENOMEM;
 		if (r == -EUCLEAN)
 			r = say(c, kind, "log object %016" PRIx64 ": %s%s", g->o->number, e.msg,
 				kind == CHECK_STRAY ? " (nothing needs it any more)" : "");
@@ -670,6 +674,7 @@ static void forget(struct check *c)
 	for (size_t i = 0; i < c->nlines; i++)
 		free(c->lines[i].text);
 	c->nlines = c->n = c->nmarks = 0;
+	c->nbad = 0;
 	c->unsaid = 0;
 	c->lost_number = 0;
 	c->of = "the image";
@@ -755,9 +760,12 @@ int image_check(const struct vol_env *env, const char *prefix, const uint8_t uui
 		o->say(o->arg, c.lines[i].kind, c.lines[i].text);
 	if (r == 0 && c.unsaid > 0)
 		o->say(o->arg, CHECK_NOTE, "there is more of this than is shown");
+	for (size_t i = 0; i < c.nbad && r == 0 && o->bad != NULL; i++)
+		o->bad(o->arg, c.bad[i]);
 	if (r == 0)
 		*ret = c.res;
 	forget(&c);
+	free(c.bad);
 	free(c.lines);
 	free(c.o);
 	return r;

@@ -25,6 +25,7 @@ enum check_kind {
 struct check_opts {
 	bool data;
 	void (*say)(void *arg, enum check_kind kind, const char *line);      /* after the last look */
+	void (*bad)(void *arg, uint64_t number);                             /* data only: needed, and damaged; may be NULL */
 	void (*progress)(void *arg, uint64_t done_bytes, uint64_t of_bytes); /* data only; may be NULL */
 	void *arg;
 };

@@ -10,7 +10,8 @@
 #include "fetch-private.h"
 #include <string.h>
 
-enum { READ_GROUPS = 32, AHEAD_GROUPS = 16 }; /* of one GET */
+/* Of one GET. 4 MiB of an image are 64 groups and, because of the header before them, a part of one more. */
+enum { READ_GROUPS = 32, AHEAD_GROUPS = 66 };
 
 struct part {
 	struct chunk *c; /* NULL: done */

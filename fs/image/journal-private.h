@@ -18,6 +18,7 @@ struct jseg {
 	uint64_t needed;      /* the last one that is not a note of what was committed */
 	uint64_t before;      /* the same of all that came before `first` */
 	uint64_t used;        /* bytes, header included */
+	bool sparse;          /* its file has holes: for notes only, until it is filled */
 };
 
 struct journal {
@@ -40,6 +41,7 @@ struct journal {
 	size_t nknown;
 	uint64_t appends, datasyncs;
 	unsigned waiting; /* for a free segment */
+	unsigned users;   /* they read a segment's file */
 	bool syncing, broken, stopping;
 	struct jseg spare; /* the next segment, empty on the disk, not among seg; fd -1: none */
 	bool preparing;    /* it is being made: nobody goes on to another one */

@@ -94,7 +94,7 @@ int jrecord_decode(const struct journal *j, const uint8_t h[JHEADER], uint64_t g
 	return 0;
 }
 
-static struct jseg *current(struct journal *j)
+static struct jseg *current(const struct journal *j)
 {
 	return &j->seg[j->nseg - 1];
 }
@@ -181,11 +181,16 @@ int journal_rotate_locked(struct journal *j)
 	if (ready) {
 		s = j->spare;
 		j->spare.fd = -1;
-	} else if (j->nfree > 0) {
+	} else if (j->nfree > 0 && !j->seg[0].sparse) {
 		s = take_oldest_locked(j);
 	} else if (room_locked(j)) {
 		s.id = free_id_locked(j);
 		r = segment_create(j, s.id, &s.fd);
+	} else if (j->nfree > 0) {
+		r = j->disk.allocate(j->disk.ctx, j->seg[0].fd, j->segment);
+		if (r == 0)
+			s = take_oldest_locked(j);
+		s.sparse = false;
 	} else {
 		r = -EAGAIN;
 	}
@@ -218,7 +223,8 @@ static void break_locked(struct journal *j)
 static bool wants_spare_locked(const struct journal *j)
 {
 	return j->low != NULL && !j->asked && j->spare.fd < 0 && !j->broken && j->nseg > j->nfree &&
-	       j->seg[j->nseg - 1].used > j->segment / 2 && (j->nfree > 0 || room_locked(j));
+	       j->seg[j->nseg - 1].used > j->segment / 2 &&
+	       ((j->nfree > 0 && !j->seg[0].sparse) || room_locked(j));
 }
 
 /* The new segment's generation is given first, so nobody goes on to another segment meanwhile. */
@@ -229,7 +235,7 @@ void journal_prepare(struct journal *j)
 	int r = 0;
 
 	mtx_lock(&j->lock);
-	old = j->nfree > 0;
+	old = j->nfree > 0 && !j->seg[0].sparse;
 	if (j->broken || j->preparing || j->spare.fd >= 0 || j->generation + 1 >= JGENERATION_MAX ||
 	    (!old && !room_locked(j))) {
 		j->asked = false;
@@ -289,7 +295,7 @@ static int place(struct journal *j, uint64_t n, bool note, bool now, uint64_t *r
 			return -EIO;
 		if (j->stopping && !note)
 			return -ESHUTDOWN;
-		if (j->nseg > j->nfree && current(j)->used + n <= j->segment)
+		if (j->nseg > j->nfree && current(j)->used + n <= j->segment && (note || !current(j)->sparse))
 			break;
 		if (now)
 			return -EAGAIN; /* its header must be on the disk first */
@@ -452,30 +458,36 @@ int journal_commit(struct journal *j, uint64_t seq)
 	return r;
 }
 
-static int segment_of(struct journal *j, uint64_t generation)
+static int segment_of_locked(const struct journal *j, uint64_t generation)
 {
 	int fd = -1;
 
-	mtx_lock(&j->lock);
 	for (size_t i = 0; i < j->nseg; i++)
 		if (j->seg[i].generation == generation)
 			fd = j->seg[i].fd;
-	mtx_unlock(&j->lock);
 	return fd;
 }
 
 static int read_where(struct journal *j, uint64_t where, void *p, size_t n, bool now)
 {
 	uint64_t gen = where / j->segment, off = where % j->segment;
-	int fd = segment_of(j, gen), r;
+	int fd, r;
 
+	mtx_lock(&j->lock);
+	fd = segment_of_locked(j, gen);
+	j->users += fd >= 0;
+	mtx_unlock(&j->lock);
 	if (fd < 0)
 		return -ESTALE;
 	r = (now ? j->disk.pread_now : j->disk.pread)(j->disk.ctx, fd, p, n, off);
-	if (r < 0)
-		return r;
+	mtx_lock(&j->lock);
 	/* Still the same generation? Else the bytes may be newer ones. */
-	return segment_of(j, gen) < 0 ? -ESTALE : 0;
+	if (r == 0 && segment_of_locked(j, gen) < 0)
+		r = -ESTALE;
+	if (--j->users == 0)
+		cond_broadcast(&j->changed);
+	mtx_unlock(&j->lock);
+	return r;
 }
 
 int journal_read(struct journal *j, uint64_t where, void *p, size_t n)
@@ -512,6 +524,160 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 		return 0;
 	r = append(j, &note, NULL, 0, false, NULL, NULL, &ignored);
 	return r == -EAGAIN || r == -ENOSPC || r == -ENOMEM ? 0 : r; /* only a note */
+}
+
+/* ---- room given back ---- */
+
+/* The file of a segment that nobody finds any more; `preparing` keeps the others where they are. The lock is let go. */
+static int away(struct journal *j, const struct jseg *s) REQUIRES(j->lock)
+{
+	char name[32];
+	int r;
+
+	while (j->users > 0 || j->syncing)
+		cond_wait(&j->changed, &j->lock);
+	mtx_unlock(&j->lock);
+	segment_name(s->id, name);
+	r = j->disk.unlink(j->disk.ctx, j->dirfd, name);
+	if (r == 0)
+		r = j->disk.dirsync(j->disk.ctx, j->dirfd);
+	if (r == 0)
+		j->disk.close(j->disk.ctx, s->fd);
+	mtx_lock(&j->lock);
+	return r;
+}
+
+/*
+ * Oldest first, each on the disk before the next: what a crash leaves is what reuse would leave, never a hole. Not after
+ * a failure: that one may still be there.
+ */
+static int drop_free(struct journal *j) REQUIRES(j->lock)
+{
+	int r = 0;
+
+	while (j->nfree > 0 && r == 0) {
+		struct jseg s = take_oldest_locked(j);
+
+		r = away(j, &s);
+		if (r == 0)
+			continue;
+		memmove(j->seg + 1, j->seg, j->nseg++ * sizeof(s));
+		j->seg[0] = s;
+		j->nfree++;
+	}
+	return r;
+}
+
+/* The log has every change, and nobody is making one. */
+static bool unneeded_locked(const struct journal *j)
+{
+	return !j->broken && j->nseg > j->nfree && j->needed <= j->trimmed && j->done + 1 == j->next &&
+	       !current(j)->sparse && j->generation + 1 < JGENERATION_MAX;
+}
+
+/* As long as the others, so that positions count in the same way; of holes. */
+static int sparse_create(struct journal *j, uint32_t id, int *ret_fd)
+{
+	static const uint8_t zero;
+	char name[32];
+	int fd, r;
+
+	segment_name(id, name);
+	fd = j->disk.open(j->disk.ctx, j->dirfd, name, true);
+	if (fd < 0)
+		return fd;
+	r = j->disk.pwrite(j->disk.ctx, fd, &zero, 1, j->segment - 1);
+	if (r == 0)
+		r = j->disk.datasync(j->disk.ctx, fd);
+	if (r == 0)
+		r = j->disk.dirsync(j->disk.ctx, j->dirfd);
+	if (r < 0) {
+		segment_remove(j, id, fd);
+		return r;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+/* Goes on in a sparse segment, if nothing came meanwhile. Its header under the lock, as ever: its `first` must be true. */
+static int rotate_sparse_locked(struct journal *j, uint32_t id, int fd)
+{
+	struct jseg s = {.fd = fd, .id = id, .sparse = true, .used = JHEADER}, *v;
+	int r;
+
+	if (!unneeded_locked(j))
+		return -EAGAIN;
+	v = reallocarray(j->seg, j->nseg + 1, sizeof(*v));
+	if (v == NULL)
+		return -ENOMEM;
+	j->seg = v;
+	s.generation = ++j->generation;
+	s.first = j->next;
+	s.before = j->needed;
+	s.last = j->next - 1;
+	j->seg[j->nseg++] = s;
+	r = header_write(j, &s);
+	if (r == 0)
+		r = j->disk.datasync(j->disk.ctx, fd);
+	if (r < 0)
+		break_locked(j);
+	return r < 0 ? -EIO : 0;
+}
+
+/* All changes are in the log: a note of that in a sparse segment, then the others go. */
+static int shrink_to_note(struct journal *j) REQUIRES(j->lock)
+{
+	uint32_t id = free_id_locked(j);
+	uint64_t number, seq;
+	int fd = -1, r;
+
+	mtx_unlock(&j->lock);
+	r = sparse_create(j, id, &fd);
+	mtx_lock(&j->lock);
+	if (r < 0)
+		return r;
+	r = rotate_sparse_locked(j, id, fd);
+	if (r == -EAGAIN || r == -ENOMEM) {
+		struct jseg s = {.fd = fd, .id = id};
+
+		return away(j, &s);
+	}
+	number = j->committed;
+	seq = j->sent;
+	mtx_unlock(&j->lock);
+	if (r == 0)
+		r = journal_trim(j, number, seq, true);
+	if (r == 0)
+		r = journal_commit(j, 0);
+	mtx_lock(&j->lock);
+	return r < 0 ? r : drop_free(j);
+}
+
+int journal_shrink(struct journal *j)
+{
+	int r = journal_commit(j, 0);
+
+	if (r < 0)
+		return r;
+	mtx_lock(&j->lock);
+	if (j->broken || j->preparing || j->asked) {
+		mtx_unlock(&j->lock);
+		return 0;
+	}
+	j->preparing = true;
+	if (j->spare.fd >= 0) {
+		r = away(j, &j->spare);
+		if (r == 0)
+			j->spare.fd = -1;
+	}
+	if (r == 0)
+		r = drop_free(j);
+	if (r == 0 && unneeded_locked(j))
+		r = shrink_to_note(j);
+	j->preparing = false;
+	cond_broadcast(&j->changed);
+	mtx_unlock(&j->lock);
+	return r;
 }
 
 uint64_t journal_first(struct journal *j)

@@ -32,6 +32,7 @@ struct jdisk {
 	int (*rename)(void *ctx, int dirfd, const char *from, const char *to);
 	int (*list)(void *ctx, int dirfd, int (*fn)(void *arg, const char *name), void *arg);
 	void (*close)(void *ctx, int fd);
+	bool (*holes)(void *ctx, int fd); /* it has not got room on the disk for all of its size; NULL: it always has */
 };
 
 enum jtype { J_WRITE = 1, J_ZERO, J_DISCARD, J_RESIZE, J_COMMITTED };
@@ -101,6 +102,12 @@ int must_check journal_read_now(struct journal *j, uint64_t where, void *p, size
  * Notes (number, seq) as a J_COMMITTED record when it frees a segment and at `force`, also after journal_wake(stop).
  */
 int must_check journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force);
+/*
+ * Gives room back: all segments that nothing needs; and where that is true of every change, nothing stays but a header and
+ * a note in a file of holes. The next change makes a segment anew. Waits for the disk. -EIO: broken; any other error:
+ * some of it stayed.
+ */
+int must_check journal_shrink(struct journal *j);
 /*
  * After opening, before the first append: the log holds everything up to seq. A journal that ends before (a power cut
  * took what the bucket had already) forgets what it has and goes on behind seq, so that no sequence is ever given

@@ -18,6 +18,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- the real disk ---- */
@@ -112,11 +113,19 @@ static void real_close(void *ctx, int fd)
 	base_closep(&fd);
 }
 
+static bool real_holes(void *ctx, int fd)
+{
+	struct stat st;
+
+	(void)ctx;
+	return fstat(fd, &st) < 0 || st.st_blocks * 512 < st.st_size;
+}
+
 void jdisk_real(struct jdisk *d)
 {
 	static const struct jdisk real = {
 		NULL,          real_open,     real_pwrite,  real_pread,  real_pread_now, real_allocate,
-		real_datasync, real_dirsync,  real_unlink,  real_rename, real_list,      real_close,
+		real_datasync, real_dirsync,  real_unlink,  real_rename, real_list,      real_close,     real_holes,
 	};
 
 	if (d->open == NULL)
@@ -321,6 +330,7 @@ static int segment_add(void *arg, const char *name)
 		s.generation = 0; /* forgotten */
 	s.used = s.generation != 0 ? size : 0;
 	s.last = s.first - 1;
+	s.sparse = j->disk.holes != NULL && j->disk.holes(j->disk.ctx, s.fd);
 	j->seg[j->nseg++] = s;
 	return 0;
 }

@@ -29,6 +29,8 @@ struct log {
 	size_t norigins;
 	int64_t looked_at; /* when a look said that the mark of the last walk was the newest; 0: it was not */
 	unsigned lost_races; /* claims that found their number taken, since the last success */
+	bool based;          /* log_set_base() */
+	uint64_t base;
 	/* OWNER */
 	uint64_t low, next; /* [low, next) have been given; low is not durable */
 	uint64_t below;     /* FENCED: the winner's claim was made on top of all numbers below it; 0: not known */
@@ -43,7 +45,7 @@ struct log {
 void log_key(const char *prefix, uint64_t number, char out[OBJ_KEY_MAX + 1]);
 /* obj_do with a few more tries; for requests that may simply be sent again. Waits. */
 int must_check log_do(struct log *l, struct objreq *req);
-/* Requests that are under way together, and one thread that waits until none is. logwalk.c */
+/* Requests that are under way together, and one thread that waits until none is. log.c */
 struct log_batch {
 	struct mtx lock; /* RANK_WAIT */
 	struct cond done;

@@ -146,6 +146,49 @@ int log_do(struct log *l, struct objreq *req)
 	}
 }
 
+/* ---- several at a time ---- */
+
+void log_batch_init(struct log_batch *b)
+{
+	mtx_init(&b->lock, RANK_WAIT);
+	cond_init(&b->done);
+	b->left = 0;
+}
+
+void log_batch_destroy(struct log_batch *b)
+{
+	cond_destroy(&b->done);
+	mtx_destroy(&b->lock);
+}
+
+static void batch_done(struct objreq *req)
+{
+	struct log_batch *b = req->priv;
+
+	mtx_lock(&b->lock);
+	if (--b->left == 0)
+		cond_signal(&b->done);
+	mtx_unlock(&b->lock);
+}
+
+void log_batch_submit(struct log_batch *b, struct objstore *store, struct objreq *req)
+{
+	req->done = batch_done;
+	req->priv = b;
+	mtx_lock(&b->lock);
+	b->left++;
+	mtx_unlock(&b->lock);
+	obj_submit(store, req);
+}
+
+void log_batch_wait(struct log_batch *b)
+{
+	mtx_lock(&b->lock);
+	while (b->left > 0)
+		cond_wait(&b->done, &b->lock);
+	mtx_unlock(&b->lock);
+}
+
 #ifdef LSVD_RULE_SWITCHES
 /* T9_MARKS off: the newest checkpoint's number in one object that each owner overwrites. */
 static int look_at_pointer(struct log *l, uint64_t *ret_newest, uint64_t *ret_before, struct objerr *err)
@@ -393,20 +436,30 @@ int log_has_refs(struct log *l, uint64_t number, bool *ret, struct objerr *err)
 	return MIN(r, 0);
 }
 
-/* key: below the prefix of the log. PUT, DELETE or HEAD. */
-static int small(struct log *l, enum obj_op op, const char *key, struct objerr *err)
+/* key: below the prefix of the log. PUT (of text, NULL: empty), DELETE or HEAD. */
+static int small_text(struct log *l, enum obj_op op, const char *key, const char *text, struct objerr *err)
 {
+	struct iovec iov = {(char *)text, text != NULL ? strlen(text) : 0};
 	char whole[OBJ_KEY_MAX + 1];
 	struct objreq req;
 	int r;
 
 	(void)snprintf(whole, sizeof(whole), "%s%s", l->prefix, key);
 	objreq_init(&req, op, whole);
+	if (text != NULL) {
+		req.iov = &iov;
+		req.iovcnt = 1;
+	}
 	r = log_do(l, &req);
-	if (r < 0)
+	if (r < 0 && r != -ENOENT)
 		*err = req.err;
 	objreq_done(&req);
 	return r;
+}
+
+static int small(struct log *l, enum obj_op op, const char *key, struct objerr *err)
+{
+	return small_text(l, op, key, NULL, err);
 }
 
 static void ref_key(uint64_t number, const uint8_t uuid[16], char out[64])
@@ -417,12 +470,12 @@ static void ref_key(uint64_t number, const uint8_t uuid[16], char out[64])
 	(void)snprintf(out, 64, "ref/%016" PRIx64 "/%s", number, hex);
 }
 
-int log_put_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct objerr *err)
+int log_put_ref(struct log *l, uint64_t number, const uint8_t uuid[16], const char *text, struct objerr *err)
 {
 	char key[64];
 
 	ref_key(number, uuid, key);
-	return small(l, OBJ_PUT, key, err);
+	return small_text(l, OBJ_PUT, key, text, err);
 }
 
 int log_drop_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct objerr *err)
@@ -472,9 +525,57 @@ int log_is_gone(struct log *l, uint64_t number, bool *ret, struct objerr *err)
 
 	(void)snprintf(key, sizeof(key), "gone/%016" PRIx64, number);
 	r = there(l, key, &gone, err);
-	if (r == 0)
+	if (r == 0 && RULE(C5_DEAD))
 		r = there(l, "dead", &gone, err);
 	if (r == 0)
 		*ret = gone;
 	return r;
+}
+
+int log_put_flat(struct log *l, struct objerr *err)
+{
+	return small(l, OBJ_PUT, "flat", err);
+}
+
+int log_is_flat(struct log *l, bool *ret, struct objerr *err)
+{
+	bool flat = false;
+	int r = there(l, "flat", &flat, err);
+
+	if (r == 0)
+		*ret = flat;
+	return r;
+}
+
+/* The reference: HEAD or DELETE. -ENOENT: it is not there, or this log is no clone's. */
+static int own_ref(struct log *l, enum obj_op op, struct objerr *err)
+{
+	_cleanup_free_ char *key = NULL;
+	struct objreq req;
+	int r = log_own_ref(l, &key);
+
+	if (r < 0 || key == NULL)
+		return r < 0 ? r : -ENOENT;
+	objreq_init(&req, op, key);
+	r = log_do(l, &req);
+	if (r < 0 && r != -ENOENT)
+		*err = req.err;
+	objreq_done(&req);
+	return r;
+}
+
+int log_has_own_ref(struct log *l, bool *ret, struct objerr *err)
+{
+	int r = own_ref(l, OBJ_HEAD, err);
+
+	if (r == 0 || r == -ENOENT)
+		*ret = r == 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+int log_drop_own_ref(struct log *l, struct objerr *err)
+{
+	int r = own_ref(l, OBJ_DELETE, err);
+
+	return r == -ENOENT ? 0 : r;
 }

@@ -26,7 +26,8 @@ struct log;
 struct log_walker {
 	/* c: NULL for a log without checkpoint yet (o is its create record). o: the object that carries c. */
 	int (*begin)(void *arg, const struct logobj *o, const struct log_checkpoint *c);
-	int (*digest)(void *arg, const struct logobj *o); /* o has it; only between begin and the first object; in order */
+	/* o has it; only between begin and the first object; in order. NULL: they are not read, nor is the holder's name */
+	int (*digest)(void *arg, const struct logobj *o);
 	int (*object)(void *arg, const struct logobj *o);     /* every object of the walk, claims as well */
 	void *arg;
 };
@@ -62,6 +63,18 @@ int must_check log_attach(struct log *l, const struct log_walker *w, bool follow
  * READER of nothing else then.
  */
 int must_check log_attach_snapshot(struct log *l, uint64_t number, const struct log_walker *w, struct objerr *err);
+/*
+ * The image as it was before `number` was given: the checkpoint that `number` is, or the newest marked one before it that
+ * serves, and a walk that ends there. -ENOENT, -EUCLEAN: it cannot be had any more; -EINVAL: the log ends before. The log
+ * is a READER of nothing else then.
+ */
+int must_check log_attach_position(struct log *l, uint64_t number, const struct log_walker *w, struct objerr *err);
+/*
+ * For repairs, before the first attach: walks begin at the checkpoint `number` (0: at the create record), whatever the marks
+ * say, and take no newer tree over; what a digest that cannot be read said is taken from the headers that it repeated.
+ * The same log, so the same map, if all that it takes is there; else they fail.
+ */
+void log_set_base(struct log *l, uint64_t number);
 /*
  * Walks on from where the last walk ended. -EAGAIN: a newer mark, attach again. After any failure the walker may have
  * been told what the next walk tells it again: attach.
@@ -147,12 +160,19 @@ int log_delete_marks(struct log *l); /* all but the two newest */
  * image dead?
  */
 int must_check log_has_refs(struct log *l, uint64_t number, bool *ret, struct objerr *err);
-int must_check log_put_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct objerr *err);
+/* text: for people, or NULL. */
+int must_check log_put_ref(struct log *l, uint64_t number, const uint8_t uuid[16], const char *text, struct objerr *err);
 int must_check log_drop_ref(struct log *l, uint64_t number, const uint8_t uuid[16], struct objerr *err);
 int must_check log_put_gone(struct log *l, uint64_t number, struct objerr *err);
 int must_check log_is_gone(struct log *l, uint64_t number, bool *ret, struct objerr *err);
 /* The whole key of the reference that this log, a clone's, has in its parent's; NULL: it is none. To be freed. */
 int must_check log_own_ref(struct log *l, char **ret);
+/* This log, a clone's, needs nothing of its ancestors' any more: for good. */
+int must_check log_put_flat(struct log *l, struct objerr *err);
+int must_check log_is_flat(struct log *l, bool *ret, struct objerr *err);
+/* Is the key of log_own_ref() there; it goes. */
+int must_check log_has_own_ref(struct log *l, bool *ret, struct objerr *err);
+int must_check log_drop_own_ref(struct log *l, struct objerr *err);
 /* The first number of this log: its create record's. After attach. */
 uint64_t log_first(struct log *l);
 

@@ -104,10 +104,10 @@ int logobj_trailer_check(const uint8_t t[LOG_TRAILER], const uint8_t uuid[16], u
 	return 0;
 }
 
-bool logobj_block_ok(const uint8_t t[LOG_TRAILER], const uint8_t uuid[16], uint64_t number, uint64_t group,
+bool logobj_block_ok(const uint8_t sums[LOG_SUMS], const uint8_t uuid[16], uint64_t number, uint64_t group,
 		     size_t block, const void *p, size_t n)
 {
-	struct cursor c = {.p = (uint8_t *)t, .len = LOG_TRAILER, .at = block * 4};
+	struct cursor c = {.p = (uint8_t *)sums, .len = LOG_SUMS, .at = block * 4};
 	uint64_t sector = group * (LOG_GROUP / SECTOR) + block * (LOG_BLOCK / SECTOR);
 
 	return crc32c(identity_crc(uuid, number, sector), p, n) == (uint32_t)cur_get(&c, 4);

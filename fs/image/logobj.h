@@ -15,6 +15,7 @@
 #define IMG_SECTORS_MAX ((uint64_t)1 << 48) /* sectors of an image */
 #define LOG_GROUP 65536u                    /* content bytes of a group */
 #define LOG_TRAILER 96u
+#define LOG_SUMS 64u                        /* of the trailer: the CRCs of its blocks */
 #define LOG_STRIDE (LOG_GROUP + LOG_TRAILER) /* stored bytes of a full group with codec 0 */
 #define LOG_BLOCK 4096u                      /* content bytes of one CRC; headers end on it */
 #define LOG_OBJECT_MAX (64 * MiB)            /* content bytes that we write or read */
@@ -190,7 +191,7 @@ int must_check logobj_extract(const void *p, size_t len, const uint8_t uuid[16],
  */
 int must_check logobj_trailer_check(const uint8_t t[LOG_TRAILER], const uint8_t uuid[16], uint64_t number,
 				    uint64_t group, size_t *ret_n, struct objerr *err);
-bool must_check logobj_block_ok(const uint8_t t[LOG_TRAILER], const uint8_t uuid[16], uint64_t number, uint64_t group,
+bool must_check logobj_block_ok(const uint8_t sums[LOG_SUMS], const uint8_t uuid[16], uint64_t number, uint64_t group,
 				size_t block, const void *p, size_t n);
 
 /* Pages of map objects (FORMAT.md 3.9). */

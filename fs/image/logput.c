@@ -94,7 +94,7 @@ int log_create_object(struct log *l, uint64_t number, void *bytes, size_t len, u
 		r = peek(l, key, &there);
 		if (r == 0 && same_identity(&there, l->uuid, number, nonce, crc))
 			return 0;
-		if (r == 0 || r == -EUCLEAN) {
+		if (r == 0 || r == -EUCLEAN || r == -ERANGE) { /* the last: nothing but a tombstone is empty */
 			if (winner != NULL)
 				*winner = there;
 			return -EEXIST;

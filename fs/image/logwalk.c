@@ -19,7 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { READ_AHEAD = 64, ATTEMPTS = 100 };
+enum { READ_AHEAD = 64, ATTEMPTS = 100, POSITION_MARKS = 16 };
 #define AT_ONCE (32 * MiB) /* of long headers */
 
 struct walk {
@@ -29,6 +29,7 @@ struct walk {
 	uint64_t at;       /* the next number */
 	uint64_t check;    /* from here on nonces count */
 	uint64_t covers;   /* what the tree holds that the walk builds on */
+	uint64_t until;    /* numbers from here on are not looked at; 0: to the end */
 	struct log_view v; /* what it finds */
 	uint64_t highest;  /* number that the last listing showed */
 	/* A listing from `listing` on, asked for before it was known where the walk begins; 0: none. */
@@ -37,49 +38,6 @@ struct walk {
 	struct objreq list;
 	char after[OBJ_KEY_MAX + 1];
 };
-
-/* ---- several at a time ---- */
-
-void log_batch_init(struct log_batch *b)
-{
-	mtx_init(&b->lock, RANK_WAIT);
-	cond_init(&b->done);
-	b->left = 0;
-}
-
-void log_batch_destroy(struct log_batch *b)
-{
-	cond_destroy(&b->done);
-	mtx_destroy(&b->lock);
-}
-
-static void batch_done(struct objreq *req)
-{
-	struct log_batch *b = req->priv;
-
-	mtx_lock(&b->lock);
-	if (--b->left == 0)
-		cond_signal(&b->done);
-	mtx_unlock(&b->lock);
-}
-
-void log_batch_submit(struct log_batch *b, struct objstore *store, struct objreq *req)
-{
-	req->done = batch_done;
-	req->priv = b;
-	mtx_lock(&b->lock);
-	b->left++;
-	mtx_unlock(&b->lock);
-	obj_submit(store, req);
-}
-
-void log_batch_wait(struct log_batch *b)
-{
-	mtx_lock(&b->lock);
-	while (b->left > 0)
-		cond_wait(&b->done, &b->lock);
-	mtx_unlock(&b->lock);
-}
 
 /* ---- headers ---- */
 
@@ -461,6 +419,10 @@ static int digests(struct walk *k, const struct logobj *own, const struct log_ch
 	uint64_t end = c->tree_covers, claim = c->claim == k->v.claim ? c->claim : 0;
 	int r = 0;
 
+	if (k->w->digest == NULL) { /* nobody wants the map */
+		k->at = own->number;
+		return 0;
+	}
 	k->v.host[0] = claim != 0 ? '\0' : k->v.host[0];
 	for (size_t done = 0; r == 0 && (done < c->ndigests || claim != 0);) {
 		size_t n = MIN(c->ndigests - done, (size_t)READ_AHEAD - 1);
@@ -468,6 +430,10 @@ static int digests(struct walk *k, const struct logobj *own, const struct log_ch
 		r = some_digests(k, own, c->digests + done, n, claim, &end);
 		claim = 0;
 		done += n;
+	}
+	if (k->l->based && (r == -ENOENT || r == -EUCLEAN)) {
+		k->at = MIN(end == 0 ? log_first(k->l) : end, own->number);
+		return 0; /* the headers of what it repeats, if they are there */
 	}
 	if (r == 0 && c->ndigests > 0 && c->digests[c->ndigests - 1] == own->number)
 		r = one_digest(k, own, own, &end);
@@ -533,7 +499,7 @@ static int step(struct walk *k, const struct logobj *o)
 		return -ESTALE;
 	}
 	/* A newer tree: taken over with its digests, so that later ones name it (A). */
-	if (RULE(A_ADOPT) && o->checkpoint != NULL && o->type != LOG_ROLLBACK && o->checkpoint->tree_covers > k->covers) {
+	if (RULE(A_ADOPT) && !k->l->based && o->checkpoint != NULL && o->type != LOG_ROLLBACK && o->checkpoint->tree_covers > k->covers) {
 		r = start_from(k, o, o->checkpoint);
 		if (r < 0 || k->at != o->number)
 			return r;
@@ -659,7 +625,12 @@ static int is_end(struct walk *k, struct heads *hs)
 	return -EUCLEAN;
 }
 
-/* To the end of the log. 0: reached. */
+static bool reached(const struct walk *k)
+{
+	return k->until != 0 && k->at >= k->until;
+}
+
+/* To the end of the log, or to `until`. 0: reached. */
 static int walk(struct walk *k)
 {
 	uint64_t numbers[READ_AHEAD];
@@ -669,7 +640,7 @@ static int walk(struct walk *k)
 
 	if (hs == NULL)
 		return -ENOMEM;
-	while (r == 0 && !end) {
+	while (r == 0 && !end && !reached(k)) {
 		size_t n;
 
 		r = guess(k, numbers, &n);
@@ -678,7 +649,7 @@ static int walk(struct walk *k)
 		r = heads_get(k->l, numbers, n, hs, k->err);
 		/* A claim in between jumps: what was read behind it may be void. */
 		for (size_t i = 0; i < n && r == 0 && !end; i++) {
-			if (numbers[i] != k->at)
+			if (numbers[i] != k->at || reached(k))
 				continue;
 			r = hs->v[i].status;
 			if (r == -ENOENT) {
@@ -721,13 +692,13 @@ int log_attach(struct log *l, const struct log_walker *w, bool follower, struct 
 		r = log_look(l, &m, &before, err);
 		if (r < 0)
 			return r;
-		r = begin(&k, m);
+		r = begin(&k, l->based ? l->base : m);
 		if (r < 0)
 			(void)list_end(&k, false);
 		/*
 		 * The newest checkpoint cannot be read: the one before must do, unless it only was deleted meanwhile.
 		 */
-		if (worth_another_look(r) && m != 0) {
+		if (worth_another_look(r) && m != 0 && !l->based) {
 			if (log_look(l, &now, &now_before, NULL) == 0 && now != m)
 				continue;
 			k = (struct walk){.l = l, .w = w, .err = err};
@@ -792,6 +763,85 @@ int log_attach_snapshot(struct log *l, uint64_t number, const struct log_walker 
 	}
 	logobj_free(&o);
 	return r;
+}
+
+void log_set_base(struct log *l, uint64_t number)
+{
+	l->based = true;
+	l->base = number;
+}
+
+/* The marks that are not above `number`, the newest first, at most max. */
+static int marks_below(struct log *l, uint64_t number, uint64_t *v, size_t max, size_t *ret_n, struct objerr *err)
+{
+	char prefix[OBJ_KEY_MAX + 1];
+	struct objreq req;
+	uint64_t m;
+	int r;
+
+	*ret_n = 0;
+	(void)snprintf(prefix, sizeof(prefix), "%smark/", l->prefix);
+	objreq_init(&req, OBJ_LIST, prefix);
+	r = log_do(l, &req);
+	if (r < 0)
+		*err = req.err;
+	for (size_t i = 0; r == 0 && i < req.listing->n && *ret_n < max; i++)
+		if (log_number_parse(req.listing->v[i].key + strlen(prefix), &m) == 0 && UINT64_MAX - m <= number)
+			v[(*ret_n)++] = UINT64_MAX - m;
+	objreq_done(&req);
+	return r;
+}
+
+/* base: a checkpoint; 0: the create record. */
+static int position_from(struct log *l, uint64_t base, uint64_t number, const struct log_walker *w, struct objerr *err)
+{
+	struct walk k = {.l = l, .w = w, .err = err, .until = number};
+	int r = begin(&k, base);
+
+	if (r == 0)
+		r = walk(&k);
+	(void)list_end(&k, false);
+	if (r == 0 && k.v.tail < number) {
+		objerr_set(err, "the log ends at %016" PRIx64, k.v.tail);
+		r = -EINVAL;
+	}
+	if (r < 0)
+		return r == -ESTALE ? -EUCLEAN : r;
+	k.v.tail = number;
+	k.v.released = true;
+	mtx_lock(&l->lock);
+	l->view = k.v;
+	l->state = LOG_READER;
+	mtx_unlock(&l->lock);
+	return 0;
+}
+
+int log_attach_position(struct log *l, uint64_t number, const struct log_walker *w, struct objerr *err)
+{
+	uint64_t v[POSITION_MARKS];
+	struct objerr first = {0};
+	size_t n;
+	int r, e = 0;
+
+	r = marks_below(l, number, v, ARRAY_SIZE(v), &n, err);
+	if (r < 0)
+		return r;
+	/* Each in turn; what is wrong with the first one is told. The last: a checkpoint whose mark is gone; the beginning. */
+	for (size_t i = 0; i < n + 2; i++) {
+		struct objerr words = {0};
+
+		r = position_from(l, i < n ? v[i] : i == n ? number : 0, number, w, &words);
+		if (r == 0 || !(worth_another_look(r) || r == -EINVAL)) {
+			*err = words;
+			return r;
+		}
+		if (e == 0) {
+			e = r;
+			first = words;
+		}
+	}
+	*err = first;
+	return e;
 }
 
 int log_follow(struct log *l, const struct log_walker *w, bool follower, struct objerr *err)

@@ -47,6 +47,7 @@ struct map {
 	uint64_t covers, walked_allocated;
 	uint64_t newest; /* number of the last effect */
 	uint64_t rolled; /* no death is below this one */
+	uint64_t first;  /* numbers below it are ancestors': their objects are not in the table */
 	size_t loaded;   /* pages in memory */
 };
 

@@ -81,6 +81,13 @@ void map_reset(struct map *m, const struct log_checkpoint *c, uint64_t size)
 	mtx_unlock(&m->lock);
 }
 
+void map_own_from(struct map *m, uint64_t first)
+{
+	mtx_lock(&m->lock);
+	m->first = first;
+	mtx_unlock(&m->lock);
+}
+
 static bool is_allocated(enum em_kind k)
 {
 	return k == EM_LOG || k == EM_ZERO || k == EM_JOURNAL;

@@ -29,6 +29,8 @@ int must_check map_new(size_t pages, struct map **ret);
 void map_free(struct map *m);
 /* Forgets everything and starts from a checkpoint's tree (NULL: everything is a hole). size: bytes. */
 void map_reset(struct map *m, const struct log_checkpoint *c, uint64_t size);
+/* Numbers below `first` are those of ancestors, who look after their objects themselves: the table has none of them. */
+void map_own_from(struct map *m, uint64_t first);
 
 /* ---- changes, in the order of the log ---- */
 /*
@@ -83,6 +85,12 @@ int must_check map_lookup(struct map *m, uint64_t lba, uint64_t len, bool assign
 int must_check map_add_page(struct map *m, const struct log_pageref *ref, const void *p, size_t len,
 			    struct objerr *err);
 
+/*
+ * A page that nobody has any more: what it stood for, [*ret_first, *ret_end), is a hole from here on, but for what lies over
+ * it. -EUCLEAN: nothing that is loaded refers to it.
+ */
+int must_check map_lose_page(struct map *m, const struct log_pageref *ref, uint64_t *ret_first, uint64_t *ret_end);
+
 struct map_stat {
 	uint64_t size; /* bytes */
 	uint64_t live,
@@ -134,6 +142,13 @@ void map_watch_begin(struct map *m);
 int must_check map_watch(struct map *m, uint64_t number, const struct log_extent *x, uint64_t *io_off,
 			 struct log_pageref *ret_need);
 uint64_t map_watched_all(struct map *m, uint64_t number);
+/*
+ * A flattening clone: goes on from *io_lba (to IMG_SECTORS_MAX, the end; a part of the way at a time) and adds to *io_n the
+ * sectors that the map takes to numbers up to `last`, an ancestor's. watch: watches them, and stops when *io_n is max. -EAGAIN
+ * as map_lookup().
+ */
+int must_check map_ancestors(struct map *m, uint64_t last, bool watch, uint64_t max, uint64_t *io_lba, uint64_t *io_n,
+			     struct log_pageref *ret_need);
 /*
  * Up to max pieces of what is watched and no pending write will hide, in order of LBA from *io_lba on. Returns their
  * number.

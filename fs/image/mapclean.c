@@ -11,6 +11,8 @@
 #include "rules.h"
 #include <string.h>
 
+enum { PIECES_AT_ONCE = 4096 }; /* readers wait for the lock */
+
 void map_watch_begin(struct map *m)
 {
 	mtx_lock(&m->lock);
@@ -89,6 +91,32 @@ uint64_t map_watched_all(struct map *m, uint64_t number)
 	m->watch_exact = true;
 	mtx_unlock(&m->lock);
 	return n;
+}
+
+int map_ancestors(struct map *m, uint64_t last, bool watch, uint64_t max, uint64_t *io_lba, uint64_t *io_n,
+		  struct log_pageref *ret_need)
+{
+	int r = 0;
+
+	mtx_lock(&m->lock);
+	for (int i = 0; r == 0 && i < PIECES_AT_ONCE && *io_lba < TREE_END && *io_n < max; i++) {
+		struct em_ext p;
+
+		map_resolve_locked(m, LAYER_ACTIVE, *io_lba, TREE_END - *io_lba, &p, ret_need);
+		if (p.kind == EM_NONE) {
+			r = -EAGAIN;
+			break;
+		}
+		if (p.kind == EM_LOG && p.number <= last) {
+			p.len = MIN(p.len, max - *io_n);
+			*io_n += p.len;
+			if (watch)
+				r = extmap_set(m->watch, &p, NULL, NULL);
+		}
+		*io_lba += p.len;
+	}
+	mtx_unlock(&m->lock);
+	return r;
 }
 
 size_t map_watched(struct map *m, uint64_t *io_lba, struct em_ext *out, size_t max)

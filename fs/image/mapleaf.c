@@ -219,6 +219,69 @@ out:
 	return r;
 }
 
+static bool same_ref(const struct log_pageref *a, const struct log_pageref *b)
+{
+	return a->number == b->number && a->sector == b->sector;
+}
+
+/* The range of a page as whoever refers to it says. */
+static bool range_locked(struct map *m, const struct log_pageref *ref, uint64_t *ret_first, uint64_t *ret_end)
+{
+	if (same_ref(&m->root, ref)) {
+		*ret_first = 0;
+		*ret_end = TREE_END;
+		return true;
+	}
+	for (struct list *l = m->lru.next; l != &m->lru; l = l->next) {
+		const struct page *p = &list_entry(l, struct mpage, lru)->page;
+
+		for (size_t i = 0; p->level != PAGE_LEAF && i < p->n; i++)
+			if (same_ref(&p->children[i].ref, ref)) {
+				*ret_first = p->children[i].first;
+				*ret_end = i + 1 < p->n ? p->children[i + 1].first : p->end;
+				return true;
+			}
+	}
+	return false;
+}
+
+int map_lose_page(struct map *m, const struct log_pageref *ref, uint64_t *ret_first, uint64_t *ret_end)
+{
+	uint64_t first, end;
+	struct mpage *mp;
+	int r = 0;
+
+	mtx_lock(&m->lock);
+	mp = mpage_find_locked(m, ref);
+	if (!range_locked(m, ref, &first, &end)) {
+		r = -EUCLEAN;
+	} else if (mp == NULL) {
+		mp = calloc(1, sizeof(*mp));
+		r = mp == NULL ? -ENOMEM : 0;
+		if (r == 0) {
+			mp->ref = *ref;
+			list_init(&mp->lru);
+			htab_add(&m->pages, &mp->node, ref_hash(ref));
+		}
+	}
+	if (r == 0 && mp->bytes == 0) {
+		mp->page = (struct page){.level = PAGE_LEAF, .first = first, .end = end};
+		mp->bytes = page_memory(&mp->page);
+		m->page_bytes += mp->bytes;
+		m->loaded++;
+		list_add_head(&m->lru, &mp->lru);
+		if (!mp->settled)
+			settle_locked(m, mp);
+		evict_locked(m);
+	}
+	mtx_unlock(&m->lock);
+	if (r < 0)
+		return r;
+	*ret_first = first;
+	*ret_end = end;
+	return 0;
+}
+
 void map_resolve_locked(struct map *m, enum map_layer top, uint64_t lba, uint64_t len, struct em_ext *ret,
 			struct log_pageref *ret_need)
 {

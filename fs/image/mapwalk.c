@@ -37,6 +37,8 @@ int mobject_add_locked(struct map *m, const struct page_object *o)
 {
 	size_t i = object_index(m, o->number);
 
+	if (o->number < m->first)
+		return 0;
 	if (i < m->nobj && m->obj[i].o.number == o->number) {
 		m->obj[i].o = *o;
 		return 0;
@@ -108,6 +110,8 @@ int map_note_table(struct map *m, const struct page_object *v, size_t n)
 	}
 	at = 0;
 	for (size_t i = 0; i < n; i++) {
+		if (v[i].number < m->first)
+			continue;
 		while (old < m->nobj && m->obj[old].o.number < v[i].number)
 			to[at++] = m->obj[old++];
 		if (old == m->nobj || m->obj[old].o.number != v[i].number) {

@@ -504,7 +504,7 @@ int image_bury(struct objstore *s, const char *prefix, struct objerr *err)
 
 int image_is_dead(struct objstore *s, const char *prefix, struct objerr *err)
 {
-	return exists(s, prefix, "dead", err);
+	return RULE(C5_DEAD) ? exists(s, prefix, "dead", err) : 0;
 }
 
 int image_any_key(struct objstore *s, const char *prefix, struct objerr *err)
@@ -545,11 +545,13 @@ static bool goes(const struct erase *e, const char *key)
 	const char *p = key + strlen(e->prefix);
 	uint64_t number;
 
+	if (strcmp(p, "flat") == 0)
+		return true; /* nobody will ask a dead one */
 	if (str_has_prefix(p, "mark/"))
 		return !str_has_suffix(p, "/"); /* file:// shows the directory, too */
-	if (log_number_parse(p, &number) < 0 || number >= e->next)
+	if (log_number_parse(p, &number) < 0 || (RULE(D2_BELOW) && number >= e->next))
 		return false;
-	for (size_t i = 0; i < e->nkeep; i++)
+	for (size_t i = RULE(D1_CLAIMS) || e->nkeep == 0 ? 0 : e->nkeep - 1; i < e->nkeep; i++)
 		if (e->keep[i] == number)
 			return false;
 	return true;
@@ -627,7 +629,7 @@ int image_erase(struct objstore *s, const char *prefix, uint64_t next, const uin
 		return -ENOMEM;
 	*e = (struct erase){.s = s, .prefix = prefix, .next = next, .keep = keep, .nkeep = nkeep};
 	/* Who clones looks for `dead` when its ref is there: one of both sees the other. */
-	r = image_has_refs(s, prefix, err);
+	r = RULE(C6_REFS) ? image_has_refs(s, prefix, err) : 0;
 	if (r > 0) {
 		objerr_set(err, "a clone was made of the image meanwhile: its objects stay");
 		r = -EBUSY;

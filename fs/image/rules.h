@@ -4,7 +4,7 @@
  *
  * `if (RULE(T4_LOOK) && ...)`: without LSVD_RULE_SWITCHES that is `true` to the compiler and nothing is left of it. The
  * test tests/unit-imgrules switches them off one by one and expects that the simulated world breaks.
- * The names are those of PROTOCOL.md and of tests/model/; E_ are steps of the engine that the model has no switch for.
+ * The names are those of PROTOCOL.md and of tests/model/; E_ and S_ are steps of the engine that the model has no switch for.
  */
 #ifndef LSVD_IMAGE_RULES_H
 #define LSVD_IMAGE_RULES_H
@@ -30,6 +30,9 @@ enum image_rule {
 	T14_CLAIMS,   /* claims stay */
 	T15_BELOW,    /* delete only below p */
 	T15_MAP,      /* ... by p's map, not by the present one */
+	T16_DEATHS,   /* what is dead in front of a rollback died with it at the earliest */
+	T16_SNAPS,    /* what a snapshot of p's state refers to stays */
+	T18_ROOT,     /* ... and the objects of the digests that its root names, discards among them */
 	T19_PAGES,    /* a page of a newer tree counts as referred to */
 	P_OWN,        /* p is a mark attached from, or put by this owner; shows with A_ADOPT off as well */
 	A_ADOPT,      /* a walk takes over the tree of a checkpoint that it passes */
@@ -49,6 +52,18 @@ enum image_rule {
 	C_LIST,       /* ... and lists no more than that; shows with C_REPLAY off as well */
 	C_REPLAY,     /* a cleaner's entry applies only where the map still points to where it came from */
 	C_JOURNAL,    /* a cleaner's object says no more of the journal than the objects before it hold */
+	S_EACH,       /* what any snapshot refers to stays, not only what the newest does */
+	S_AFTER,      /* a snapshot's number comes after those of all that was acknowledged */
+	S_LIST,       /* a rollback's record has the present list of snapshots, not that of then */
+	C1_REF,       /* a cloner looks for gone after its ref is there */
+	C2_GONE,      /* gone is there: no clone */
+	C3_ORDER,     /* the refs are listed again after gone is there */
+	C3_LIST,      /* the refs are listed again */
+	C3_FREE,      /* only the free record lets objects go, not the one before that hides the name */
+	C5_DEAD,      /* a deleted image leaves a key that every open and every cloner asks for */
+	C6_REFS,      /* who deletes an image lists the refs again after that key is there */
+	D1_CLAIMS,    /* deleting an image leaves all its claims, not only the last */
+	D2_BELOW,     /* ... and takes nothing at or beyond the own next */
 	IMAGE_RULES
 };
 

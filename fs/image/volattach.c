@@ -89,6 +89,7 @@ static int on_begin(void *arg, const struct logobj *o, const struct log_checkpoi
 
 	vol_forget_log(v);
 	map_reset(v->map, c, c != NULL ? c->size : o->size);
+	map_own_from(v->map, log_first(v->log));
 	v->walk_size = c != NULL ? c->size : o->size;
 	v->digest_end = c != NULL && c->tree_covers != 0 ? c->tree_covers : o->number;
 	v->table_known = false;
@@ -119,7 +120,7 @@ static int on_digest(void *arg, const struct logobj *o)
 	for (size_t i = 0; i < d->n && r == 0; i++)
 		r = map_apply(v->map, &d->v[i], 0);
 	v->digest_end = d->end;
-	if (r == 0 && o->type == LOG_ROLLBACK)
+	if (r == 0 && o->type == LOG_ROLLBACK && RULE(T16_DEATHS))
 		map_rolled_back(v->map, o->number);
 	return r;
 }
@@ -143,17 +144,28 @@ static int on_object(void *arg, const struct logobj *o)
 		p.death = o->type == LOG_CLAIM || o->type == LOG_MAP ? 0 : o->number + 2;
 		r = map_note_object(v->map, &p);
 	}
-	if (r == 0 && o->type == LOG_CLAIM)
+	/* A walk over what a lost digest repeated passes claims that the checkpoint lists. */
+	if (r == 0 && o->type == LOG_CLAIM && (v->ck.nclaims == 0 || v->ck.claims[v->ck.nclaims - 1] < o->number))
 		r = vol_append_u64(&v->ck.claims, &v->ck.nclaims, &v->capclaims, o->number);
 	return r == 0 ? vol_see_snapshot(v, o) : r;
 }
 
+/* Of a volume that is there for its list: no map. */
+static int on_object_snap(void *arg, const struct logobj *o)
+{
+	return vol_see_snapshot(arg, o);
+}
+
 const struct log_walker vol_walker = {on_begin, on_digest, on_object, NULL};
+static const struct log_walker list_walker = {on_begin, NULL, on_object_snap, NULL};
 
 void vol_walked(struct volume *v)
 {
 	mtx_lock(&v->batch);
 	v->size = v->walk_size;
+	/* Digests that were not read: the walk found what they say, and the next one will say it. */
+	while (v->env.from_base && v->ck.ndigests > 0 && v->ck.digests[v->ck.ndigests - 1] > v->digest_end)
+		v->ck.ndigests--;
 	mtx_unlock(&v->batch);
 }
 
@@ -182,21 +194,30 @@ static void remap_end(struct volume *v, bool whole)
 	mtx_unlock(&v->lock);
 }
 
+int vol_attach(struct volume *v, const struct log_walker *w, bool follower, struct objerr *err)
+{
+	if (v->snapshot != 0)
+		return log_attach_snapshot(v->log, v->snapshot, w, err);
+	if (v->position != 0)
+		return log_attach_position(v->log, v->position, w, err);
+	return log_attach(v->log, w, follower, err);
+}
+
 /* To the end of the log; from where the last walk ended, if nobody wrote here since. `claiming` is ours. */
 static int catch_up(struct volume *v, bool follower, bool anew, struct objerr *err)
 {
-	struct log_walker w = vol_walker;
-	bool on = v->mapped && !v->owned && !anew;
+	struct log_walker w = v->list_only ? list_walker : vol_walker;
+	bool fixed = v->snapshot != 0 || v->position != 0, on = v->mapped && !v->owned && !anew;
 	int r = -EAGAIN;
 
 	w.arg = v;
 	remap_begin(v);
-	if (v->snapshot != 0)
-		r = log_attach_snapshot(v->log, v->snapshot, &w, err);
+	if (fixed)
+		r = vol_attach(v, &w, follower, err);
 	else if (on)
 		r = log_follow(v->log, &w, follower, err);
-	if (r < 0 && r != -ESHUTDOWN && v->snapshot == 0) {
-		r = log_attach(v->log, &w, follower, err);
+	if (r < 0 && r != -ESHUTDOWN && !fixed) {
+		r = vol_attach(v, &w, follower, err);
 		v->owned = v->owned && r < 0;
 	}
 	remap_end(v, r == 0);
@@ -261,7 +282,7 @@ int vol_refresh(struct volume *v)
 	struct objerr err = {0};
 	int r;
 
-	if (v->snapshot != 0 || vol_hold_follower(v) != 0)
+	if (v->snapshot != 0 || v->position != 0 || vol_hold_follower(v) != 0)
 		return 0;
 	r = catch_up(v, true, false, &err);
 	if (r < 0)
@@ -292,6 +313,7 @@ int vol_fetch_page(struct volume *v, const struct log_pageref *need)
 	_cleanup_free_ void *buf = malloc((size_t)sectors * SECTOR);
 	struct fetch_piece p = {need->number, need->sector, sectors, buf};
 	struct objerr err = {0};
+	uint64_t first, end;
 	int r;
 
 	if (buf == NULL)
@@ -299,6 +321,8 @@ int vol_fetch_page(struct volume *v, const struct log_pageref *need)
 	r = vol_read_log(v, &p, 1, &err);
 	if (r == 0)
 		r = map_add_page(v->map, need, buf, (size_t)sectors * SECTOR, &err);
+	if ((r == -EUCLEAN || r == -ENOENT) && v->env.lose_pages)
+		return map_lose_page(v->map, need, &first, &end);
 	if (r == -EUCLEAN || r == -ENOENT)
 		damaged_page(v, need, r, &err);
 	return r;
@@ -597,7 +621,7 @@ static int look_at_journal(struct volume *v, struct objerr *err)
 	return -ESTALE;
 }
 
-int vol_recover(struct volume *v, struct objerr *err)
+int vol_recover_here(struct volume *v, struct objerr *err)
 {
 	int r;
 
@@ -614,7 +638,14 @@ int vol_recover(struct volume *v, struct objerr *err)
 		mtx_unlock(&v->lock);
 		return r;
 	}
-	return vol_let_go(v);
+	return 1;
+}
+
+int vol_recover(struct volume *v, struct objerr *err)
+{
+	int r = vol_recover_here(v, err);
+
+	return r > 0 ? vol_let_go(v) : r;
 }
 
 int vol_doom(struct volume *v, struct vol_remains *ret)

@@ -10,6 +10,8 @@
  *	move	a number, a cleaner object of what is still so: each entry says where it came from
  * The old objects go by the rule for all (voldel.c): a crash at any step leaves one copy too many at worst.
  *
+ * A clone that is flattened (volflat.c) moves what is its ancestors' in the same way, in the cleaner's turn.
+ *
  * How much: under load the log is held at CLEAN_BUSY per cent live; when the guest is calmer at more, when it is quiet
  * at most that pays. How fast: so many objects under way, more the further it is behind, never more than half of the
  * window. Where even that is not enough, writers get half of the window as well, then one place in it: the journal
@@ -19,6 +21,7 @@
 #include "config.h"
 #include "volume-private.h"
 #include "../../objstore/base/clock.h"
+#include "../../objstore/base/failpoint.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +31,7 @@ enum {
 	CLEAN_BUSY = 69, CLEAN_CALM = 75, CLEAN_QUIET = 92, CLEAN_GC = 90, /* per cent live */
 	SLACK = 4,                                 /* objects that may be dead however little is live */
 	BEHIND = 48, /* so many more than at CLEAN_BUSY: writers are held back; twice: more */
+	MOVES_AT_ONCE = 4, /* of what is an ancestor's */
 	VICTIMS = 256, READ_PIECES = 256, SHARE_MAX = LOG_W_MAX / 2, AGAIN = 64 /* numbers */
 };
 #define FULL 0.97 /* nothing to gain */
@@ -48,6 +52,7 @@ struct round {
 	uint8_t *data;
 	uint64_t sectors, old; /* of data; of the victims' objects, as far as they were looked at */
 	uint64_t newest;                  /* number when it began */
+	uint64_t moved;                   /* bytes */
 	uint64_t under_way[SHARE_MAX], n; /* numbers that were made, a ring */
 };
 
@@ -450,6 +455,7 @@ static int move(struct round *r)
 		s.o.extents = m.extents;
 		s.o.nextents = m.n;
 		r->under_way[r->n++ % SHARE_MAX] = s.o.number;
+		r->moved += iov.iov_len;
 		res = vol_put_object(v, u, &s.o, &iov);
 		u = NULL;
 	}
@@ -505,6 +511,104 @@ static int one_round(struct round *r)
 	return e;
 }
 
+/* ---- what is an ancestor's ---- */
+
+/* As gather(), of all objects of ancestors, in order of LBA. */
+static int gather_ancestors(struct round *r, uint64_t *io_lba, struct objerr *err)
+{
+	uint64_t remapped, number = 0, n = 0, aim = r->v->batch_bytes / SECTOR;
+	struct volume *v = r->v;
+	struct log_pageref need;
+	unsigned gen;
+	int e = vol_read_begin(v, &gen, &remapped);
+
+	if (e < 0)
+		return e;
+	map_watch_begin(v->map);
+	while (e == 0 && n < aim && *io_lba < IMG_SECTORS_MAX) {
+		e = map_ancestors(v->map, log_first(v->log) - 1, true, aim, io_lba, &n, &need);
+		if (e == -EAGAIN)
+			e = vol_fetch_page(v, &need);
+	}
+	if (e == 0)
+		e = take_pieces(r);
+	if (e == 0 && r->sectors > 0) {
+		r->data = malloc(r->sectors * SECTOR);
+		e = r->data == NULL ? -ENOMEM : read_data(r, err, &number);
+	}
+	vol_read_end(v, gen);
+	return e;
+}
+
+/* The cleaner's turn is ours, or there is no more: -EIO. */
+static int instead_of_cleaner(struct volume *v)
+{
+	int r;
+
+	mtx_lock(&v->batch);
+	while (v->cleaning && v->up && !v->up_stop)
+		cond_wait(&v->work, &v->batch);
+	r = v->up && !v->up_stop && !v->cleaning ? 0 : -EIO;
+	if (r == 0) {
+		v->cleaning = true;
+		v->clean_behind = 0;
+	}
+	mtx_unlock(&v->batch);
+	return r;
+}
+
+static void cleaner_again(struct volume *v)
+{
+	mtx_lock(&v->batch);
+	v->cleaning = false;
+	v->clean_look = true;
+	cond_broadcast(&v->work);
+	mtx_unlock(&v->batch);
+}
+
+static int one_move(struct round *r, uint64_t *io_lba, struct objerr *err)
+{
+	struct volume *v = r->v;
+	int e = instead_of_cleaner(v);
+
+	if (e < 0)
+		return e;
+	r->npieces = 0;
+	e = gather_ancestors(r, io_lba, err);
+	if (e == 0 && r->sectors > 0)
+		e = move(r);
+	if (e == -ENODATA) /* the guest was faster */
+		e = 0;
+	free(r->data);
+	free(r->piece);
+	r->data = NULL;
+	r->piece = NULL;
+	map_watch_begin(v->map); /* no more */
+	cleaner_again(v);
+	return e;
+}
+
+int vol_move_ancestors(struct volume *v, uint64_t max, uint64_t *io_lba, uint64_t *ret_moved, struct objerr *err)
+{
+	struct round *r = calloc(1, sizeof(*r));
+	struct log_view view;
+	uint64_t share;
+	int e = r == NULL ? -ENOMEM : 0;
+
+	log_view(v->log, &view);
+	share = MAX(MIN((uint64_t)MOVES_AT_ONCE, (uint64_t)view.window / 2), (uint64_t)1);
+	while (e == 0 && r->moved < max && *io_lba < IMG_SECTORS_MAX) {
+		r->v = v;
+		e = r->n < share ? 0 : log_wait_committed(v->log, r->under_way[(r->n - share) % SHARE_MAX]);
+		if (e == 0)
+			e = one_move(r, io_lba, err);
+		FAILPOINT("image.flatten-moved");
+	}
+	*ret_moved = r != NULL ? r->moved : 0;
+	free(r);
+	return e;
+}
+
 /* ---- the job ---- */
 
 static void clean(struct job *job)
@@ -553,8 +657,14 @@ static bool busy_locked(const struct volume *v)
 /* Until what was asked for is done. */
 static int settle_locked(struct volume *v) REQUIRES(v->batch)
 {
-	while (busy_locked(v) && !v->up_stop)
+	while (busy_locked(v) && !v->up_stop) {
+		/* A tree begins with a checkpoint: who knows when the next write brings one. */
+		if (v->tree == TREE_WANTED && !v->checkpoint_soon) {
+			v->checkpoint_soon = true;
+			cond_broadcast(&v->work);
+		}
 		cond_wait(&v->work, &v->batch);
+	}
 	return v->up_stop ? -EIO : 0;
 }
 
@@ -605,8 +715,11 @@ int vol_gc(struct volume *v, unsigned live, struct vol_gc *ret)
 {
 	struct map_stat before, after;
 	struct vol_gc g = {0};
+	struct objerr err = {0};
 	int r = vol_own(v);
 
+	if (r == 0)
+		r = vol_free_hidden(v, &err);
 	if (r == 0)
 		r = vol_drain(v);
 	if (r < 0)

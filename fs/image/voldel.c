@@ -74,7 +74,7 @@ static bool holds(const uint64_t *v, size_t n, uint64_t number)
 /* A snapshot s needs what was there at s and died later. */
 static bool snapped(const struct log_snap *s, size_t n, const struct page_object *o)
 {
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = RULE(S_EACH) || n == 0 ? 0 : n - 1; i < n && RULE(T16_SNAPS); i++)
 		if (o->number == s[i].number || (o->number < s[i].number && s[i].number < o->death - 1))
 			return true;
 	return false;

@@ -7,8 +7,7 @@
  * names which they had.
  */
 #include "config.h"
-#include "journal.h"
-#include "volume.h"
+#include "volume-private.h"
 #include "../../objstore/base/str.h"
 #include <dirent.h>
 #include <fcntl.h>
@@ -101,6 +100,22 @@ static void look_close(void *ctx, int fd)
 {
 	(void)ctx;
 	base_closep(&fd);
+}
+
+static struct jdisk look_disk(struct look *l)
+{
+	return (struct jdisk){.ctx = l,
+			      .open = look_open,
+			      .pwrite = look_pwrite,
+			      .pread = look_pread,
+			      .pread_now = look_pread,
+			      .allocate = look_allocate,
+			      .datasync = look_sync,
+			      .dirsync = look_sync,
+			      .unlink = look_unlink,
+			      .rename = look_rename,
+			      .list = look_list,
+			      .close = look_close};
 }
 
 /* ---- names ---- */
@@ -219,18 +234,7 @@ int vol_journal_read(const char *dir, const uint8_t uuid[16], const char *name,
 {
 	_cleanup_close_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct look l;
-	struct jdisk disk = {.ctx = &l,
-			     .open = look_open,
-			     .pwrite = look_pwrite,
-			     .pread = look_pread,
-			     .pread_now = look_pread,
-			     .allocate = look_allocate,
-			     .datasync = look_sync,
-			     .dirsync = look_sync,
-			     .unlink = look_unlink,
-			     .rename = look_rename,
-			     .list = look_list,
-			     .close = look_close};
+	struct jdisk disk = look_disk(&l);
 	struct vol_journal s = {0};
 	struct changes c = {0};
 	struct journal *j;
@@ -261,6 +265,95 @@ int vol_journal_read(const char *dir, const uint8_t uuid[16], const char *name,
 	if (r == 0)
 		*ret = s;
 	return r;
+}
+
+/* ---- what it was made for ---- */
+
+struct claims {
+	struct journal *j;
+	uint64_t known, after; /* the newest claim of the journal; the one behind that, 0: none yet */
+};
+
+static int on_claim(void *arg, const struct logobj *o)
+{
+	struct claims *c = arg;
+
+	if (o->type == LOG_CLAIM && journal_knows_nonce(c->j, &o->nonce)) {
+		c->known = o->number;
+		c->after = 0;
+	} else if (c->known != 0 && c->after == 0) {
+		c->after = o->number;
+	}
+	return 0;
+}
+
+static int no_record(void *arg, const struct jrecord *rec)
+{
+	(void)arg, (void)rec;
+	return 0;
+}
+
+/* Claims stay for good: the one that ended this journal's machine is found however long ago that was. */
+static int taken_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct claims *c,
+		    struct objerr *err)
+{
+	struct vol_env ro = *env;
+	struct volume *v;
+	int r;
+
+	ro.read_only = true;
+	r = vol_open(&ro, prefix, uuid, &v, err);
+	if (r < 0)
+		return r;
+	r = log_heads(v->log, v->ck.claims, v->ck.nclaims, on_claim, c, err);
+	ignore(vol_close(v)); /* nothing was written */
+	if (r == 0 && (c->known == 0 || c->after == 0)) {
+		objerr_set(err, c->known == 0 ? "the journal belongs to no claim of the image"
+					      : "the image did not go on without this journal: a mount of this machine brings it there");
+		r = -ENODATA;
+	}
+	return r;
+}
+
+int vol_journal_base(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], const char *dir,
+		     const char *name, struct volume **ret, uint64_t *ret_seq, uint64_t *ret_claim, struct objerr *err)
+{
+	_cleanup_close_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct look l;
+	struct jdisk disk = look_disk(&l);
+	struct claims c = {0};
+	struct log_view view;
+	struct volume *v = NULL;
+	uint64_t sent;
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	if (!name_ok(name, &l))
+		return -ENOENT;
+	r = journal_open(fd, uuid, LIMIT, SEGMENT, &disk, no_record, NULL, &c.j, err);
+	if (r < 0)
+		return r;
+	r = taken_at(env, prefix, uuid, &c, err);
+	if (r == 0)
+		r = vol_open_position(env, prefix, uuid, c.after, &v, err);
+	if (r == 0) {
+		log_view(v->log, &view);
+		(void)journal_has_unsent(c.j, &sent);
+		if (sent > view.jseq || journal_before(c.j) > view.jseq) {
+			objerr_set(err, "the journal goes on behind record %llu, the log had %llu then",
+				   (unsigned long long)MAX(sent, journal_before(c.j)), (unsigned long long)view.jseq);
+			ignore(vol_close(v)); /* nothing was written */
+			r = -EUCLEAN;
+		}
+	}
+	journal_close(c.j);
+	if (r < 0)
+		return r;
+	*ret = v;
+	*ret_seq = view.jseq;
+	*ret_claim = c.after;
+	return 0;
 }
 
 int vol_journal_drop(const char *dir, const char *name)

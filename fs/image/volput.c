@@ -113,6 +113,7 @@ static int seal_locked(struct volume *v, struct vol_sealing *s, struct vol_put *
 	v->sealed_size = s->o.size;
 	v->written += ret->data_sectors * SECTOR;
 	v->active_at = v->guest_at = clock_now_ns();
+	v->shrink_at = v->active_at + VOL_IDLE_AGES * vol_age(v);
 	v->clean_look = true;
 	v->clean_idle = false;
 	v->idle_rounds = 0;
@@ -256,9 +257,15 @@ int64_t vol_age(const struct volume *v)
 }
 
 struct todo {
-	bool upload, checkpoint, record;
+	bool upload, checkpoint, record, shrink;
 	uint64_t mark, trim_number, trim_jseq; /* 0: none */
 };
+
+/* Nothing was written for some time, and nothing is on its way. INT64_MAX: never. */
+static int64_t shrink_due_locked(const struct volume *v)
+{
+	return v->shrink_at != 0 && v->dirty_since == 0 && v->nclosed == 0 && v->puts == NULL ? v->shrink_at : INT64_MAX;
+}
 
 /* What is to be done is decided anew each time. */
 static bool todo_locked(struct volume *v, struct todo *t)
@@ -279,7 +286,10 @@ static bool todo_locked(struct volume *v, struct todo *t)
 		t->trim_number = v->trim_number;
 		t->trim_jseq = v->trimmed_jseq = v->trim_jseq;
 	}
-	return t->upload || t->checkpoint || t->record || t->mark != 0 || t->trim_jseq != 0;
+	t->shrink = shrink_due_locked(v) <= clock_now_ns();
+	if (t->shrink)
+		v->shrink_at = 0;
+	return t->upload || t->checkpoint || t->record || t->mark != 0 || t->trim_jseq != 0 || t->shrink;
 }
 
 /* Waits for work; false: the uploader shall end. */
@@ -293,6 +303,7 @@ static bool wait_locked(struct volume *v, struct todo *t) REQUIRES(v->batch)
 		due = v->dirty_since != 0 ? v->dirty_since + vol_age(v) : INT64_MAX;
 		/* What is overdue waits for the tree. */
 		due = MIN(due <= clock_now_ns() ? INT64_MAX : due, vol_idle_due_locked(v));
+		due = MIN(due, shrink_due_locked(v));
 		if (due == INT64_MAX || due <= clock_now_ns())
 			cond_wait(&v->work, &v->batch);
 		else
@@ -360,6 +371,8 @@ static int step(struct volume *v, const struct todo *t)
 
 	if (t->trim_jseq != 0)
 		r = journal_trim(v->journal, t->trim_number, t->trim_jseq, false);
+	if (r == 0 && t->shrink && journal_shrink(v->journal) == -EIO)
+		r = -EIO; /* any other failure: room that is not given back */
 #ifdef LSVD_RULE_SWITCHES
 	if (r == 0 && t->mark != 0 && !RULE(T13_ONE))
 		r = mark_aside(v, t->mark);
@@ -435,6 +448,7 @@ void vol_start_uploader(struct volume *v)
 	mtx_lock(&v->batch);
 	v->up = true;
 	v->up_stop = false;
+	v->shrink_at = clock_now_ns() + VOL_IDLE_AGES * vol_age(v);
 	v->uploader.fn = uploader;
 	v->prepare.fn = prepare;
 	mtx_unlock(&v->batch);

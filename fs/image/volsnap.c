@@ -15,10 +15,13 @@
 #include "config.h"
 #include "volume-private.h"
 #include "../../objstore/base/clock.h"
+#include "../../objstore/base/failpoint.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+
+enum { LIST_TRIES = 3 };
 
 bool vol_snap_name_ok(const char *name)
 {
@@ -127,11 +130,11 @@ int vol_see_snapshot(struct volume *v, const struct logobj *o)
 
 	if (o->type == LOG_SNAPSHOT) {
 		r = learn(v, o);
-		return r == 0 ? list_add(v, o->number) : r;
+		return r == 0 && listed(v, o->number) == NULL ? list_add(v, o->number) : r;
 	}
-	if (s != NULL && o->type == LOG_UNSNAP)
+	if (s != NULL && o->type == LOG_UNSNAP && RULE(C3_FREE))
 		s->flags |= SNAP_HIDDEN;
-	else if (s != NULL && o->type == LOG_FREE)
+	else if (s != NULL && (o->type == LOG_FREE || o->type == LOG_UNSNAP)) /* the latter with C3_FREE off */
 		list_remove(v, s);
 	return 0;
 }
@@ -174,14 +177,14 @@ int vol_pin_snapshots(struct volume *v, struct vol_point *p)
 {
 	struct objerr err = {0};
 	size_t cap = p->ndigests;
-	int r = p->nsnaps > 0 ? vol_know_snapshots(v, &err) : 0;
+	int r = p->nsnaps > 0 && RULE(T18_ROOT) ? vol_know_snapshots(v, &err) : 0;
 
 	if (r < 0) {
 		vol_note(v, "nothing is deleted, a snapshot's record cannot be read: %s", err.msg);
 		return r;
 	}
 	mtx_lock(&v->batch);
-	for (size_t i = 0; i < p->nsnaps && r == 0; i++) {
+	for (size_t i = 0; i < p->nsnaps && r == 0 && RULE(T18_ROOT); i++) {
 		const struct vol_snapinfo *s = info_of(v, p->snaps[i].number);
 
 		/* Freed since: the next pass, by a later point, does not have it. */
@@ -203,7 +206,7 @@ static bool is_checkpoint(const struct vol_record *rec)
 
 bool vol_record_due_locked(const struct volume *v)
 {
-	return v->record != NULL && !v->record->taken && v->record->o.type != 0 && v->sealed_jseq >= v->record->upto &&
+	return v->record != NULL && !v->record->taken && v->record->o.type != 0 && (v->sealed_jseq >= v->record->upto || !RULE(S_AFTER)) &&
 	       (!is_checkpoint(v->record) || v->mark_wanted == 0);
 }
 
@@ -257,6 +260,10 @@ int vol_put_record(struct volume *v)
 	/* What it lets go, or begins to keep, shall be known to the next marks though nobody writes. */
 	v->active_at = clock_now_ns();
 	v->idle_rounds = 0;
+	if (rec->o.type == LOG_FREE) { /* there may be something to gain again, though nobody wrote */
+		v->clean_idle = false;
+		v->guest_at = v->guest_at != 0 ? v->guest_at : v->active_at;
+	}
 	cond_broadcast(&v->work);
 	mtx_unlock(&v->batch);
 	return 0;
@@ -379,43 +386,66 @@ int vol_snapshot(struct volume *v, const char *name, uint64_t *ret_number, struc
 	return r;
 }
 
+/* Those that are known. */
+static int copy_list(struct volume *v, struct vol_snap **ret, size_t *ret_n)
+{
+	struct vol_snap *s;
+	size_t n = 0;
+
+	mtx_lock(&v->batch);
+	s = calloc(v->ck.nsnaps + 1, sizeof(*s));
+	for (size_t i = 0; s != NULL && i < v->ck.nsnaps; i++) {
+		const struct vol_snapinfo *k = info_of(v, v->ck.snaps[i].number);
+
+		if (k == NULL) /* made since: it was not there when we were asked */
+			continue;
+		s[n] = k->snap;
+		s[n++].hidden = (v->ck.snaps[i].flags & SNAP_HIDDEN) != 0;
+	}
+	mtx_unlock(&v->batch);
+	if (s == NULL)
+		return -ENOMEM;
+	*ret = s;
+	*ret_n = n;
+	return 0;
+}
+
+static int list_once(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct objerr *err)
+{
+	int held = vol_hold_follower(v), r;
+
+	if (held < 0) {
+		say_why(v, err);
+		return held;
+	}
+	r = vol_know_snapshots(v, err);
+	if (r == 0)
+		r = copy_list(v, ret, ret_n);
+	if (held == 0)
+		vol_let_follower(v);
+	return r == -ENOENT && held == 0 ? -ESTALE : r;
+}
+
 int vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct objerr *err)
 {
-	struct vol_snap *s = NULL;
-	size_t n = 0;
-	int held, r;
+	uint64_t remapped;
+	int r = vol_refresh(v);
 
-	r = vol_refresh(v);
 	if (r < 0) {
 		say_why(v, err);
 		return r;
 	}
-	held = vol_hold_follower(v);
-	if (held < 0)
-		say_why(v, err);
-	else
-		r = vol_know_snapshots(v, err);
-	if (held >= 0 && r == 0) {
-		mtx_lock(&v->batch);
-		s = calloc(v->ck.nsnaps + 1, sizeof(*s));
-		for (size_t i = 0; s != NULL && i < v->ck.nsnaps; i++) {
-			const struct vol_snapinfo *k = info_of(v, v->ck.snaps[i].number);
-
-			if (k == NULL) /* made since: it was not there when we were asked */
-				continue;
-			s[n] = k->snap;
-			s[n++].hidden = (v->ck.snaps[i].flags & SNAP_HIDDEN) != 0;
-		}
-		mtx_unlock(&v->batch);
-		r = s == NULL ? -ENOMEM : 0;
+	r = list_once(v, ret, ret_n, err);
+	/* A follower pins nothing: one may have been freed since. */
+	for (int i = 0; r == -ESTALE && i < LIST_TRIES; i++) {
+		mtx_lock(&v->lock);
+		remapped = v->remapped;
+		mtx_unlock(&v->lock);
+		r = vol_attach_again(v, remapped);
+		if (r == 0)
+			r = list_once(v, ret, ret_n, err);
 	}
-	if (held == 0)
-		vol_let_follower(v);
-	if (held < 0 || r < 0)
-		return held < 0 ? held : r;
-	*ret = s;
-	*ret_n = n;
-	return 0;
+	return r == -ESTALE ? -EIO : r;
 }
 
 /* Snapshots whose names are gone, once no clone refers to them. */
@@ -436,12 +466,37 @@ static int free_hidden(struct volume *v, struct vol_record *rec, struct objerr *
 		mtx_unlock(&v->batch);
 		if (o.target == 0)
 			break;
-		r = log_put_gone(v->log, o.target, err);
-		if (r == 0)
+		if (RULE(C3_ORDER))
+			r = log_put_gone(v->log, o.target, err);
+		FAILPOINT("image.unsnap-gone");
+		refs = RULE(C3_LIST);
+		if (r == 0 && refs)
 			r = log_has_refs(v->log, o.target, &refs, err); /* again (C2) */
+		if (r == 0 && !RULE(C3_ORDER))
+			r = log_put_gone(v->log, o.target, err);
 		if (r == 0 && !refs)
 			r = put_record(v, rec, &o);
 	}
+	return r;
+}
+
+int vol_free_hidden(struct volume *v, struct objerr *err)
+{
+	struct vol_record rec = {0};
+	bool any = false;
+	int r;
+
+	mtx_lock(&v->batch);
+	for (size_t i = 0; i < v->ck.nsnaps; i++)
+		any = any || (v->ck.snaps[i].flags & SNAP_HIDDEN) != 0;
+	mtx_unlock(&v->batch);
+	if (!any)
+		return 0;
+	r = reserve_record(v, &rec);
+	if (r < 0)
+		return r;
+	r = free_hidden(v, &rec, err);
+	unreserve_record(v);
 	return r;
 }
 
@@ -470,8 +525,33 @@ int vol_unsnap(struct volume *v, const char *name, struct objerr *err)
 	}
 	if (r == 0)
 		r = put_record(v, &rec, &o);
+	FAILPOINT("image.unsnap-hidden");
 	if (r == 0)
 		r = free_hidden(v, &rec, err);
+	if (r == -EIO)
+		say_why(v, err);
+	unreserve_record(v);
+	return r;
+}
+
+int vol_forget_snapshot(struct volume *v, uint64_t number, struct objerr *err)
+{
+	struct logobj o = {.type = LOG_FREE, .target = number};
+	struct vol_record rec = {0};
+	bool refs = true;
+	int r = reserve_record(v, &rec);
+
+	if (r < 0)
+		return r;
+	r = log_put_gone(v->log, number, err);
+	if (r == 0)
+		r = log_has_refs(v->log, number, &refs, err);
+	if (r == 0 && refs) {
+		objerr_set(err, "a clone was made of snapshot %016" PRIx64 ": delete that first", number);
+		r = -EBUSY;
+	}
+	if (r == 0)
+		r = put_record(v, &rec, &o);
 	if (r == -EIO)
 		say_why(v, err);
 	unreserve_record(v);
@@ -538,8 +618,8 @@ static int back_checkpoint(struct volume *v, const struct logobj *to, uint64_t n
 	c->before = v->last_checkpoint;
 	c->nclaims = v->ck.nclaims;
 	c->claims = v->ck.claims;
-	c->nsnaps = v->ck.nsnaps;
-	c->snaps = v->ck.snaps;
+	c->nsnaps = RULE(S_LIST) ? v->ck.nsnaps : to->checkpoint->nsnaps;
+	c->snaps = RULE(S_LIST) ? v->ck.snaps : to->checkpoint->snaps;
 	return r;
 }
 

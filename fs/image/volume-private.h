@@ -81,6 +81,8 @@ struct volume {
 	char *prefix;
 	uint8_t uuid[16];
 	uint64_t snapshot; /* what is open is this one; 0: the image */
+	uint64_t position; /* ... is what was before this number; 0: the image */
+	bool list_only;    /* nobody wants more than the list of snapshots */
 	struct log *log;
 	struct map *map;
 	int dirfd; /* of the journal; -1 with env.disk */
@@ -143,6 +145,7 @@ struct volume {
 	uint64_t begun_at;                       /* where the last walk took its checkpoint from */
 	bool deletes_due, marks_due;
 	int64_t active_at; /* when data was sent last; 0: not yet */
+	int64_t shrink_at; /* then the journal gives its room back, if nothing comes; 0: it did */
 	unsigned idle_rounds;
 	bool tending;          /* the job runs */
 	struct job tend;
@@ -192,6 +195,8 @@ int must_check vol_let_go(struct volume *v);
 int must_check vol_let_go_after(struct volume *v, int (*before)(struct volume *v, void *arg), void *arg);
 
 /* ---- volattach.c ---- */
+/* What the volume is of, from the log. */
+int must_check vol_attach(struct volume *v, const struct log_walker *w, bool follower, struct objerr *err);
 /* What a follower's read did not find: the map is made anew, once for all who saw it `remapped` times. -EIO. */
 int must_check vol_attach_again(struct volume *v, uint64_t remapped);
 extern const struct log_walker vol_walker;                                   /* arg NULL: copy and set it */
@@ -216,8 +221,12 @@ int must_check vol_pin_snapshots(struct volume *v, struct vol_point *p);
 void vol_forget_snapshots(struct volume *v);
 int must_check vol_know_snapshots(struct volume *v, struct objerr *err);
 uint64_t vol_find_snapshot(struct volume *v, const char *name); /* among those that are known; 0: none */
+/* Of an owner: snapshots whose names are gone, and whose deletion did not end, go as far as no clone needs them. */
+int must_check vol_free_hidden(struct volume *v, struct objerr *err);
 /* Its record, whole: with a checkpoint and a digest. -EUCLEAN: it is not. */
 int must_check vol_read_snapshot(struct volume *v, uint64_t number, struct logobj *ret, struct objerr *err);
+/* One whose record is lost, for a repair: its free record, unless a clone uses it (-EBUSY). */
+int must_check vol_forget_snapshot(struct volume *v, uint64_t number, struct objerr *err);
 /* The checkpoint of a snapshot's record for a record `number` that takes its map over; its digests to be freed. */
 int must_check vol_take_root(const struct logobj *snapshot, uint64_t number, struct log_checkpoint *ret);
 
@@ -280,6 +289,13 @@ void vol_start_tending_locked(struct volume *v);
 void vol_want_clean_locked(struct volume *v); /* starts the cleaner if there is enough for it */
 bool vol_clean_holds_locked(const struct volume *v); /* uploads have had their share */
 bool vol_idle_clean_locked(struct volume *v); /* nobody writes: it starts if there is anything to gain */
+
+/*
+ * Up to about max bytes that the map takes to ancestors' objects become the image's own, from *io_lba on. -EIO: it ended, or
+ * failed.
+ */
+int must_check vol_move_ancestors(struct volume *v, uint64_t max, uint64_t *io_lba, uint64_t *ret_moved,
+				  struct objerr *err);
 
 /* ---- voldel.c ---- */
 /* Bytes that only wait for newer marks; and of those that wait for a new tree. */

@@ -85,20 +85,19 @@ static void destroy(struct volume *v)
 	free(v);
 }
 
-/* snapshot: its number, 0: the image. */
-static int open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t snapshot,
-		   struct volume **ret, struct objerr *err)
+/* One that knows nothing yet: of the snapshot, or the position; 0, 0: of the image. */
+static int make(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t snapshot,
+		uint64_t position, struct volume **ret)
 {
-	struct volume *v = calloc(1, sizeof(*v));
 	struct log_at at = {.store = env->store, .prefix = prefix, .host = env->host, .pool = env->pool};
-	struct log_walker w = vol_walker;
-	struct log_view view;
+	struct volume *v = calloc(1, sizeof(*v));
 	int r;
 
 	if (v == NULL)
 		return -ENOMEM;
 	v->env = *env;
 	v->snapshot = snapshot;
+	v->position = position;
 	v->dirfd = -1;
 	memcpy(v->uuid, uuid, 16);
 	memcpy(at.uuid, uuid, 16);
@@ -112,9 +111,27 @@ static int open_at(const struct vol_env *env, const char *prefix, const uint8_t 
 	r = v->prefix == NULL ? -ENOMEM : log_open(&at, &v->log);
 	if (r == 0)
 		r = map_new(VOL_PAGES(env->map_bytes != 0 ? env->map_bytes : VOL_MAP_BYTES), &v->map);
+	if (r < 0)
+		destroy(v);
+	else
+		*ret = v;
+	return r;
+}
+
+static int open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t snapshot,
+		   uint64_t position, struct volume **ret, struct objerr *err)
+{
+	struct log_walker w = vol_walker;
+	struct log_view view;
+	struct volume *v;
+	int r = make(env, prefix, uuid, snapshot, position, &v);
+
+	if (r < 0)
+		return r;
 	w.arg = v;
-	if (r == 0)
-		r = snapshot != 0 ? log_attach_snapshot(v->log, snapshot, &w, err) : log_attach(v->log, &w, true, err);
+	if (env->from_base)
+		log_set_base(v->log, env->base);
+	r = vol_attach(v, &w, true, err);
 	if (r == 0)
 		vol_walked(v);
 	if (r < 0) {
@@ -131,15 +148,44 @@ static int open_at(const struct vol_env *env, const char *prefix, const uint8_t 
 int vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
 	     struct objerr *err)
 {
-	return open_at(env, prefix, uuid, 0, ret, err);
+	return open_at(env, prefix, uuid, 0, 0, ret, err);
+}
+
+int vol_open_position(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t number,
+		      struct volume **ret, struct objerr *err)
+{
+	struct vol_env ro = *env;
+
+	ro.read_only = true;
+	ro.from_base = false;
+	if (number == 0) {
+		objerr_set(err, "0 is no number of a log");
+		return -EINVAL;
+	}
+	return open_at(&ro, prefix, uuid, 0, number, ret, err);
+}
+
+int vol_open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t number,
+		struct volume **ret, struct objerr *err)
+{
+	struct vol_env e = *env;
+
+	e.read_only = true;
+	return open_at(&e, prefix, uuid, number, 0, ret, err);
 }
 
 int vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err)
 {
-	struct vol_env env = of->env;
+	return vol_open_at(&of->env, of->prefix, of->uuid, number, ret, err);
+}
 
-	env.read_only = true;
-	return open_at(&env, of->prefix, of->uuid, number, ret, err);
+int vol_open_list(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret)
+{
+	int r = make(env, prefix, uuid, 0, 0, ret);
+
+	if (r == 0)
+		(*ret)->list_only = (*ret)->env.read_only = true;
+	return r;
 }
 
 int vol_let_go(struct volume *v)
@@ -181,6 +227,8 @@ int vol_let_go_after(struct volume *v, int (*before)(struct volume *v, void *arg
 	}
 	if (r == 0)
 		r = journal_trim(v->journal, log_committed(v->log), jseq, true);
+	if (r == 0)
+		ignore(journal_shrink(v->journal)); /* everything is in the bucket: what stays is only room */
 	mtx_lock(&v->lock);
 	if (v->state == VOL_RELEASING)
 		v->state = r == 0 ? VOL_FOLLOWER : VOL_FAILED;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h and
+ * volume.h - a disk image as a sparse array of bytes with an ordered log behind it. With nameobj.h, refs.h, repair.h and
  * check.h the only header of this room that the rest of fs/ includes; no FUSE, no paths, no metadata here.
  *
  * The promise: whatever dies - daemon, host, disk, network - the image that comes back is the state after some prefix
@@ -52,6 +52,9 @@ struct vol_env {
 	enum vol_takeover takeover;
 	bool read_only;
 	bool no_cleaner; /* for tests */
+	/* For repairs (repair.h): walks begin at this checkpoint, 0: at the beginning; pages that are lost are holes. */
+	bool from_base, lose_pages;
+	uint64_t base;
 };
 
 /*
@@ -99,6 +102,12 @@ int must_check vol_create(const struct vol_env *env, const char *prefix, const s
 int must_check vol_open(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret,
 			struct objerr *err);
 /*
+ * To read only: the image as it was before log object `number` was given (a mark's number: as that checkpoint has it).
+ * It stays so; what an owner has deleted since is -EIO. -EINVAL: the log ends before; -ENOENT, -EUCLEAN: words.
+ */
+int must_check vol_open_position(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t number,
+				 struct volume **ret, struct objerr *err);
+/*
  * Drains and releases what is owned; -EIO when something acknowledged did not reach the bucket (it stays in the
  * journal). v is gone in any case.
  */
@@ -109,6 +118,8 @@ int vol_close(struct volume *v);
  * when nothing was left; -ESTALE: the image went on without it, the journal was set aside (words); -EBUSY as a write.
  */
 int must_check vol_recover(struct volume *v, struct objerr *err);
+/* The same, up to where reads see it. 1: v is the owner, and the rest is the caller's to do, as after any write. */
+int must_check vol_recover_here(struct volume *v, struct objerr *err);
 /*
  * The last claim: from here on nobody writes to the image, v is only to be closed, and what image_erase() (nameobj.h)
  * may remove is known. claims to be freed. -EBUSY: held elsewhere.
@@ -180,6 +191,13 @@ struct vol_snap {
 	bool hidden;           /* its name is gone; what it needs is not, yet */
 	char name[VOL_SNAP_NAME_MAX + 1];
 };
+/*
+ * What snapshots s[0..n), all that there are, keep. frees: bytes of whole objects that only snapshot i needs, which go with it
+ * (ret_shared: that several need), as the list of objects says; vol_know_objects() first. pins: the bytes that only snapshot i
+ * needs; reads all maps.
+ */
+void vol_snapshot_frees(struct volume *v, const struct vol_snap *s, size_t n, uint64_t *ret_alone, uint64_t *ret_shared);
+int must_check vol_snapshot_pins(struct volume *v, const struct vol_snap *s, size_t n, uint64_t *ret, struct objerr *err);
 /* 1 to 64 of [A-Za-z0-9._-]. */
 bool vol_snap_name_ok(const char *name);
 /* A name for the state before a roll back: the time, UTC, and something random. */
@@ -191,6 +209,11 @@ void vol_snap_name_now(char out[VOL_SNAP_NAME_MAX + 1]);
 int must_check vol_snapshot(struct volume *v, const char *name, uint64_t *ret_number, struct objerr *err);
 /* In the order of their numbers; to be freed. Claims nothing; a follower's view moves on first. */
 int must_check vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct objerr *err);
+/*
+ * A volume for vol_snapshots() alone, beside the image's own if there is one: a few small requests, which nothing of the
+ * map is read by; the first call attaches, later ones follow. Then vol_close().
+ */
+int must_check vol_open_list(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret);
 /*
  * The name goes at once, the space when the cleaner comes by. -ENOENT; -EBUSY with words: a clone uses it, or
  * another node holds the image. Finishes what earlier calls left.
@@ -207,10 +230,38 @@ int must_check vol_rollback(struct volume *v, const char *name, const char *now,
  */
 int must_check vol_clone(struct volume *of, const char *name, const char *prefix, const uint8_t uuid[16],
 			 uint64_t *ret_size, struct objerr *err);
+/* The same; of_path, path: what both are called, for people who ask later (may be NULL). */
+struct vol_clone {
+	const char *name, *prefix; /* of the snapshot; of the new log */
+	const char *of_path, *path;
+	uint8_t uuid[16];
+};
+int must_check vol_clone_to(struct volume *of, const struct vol_clone *c, uint64_t *ret_size, struct objerr *err);
+/* Whose clone it is. -ENODATA: none, or not any more. path: to be freed; NULL: not known; both as of the clone's birth. */
+struct vol_parent {
+	uint8_t uuid[16];
+	uint64_t snapshot;
+	bool kept; /* its reference is there */
+	char *path, *name; /* name: within path */
+};
+int must_check vol_parent(struct volume *v, struct vol_parent *ret, struct objerr *err);
+/*
+ * A clone becomes an image that needs no other (PROTOCOL.md 3), while its guest writes. begin: what it still reads from others,
+ * in bytes. some: copies up to about max bytes of that, from *io_at on (0 at first; VOL_FLAT_ALL: all was gone through). end: the
+ * rest, then cuts the tie. Each may be done again after a crash, and by another process: what was copied is copied. -ENODATA: no
+ * clone, or not any more; -EBUSY: held elsewhere, or a snapshot of it still needs the parent; words.
+ */
+#define VOL_FLAT_ALL UINT64_MAX
+int must_check vol_flatten_begin(struct volume *v, uint64_t *ret_bytes, struct objerr *err);
+int must_check vol_flatten_some(struct volume *v, uint64_t max, uint64_t *io_at, uint64_t *ret_copied, struct objerr *err);
+int must_check vol_flatten_end(struct volume *v, struct objerr *err);
 /*
  * A volume that is the snapshot, to read only, as long as its record is there; of: of the image, stays open meanwhile.
  */
 int must_check vol_open_snapshot(struct volume *of, uint64_t number, struct volume **ret, struct objerr *err);
+/* The same without the image. -ENOENT: the record is gone. A read is -EIO from the moment on that it misses something. */
+int must_check vol_open_at(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], uint64_t number,
+			   struct volume **ret, struct objerr *err);
 
 /*
  * Journals of an image in its directory below the state directory, to be looked at: the one of now ("now"), and those of
@@ -234,6 +285,14 @@ int must_check vol_journal_names(const char *dir, char ***ret, size_t *ret_n);
 /* fn (may be NULL): for each change in order; non-zero ends it with that code. -ENOENT: there is none. -EUCLEAN: words. */
 int must_check vol_journal_read(const char *dir, const uint8_t uuid[16], const char *name,
 				int (*fn)(void *arg, const struct vol_jchange *c), void *arg, struct vol_journal *ret,
+				struct objerr *err);
+/*
+ * The image as a journal's machine had it in the bucket when another claimed it: to read only, and what is laid over it are
+ * the changes behind *ret_seq. *ret_claim: the other's. -ENODATA: the image did not go on without it; -EUCLEAN: the journal
+ * does not fit; words for these, and as vol_open_position().
+ */
+int must_check vol_journal_base(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], const char *dir,
+				const char *name, struct volume **ret, uint64_t *ret_seq, uint64_t *ret_claim,
 				struct objerr *err);
 /* For good; not the one of now (-EINVAL). */
 int must_check vol_journal_drop(const char *dir, const char *name);

@@ -164,7 +164,7 @@ static void d_close(void *ctx, int fd)
 }
 
 static const struct jdisk disk = {NULL,   d_open, d_pwrite, d_pread,  NULL,   d_allocate,
-				  d_sync, d_sync, d_unlink, d_rename, d_list, d_close};
+				  d_sync, d_sync, d_unlink, d_rename, d_list, d_close, NULL};
 
 /* ---- an input's files ---- */
 

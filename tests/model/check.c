@@ -20,6 +20,8 @@
  *   trees      ... two takeovers; a PUT is one step too                                        A
  *   snapshots  snapshots, discards, rollbacks; a PUT and an attach are one step each           T16 T17 T18
  *   snapwindow ... and PUTs in a window
+ *   lines      several snapshots; one owner, a PUT is one step                                 each list
+ *   again      ... and two rollbacks: an object dies, lives and dies again (wholly only with --deep) T16c
  *   clones     refs, tombstones, sweepers, two clones                                          C1-C5
  *
  * Switched off one by one, each rule must break the promise named in the table; the history is a shortest one. --deep
@@ -29,6 +31,8 @@
 #include <stdlib.h>
 
 #define CORE "core", .nodes = 2, .incs = 3, .window = 2, .numbers = 8, .data = 1, .ckpts = 3
+#define LINES .nodes = 1, .incs = 1, .window = 2, .deaths = true, .at_once = true, .sync = true, .data = 2, .ckpts = 2, \
+	.snaps = 3, .frees = 1
 #define SNAPS .nodes = 2, .incs = 2, .window = 2, .deaths = true, .at_once = true
 
 static const struct bounds all_rules[] = {
@@ -46,6 +50,7 @@ static const struct bounds all_rules[] = {
 	{ "trees", .nodes = 2, .incs = 3, .window = 2, .numbers = 12, .ckpts = 5, .pages = 2, .at_once = true, .sync = true },
 	{ "snapshots", SNAPS, .numbers = 9, .data = 2, .ckpts = 3, .snaps = 1, .rolls = 1, .discards = 1, .sync = true },
 	{ "snapwindow", SNAPS, .numbers = 7, .data = 2, .ckpts = 2, .snaps = 1, .rolls = 1 },
+	{ "lines", LINES, .numbers = 9, .rolls = 1 },
 	{ .name = "clones" },
 };
 
@@ -58,6 +63,7 @@ static const struct bounds deep[] = {
 	{ "burst", .nodes = 2, .incs = 3, .window = 2, .numbers = 9, .data = 1, .ckpts = 3, .burst = true },
 	{ "remove", .nodes = 2, .incs = 3, .window = 2, .numbers = 8, .data = 2, .ckpts = 2, .destroy = true },
 	{ "tree", .nodes = 2, .incs = 3, .window = 2, .numbers = 12, .data = 1, .ckpts = 4, .pages = 2, .at_once = true },
+	{ "again", LINES, .numbers = 11, .rolls = 2 },
 	{ "snapshots", SNAPS, .numbers = 10, .data = 3, .ckpts = 3, .snaps = 2, .rolls = 1, .sync = true },
 	{ "snapwindow", SNAPS, .numbers = 9, .data = 2, .ckpts = 3, .snaps = 1, .rolls = 1, .discards = 1 },
 };
@@ -65,7 +71,7 @@ static const struct bounds deep[] = {
 #define OFF(r) (UINT64_C(1) << (r))
 
 static const struct {
-	const char *bounds; /* of all_rules */
+	const char *bounds; /* of all_rules, or of deep */
 	uint64_t off;
 	enum broken want;
 } without[] = {
@@ -88,6 +94,9 @@ static const struct {
 	{ "overwrite", OFF(T15_MAP), B_HOLE },
 	{ "snapshots", OFF(T16_DEATHS), B_HOLE },
 	{ "snapshots", OFF(T16_SNAPS), B_SNAPSHOT },
+	{ "again", OFF(T16_LINES), B_SNAPSHOT },
+	{ "lines", OFF(R_EACH), B_SNAPSHOT },
+	{ "lines", OFF(R_LIST), B_SNAPSHOT },
 	{ "snapshots", OFF(T17_POSITION), B_HOLE },
 	{ "snapshots", OFF(T18_ROOT), B_SNAPSHOT },
 	{ "tree", OFF(T19_PAGES), B_HOLE },
@@ -132,6 +141,9 @@ static const struct bounds *find_bounds(const char *name)
 	for (n = 0; n < COUNT(all_rules); n++)
 		if (!strcmp(all_rules[n].name, name))
 			return &all_rules[n];
+	for (n = 0; n < COUNT(deep); n++)
+		if (!strcmp(deep[n].name, name))
+			return &deep[n];
 	abort();
 }
 

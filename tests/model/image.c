@@ -101,6 +101,28 @@ static void roll_back(struct image *i, unsigned k, unsigned map)
 		i->death[map] = 0;
 }
 
+/*
+ * The map is the snapshot's, and so is what is known of deaths: that of then. Of objects since then nothing is known but
+ * that the map does not need them.
+ */
+static void to_snapshot(struct image *i, unsigned k, const struct record *r)
+{
+	const struct image *then = image_of(r->image);
+	unsigned j;
+
+	for (j = 2; j < k && bounds.deaths; j++) {
+		if (j > r->arg)
+			i->death[j] = i->death[j] || j == i->map ? k : 0;
+		else if (rule(T16_DEATHS) || j != r->map)
+			i->death[j] = then->death[j] && rule(T16_LINES) ? k : then->death[j];
+	}
+	i->map = r->map;
+	if (rule(R_LIST))
+		return;
+	memcpy(i->snap, then->snap, sizeof(i->snap));
+	memcpy(i->snap_map, then->snap_map, sizeof(i->snap_map));
+}
+
 void image_apply(struct image *i, unsigned k, unsigned inc, const struct record *r)
 {
 	unsigned n;
@@ -138,6 +160,8 @@ void image_apply(struct image *i, unsigned k, unsigned inc, const struct record 
 				i->snap[n] = i->snap_map[n] = 0;
 		break;
 	case ROLL:
+		to_snapshot(i, k, r);
+		break;
 	case ROLL_POS:
 		roll_back(i, k, r->map);
 		break;
@@ -159,7 +183,7 @@ bool image_same(const struct image *a, const struct image *b)
 uint16_t image_refers(const struct image *i)
 {
 	uint16_t refs = 0;
-	unsigned k, n;
+	unsigned k, n, newest = 0;
 
 	if (i->tree)
 		refs |= BIT(i->tree);
@@ -167,8 +191,10 @@ uint16_t image_refers(const struct image *i)
 		return i->map ? refs | BIT(i->map) : refs;
 	if (i->map && !i->death[i->map])
 		refs |= BIT(i->map);
+	for (n = 0; n < SNAP_MAX; n++)
+		newest = i->snap[n] > newest ? i->snap[n] : newest;
 	for (n = 0; n < SNAP_MAX && rule(T16_SNAPS); n++) {
-		if (!i->snap[n])
+		if (!i->snap[n] || (i->snap[n] != newest && !rule(R_EACH)))
 			continue;
 		refs |= BIT(i->snap[n]); /* its root ends in the record itself */
 		for (k = 2; k <= i->snap[n]; k++)

@@ -478,6 +478,10 @@ static void give(struct search *x, const struct state *s, unsigned node, enum ty
 		r.image = image_id(&i);
 		d->ckpt[d->ckpt[0] ? 1 : 0] = k;
 	}
+	if (type == SNAP)
+		r.image = image_id(&i);
+	if (type == ROLL)
+		r.image = record_at(s, s->first, arg)->image;
 	if (type == DATA && bounds.journal)
 		d->write = k;
 	t.obj[inc][k] = record_id(&r);
@@ -505,7 +509,8 @@ static void snapshot_steps(struct search *x, const struct state *s, unsigned nod
 	for (n = 0; n < SNAP_MAX; n++) {
 		if (!i->snap[n])
 			continue;
-		give(x, s, node, FREE, i->snap[n], 0);
+		if (!bounds.frees || count(s, FREE, FREE, ~0u) < bounds.frees)
+			give(x, s, node, FREE, i->snap[n], 0);
 		if (count(s, ROLL, ROLL_POS, ~0u) < bounds.rolls && i->snap_map[n] != i->map)
 			give(x, s, node, ROLL, i->snap[n], i->snap_map[n]);
 	}

@@ -29,7 +29,7 @@
 #define K_MAX 13   /* numbers of a log: 1 is the create record */
 #define INC_MAX 4  /* writer incarnations, each with its nonce: the creator and three claims */
 #define NODE_MAX 3
-#define SNAP_MAX 2
+#define SNAP_MAX 3
 
 #define BIT(k) ((uint16_t) (1u << (k)))
 
@@ -54,7 +54,10 @@ enum rule {
 	T15_BELOW,	/* 3.7 only below p, and by p's map */
 	T15_MAP,	/* 3.7 ... by p's map, not by the present one */
 	T16_DEATHS,	/* 3.9 a rollback clears the deaths of what it revives */
+	T16_LINES,	/* 3.9 a death is true of one line of the log: in front of a rollback it becomes the rollback's */
 	T16_SNAPS,	/* 3.7 what a snapshot of p's state refers to stays */
+	R_EACH,		/* 3.7 ... what any of them does, not only the newest */
+	R_LIST,		/* 3.9 a rollback leaves the list of snapshots as it is, not as it was then */
 	T17_POSITION,	/* 3.9 rollback to a position: from the newest checkpoint in the log on */
 	T18_ROOT,	/* 3.9 a snapshot's root needs no data object's header */
 	T19_PAGES,	/* 3.7 a page of a tree newer than p's counts as referred to */
@@ -80,6 +83,7 @@ struct bounds {
 	uint8_t nodes, incs, numbers, window;
 	uint8_t data, ckpts; /* at most so many records in a run */
 	uint8_t snaps, rolls, discards, pages;
+	uint8_t frees; /* of snapshots; 0: any number */
 	bool sync;    /* PUTs of records are answered at once (they may still arrive again later) */
 	bool at_once; /* an attach and its claim are one step (their steps are explored under other bounds) */
 	bool journal; /* local writes, a journal kept or lost over a crash */
@@ -120,7 +124,7 @@ struct record {
 	uint8_t arg;	/* claim: next; free, roll: the snapshot; roll_pos: the position */
 	uint8_t map;	/* roll, roll_pos: the map to go back to */
 	uint8_t pad;
-	uint32_t image; /* checkpoint: image before it (image_id) */
+	uint32_t image; /* checkpoint, snapshot: image before it (image_id); roll: that of its snapshot */
 };
 
 /* Images and records are interned: equal ones have one small number in all states. */
@@ -180,7 +184,7 @@ struct state {
 	uint8_t pad[1];
 };
 
-_Static_assert(sizeof(struct image) == 26 && sizeof(struct record) == 8 && sizeof(struct node) == 32, "no padding");
+_Static_assert(sizeof(struct image) == 28 && sizeof(struct record) == 8 && sizeof(struct node) == 32, "no padding");
 _Static_assert(sizeof(struct state) == 256, "no padding");
 
 extern const struct model log_model, clone_model;

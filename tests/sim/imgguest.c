@@ -7,6 +7,7 @@
 #include "config.h"
 #include "imgguest.h"
 #include "fs/image/blkcache.h"
+#include "fs/image/nameobj.h"
 #include "objstore/base/clock.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,7 +15,6 @@
 
 enum { GROUP_MAX = 4 };
 
-static const uint8_t uuid[16] = "0123456789abcdef";
 static uint32_t stamps;
 
 /* What goes away by itself, or when the store is up again. */
@@ -26,6 +26,11 @@ static bool transient(int r)
 static bool refused(const struct guest *g, int r)
 {
 	return g->gone_back && (r == -EUCLEAN || r == -ENOENT);
+}
+
+static bool ending(const struct guest *g)
+{
+	return g->img->is != IMG_THERE;
 }
 
 static void doze(uint64_t ns)
@@ -43,7 +48,7 @@ static struct vol_env *env_of(struct guest *g, struct pool *pool)
 	env->pool = pool;
 	env->takeover = g->released ? VOL_TAKEOVER_RELEASED : VOL_TAKEOVER_ALWAYS;
 	env->claim_wait_ns = g->released ? 2000 * NSEC_PER_SEC : 0;
-	env->read_only = g->reader;
+	env->read_only = g->reader && !g->erases;
 	return env;
 }
 
@@ -54,9 +59,9 @@ static void judge_failure(struct guest *g, int r, const char *what)
 
 	vol_stat(g->v, &st);
 	imgtrace("node %d: %s gives %d: %s", g->node, what, r, st.why);
-	if (*g->sync_failed && r == -EIO)
+	if ((*g->sync_failed && r == -EIO) || ending(g))
 		return;
-	sim_check(r == -EIO && oracle_superseded(st.epoch),
+	sim_check(r == -EIO && oracle_superseded(g->img, st.epoch),
 		  "node %d: %s gives %d with nobody against it (state %d, epoch %" PRIu64 "): %s", g->node, what, r,
 		  (int)st.state, st.epoch, st.why);
 	imgstats->fenced++;
@@ -131,9 +136,9 @@ static void peer(void *arg)
 		uint8_t buf[16 * UNIT];
 		uint32_t first = (uint32_t)sim_below(UNITS), lo = g->s != NULL ? g->s->acked : g->seen;
 		ssize_t n = vol_read(g->v, false, (uint64_t)first * UNIT, buf, sizeof(buf));
-		const struct session *s = g->s != NULL ? g->s : oracle_session(claim_of(g));
+		const struct session *s = g->s != NULL ? g->s : oracle_session(g->img, claim_of(g));
 
-		for (ssize_t i = 0; i < n / UNIT; i++) {
+		for (ssize_t i = 0; i < n / UNIT && !ending(g); i++) {
 			uint32_t v;
 
 			memcpy(&v, buf + i * UNIT, 4);
@@ -141,7 +146,7 @@ static void peer(void *arg)
 				  "node %d: a read-only handle reads %u in unit %u, after operation %u", g->node, v,
 				  first + (uint32_t)i, lo);
 		}
-		sim_check(n >= 0 || transient((int)n) || n == -EIO, "a read-only handle reads %zd", n);
+		sim_check(n >= 0 || transient((int)n) || n == -EIO || ending(g), "a read-only handle reads %zd", n);
 		imgstats->peer_reads += n > 0;
 		doze(200 * NSEC_PER_MSEC);
 	}
@@ -163,6 +168,7 @@ struct task {
 	int r;
 	unsigned *left;
 	bool flush;
+	struct snap *snap;
 };
 
 static int do_op(struct volume *v, const struct op *o)
@@ -207,6 +213,8 @@ static void run_task(void *arg)
 
 	if (t->flush) {
 		t->r = vol_flush(t->g->v);
+	} else if (t->snap != NULL) {
+		t->r = snap_put(t->g, t->snap);
 	} else {
 		o = s->op[t->op];
 		while (transient(t->r = do_op(t->g->v, &o))) /* parts of a sector: it reads first */
@@ -252,7 +260,7 @@ static int one_group(struct guest *g)
 	struct session *s = g->s;
 	uint32_t from = s->n, promised = s->acked;
 	unsigned n = sim_chance(1, 3) ? 1 + (unsigned)sim_below(GROUP_MAX) : 1, *left = calloc(1, sizeof(*left));
-	struct task *t = calloc(GROUP_MAX + 1, sizeof(*t));
+	struct task *t = calloc(GROUP_MAX + 2, sizeof(*t));
 	unsigned tasks = 0;
 	int r = 0;
 
@@ -273,6 +281,10 @@ static int one_group(struct guest *g)
 	}
 	if (n > 1 && sim_chance(1, 6)) {
 		t[tasks] = (struct task){.g = g, .flush = true, .left = left};
+		tasks++;
+	}
+	if (g->snaps && n > 1 && sim_chance(1, 4)) {
+		t[tasks] = (struct task){.g = g, .snap = snap_begin(g, false), .left = left};
 		tasks++;
 	}
 	*left = tasks;
@@ -338,9 +350,11 @@ static int take(struct guest *g)
 	if (r < 0)
 		return r;
 	vol_stat(g->v, &st);
-	g->s = oracle_report(g->node, claim_of(g), st.epoch, got, g->released, *g->copied);
+	if (ending(g))
+		return -EIO; /* there is nothing that it must be */
+	g->s = oracle_report(g->img, g->node, claim_of(g), st.epoch, got, g->released, *g->copied);
 	g->s->v = g->v;
-	return 0;
+	return g->snaps ? snaps_look(g, 1) : 0;
 }
 
 static int let_go(struct guest *g, bool close)
@@ -366,7 +380,7 @@ static int let_go(struct guest *g, bool close)
 		g->seen = s->acked;
 		g->s = NULL;
 	} else {
-		sim_check(r == -EIO && (*g->sync_failed || oracle_superseded(s->epoch)),
+		sim_check(r == -EIO && (*g->sync_failed || oracle_superseded(g->img, s->epoch) || ending(g)),
 			  "node %d: close gives %d with nobody against it", g->node, r);
 		imgstats->fenced++;
 	}
@@ -378,11 +392,17 @@ static int tenure(struct guest *g, bool last)
 	int r = take(g);
 
 	for (unsigned n = 0; n < g->groups && r == 0; n++) {
+		if (g->s == NULL && (r = take(g)) < 0)
+			break;
+		if (clock_now_ns() > g->nap_from && clock_now_ns() < g->nap_until)
+			clock_sleep_ns(g->nap_until - clock_now_ns());
 		r = one_group(g);
 		if (r == 0 && sim_chance(1, 10))
 			r = flush(g);
 		if (r == 0 && sim_chance(1, 6))
 			r = read_back(g);
+		if (r == 0 && g->snaps && sim_chance(1, 8))
+			r = snaps_op(g);
 		if (g->busy)
 			doze(g->busy_ns);
 		else if (sim_chance(1, g->pace))
@@ -394,7 +414,7 @@ static int tenure(struct guest *g, bool last)
 	}
 	if (r < 0 && r != -EBUSY)
 		judge_failure(g, r, "I/O");
-	return r < 0 ? r : let_go(g, last);
+	return r < 0 || g->s == NULL ? r : let_go(g, last); /* a way back let it go */
 }
 
 static void write_guest(struct guest *g)
@@ -407,8 +427,8 @@ static void write_guest(struct guest *g)
 		abort();
 	vol_begin_write(g->v);
 	if (!g->gone_back && sim_chance(1, 2)) {
-		if (read_all(g, false, got) == 0)
-			g->seen = oracle_view(claim_of(g), got, g->floor_of, g->floor, 0);
+		if (read_all(g, false, got) == 0 && !ending(g))
+			g->seen = oracle_view(g->img, claim_of(g), got, g->floor_of, g->floor, 0);
 		g->peer_runs = true;
 		sim_spawn(g->node, "peer", peer, g);
 	}
@@ -438,7 +458,7 @@ static void read_guest(struct guest *g)
 		int r = 0;
 
 		if (sim_chance(1, 3)) {
-			from = oracle_floor(&floor);
+			from = oracle_floor(g->img, &floor);
 			r = vol_refresh(g->v);
 			g->floor_of = r == 0 ? from : g->floor_of;
 			g->floor = r == 0 ? floor : g->floor;
@@ -446,14 +466,17 @@ static void read_guest(struct guest *g)
 
 		if (r == 0)
 			r = read_all(g, false, got);
-
+		if (ending(g))
+			break;
 		if (r == 0) {
-			uint32_t now = oracle_view(claim_of(g), got, g->floor_of, g->floor, k);
+			uint32_t now = oracle_view(g->img, claim_of(g), got, g->floor_of, g->floor, k);
 
 			sim_check(now >= k, "node %d: a follower's view goes back from %u to %u", g->node, k, now);
 			k = now;
 		}
 		sim_check(r == 0 || transient(r), "a follower's read gives %d", r);
+		if (g->snaps && sim_chance(1, 3))
+			snaps_follow(g);
 		doze(2 * NSEC_PER_SEC);
 	}
 	free(got);
@@ -478,6 +501,33 @@ static struct fetch *fetch_of(const struct guest *g, struct pool *pool, struct b
 	return f;
 }
 
+/* Every open asks first whether the image was deleted. 0, or an error; transient ones are tried again. */
+static int open_image(struct guest *g, const struct vol_env *env, struct objerr *err)
+{
+	bool dead;
+	int r;
+
+	do {
+		r = 0;
+		dead = g->img->is == IMG_DEAD;
+		g->floor_of = oracle_floor(g->img, &g->floor);
+		if (g->snaps && g->img != MAIN_IMAGE)
+			r = image_is_dead(env->store, g->img->prefix, err);
+		if (r > 0) {
+			sim_check(ending(g), "node %d: an image is dead that nobody deletes", g->node);
+			return -ENOENT;
+		}
+		if (r == 0)
+			r = vol_open(env, g->img->prefix, g->img->uuid, &g->v, err);
+		if (r < 0)
+			doze(NSEC_PER_SEC);
+	} while (transient(r));
+	sim_check(r != 0 || !dead, "node %d opens an image that is dead", g->node);
+	/* The marks of a bucket that has gone back may name what was deleted since. */
+	sim_check(r == 0 || refused(g, r) || ending(g), "node %d: open gives %d: %s", g->node, r, err->msg);
+	return r;
+}
+
 void guest_main(void *arg)
 {
 	struct guest *g = arg;
@@ -490,15 +540,10 @@ void guest_main(void *arg)
 	sim_check(pool_new("sim", 64, &pool) == 0, "no pool");
 	env = env_of(g, pool);
 	env->fetch = fetch_of(g, pool, &cache);
-	do {
-		g->floor_of = oracle_floor(&g->floor);
-		r = vol_open(env, GUEST_PREFIX, uuid, &g->v, &err);
-		if (r < 0)
-			doze(NSEC_PER_SEC);
-	} while (transient(r));
-	/* The marks of a bucket that has gone back may name what was deleted since. */
-	sim_check(r == 0 || refused(g, r), "node %d: open gives %d: %s", g->node, r, err.msg);
-	if (r < 0)
+	r = g->erases ? 0 : open_image(g, env, &err);
+	if (g->erases)
+		guest_erase(g, env);
+	else if (r < 0)
 		;
 	else if (g->reader)
 		read_guest(g);

@@ -12,18 +12,15 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CLAIMS = 4096, NODES = 8 };
+enum { CLAIMS = 4096 };
 
-static struct claim {
+struct claim {
 	uint64_t number, before, epoch, next;
 	int node;
 	unsigned life; /* of the node then */
-} claims[CLAIMS];
-static size_t nclaims;
-static uint64_t newest_data; /* number */
-static struct session *sessions; /* the newest report first */
+};
+struct image images[IMAGES];
 static void (*claim_seen)(int node);
-static struct session root; /* the image as it was made */
 bool imgtrace_on;
 
 void imgtrace(const char *fmt, ...)
@@ -45,6 +42,10 @@ void state_apply(struct state *s, const struct op *o)
 {
 	uint32_t end = o->first + o->n;
 
+	if (o->kind == OP_BACK) {
+		*s = *o->to;
+		return;
+	}
 	if (o->kind == OP_RESIZE) {
 		for (uint32_t i = o->n; i < s->size; i++)
 			s->unit[i] = 0;
@@ -70,12 +71,23 @@ bool state_decode(const uint8_t *p, size_t n, struct state *ret)
 	return n % UNIT == 0;
 }
 
+static int differs(const struct state *a, const struct state *b)
+{
+	int n = a->size != b->size;
+
+	for (uint32_t i = 0; i < UNITS; i++)
+		n += a->unit[i] != b->unit[i];
+	return n;
+}
+
 /* In how many places `got` differs from what `s` would be after o, less in how many it differs now. */
 static int gain(const struct state *s, const struct op *o, const struct state *got)
 {
 	uint32_t end = o->first + o->n, size = s->size;
 	int d = 0;
 
+	if (o->kind == OP_BACK)
+		return differs(o->to, got) - differs(s, got);
 	if (o->kind == OP_RESIZE) {
 		for (uint32_t i = o->n; i < size; i++)
 			d += (got->unit[i] != 0) - (got->unit[i] != s->unit[i]);
@@ -117,10 +129,8 @@ static bool find_cut(const struct session *s, const struct state *got, uint32_t 
 	bool found = false;
 	int differ;
 
-	now = root.now;
-	differ = now.size != got->size;
-	for (uint32_t i = 0; i < UNITS; i++)
-		differ += now.unit[i] != got->unit[i];
+	now = s->img->root.now;
+	differ = differs(&now, got);
 	for (uint32_t i = 0;; i = group_end(s, i)) {
 		struct cut c = {.at = i};
 		int d = differ;
@@ -200,8 +210,17 @@ void session_group_done(struct session *s)
 
 /* ---- claims ---- */
 
+static struct image *image_of(const char *key)
+{
+	for (struct image *img = images; img < images + IMAGES; img++)
+		if (img->is != IMG_NONE && strncmp(key, img->prefix, strlen(img->prefix)) == 0)
+			return img;
+	return NULL;
+}
+
 void oracle_spy(int node, const struct objreq *req, int status, bool late)
 {
+	struct image *img = image_of(req->key != NULL ? req->key : "");
 	struct logobj o;
 	struct objerr err = {0};
 	size_t need;
@@ -216,93 +235,91 @@ void oracle_spy(int node, const struct objreq *req, int status, bool late)
 	else if (req->op == OBJ_GET && status == -ENOENT)
 		imgtrace("node %d does not find %s", node, tail);
 	else if (obj_op_writes(req->op))
-		imgtrace("node %d: %s %s gives %d%s", node, obj_op_name[req->op], tail != NULL ? tail : "", status,
-			 late ? ", late" : "");
+		imgtrace("node %d: %s %s%s gives %d%s", node, obj_op_name[req->op],
+			 img == NULL || img == MAIN_IMAGE ? "" : img->prefix + strlen(img->prefix) - 3,
+			 tail != NULL ? tail : "", status, late ? ", late" : "");
 	if (req->op == OBJ_PUT && log && strstr(req->key, "/mark/") != NULL)
 		imgstats->marks += status == 0;
 	if (req->op == OBJ_DELETE || req->op == OBJ_DELETE_MANY)
 		imgstats->deletes++;
 	imgstats->lost_412 += req->op == OBJ_PUT && status == -ESTALE;
-	if (req->op != OBJ_PUT || !log || status != 0 || req->iovcnt != 1 || strstr(req->key, "/mark/") != NULL)
+	if (img == NULL || req->op != OBJ_PUT || !log || status != 0 || req->iovcnt != 1 ||
+	    strstr(req->key, "/mark/") != NULL || strstr(req->key, "/gone/") != NULL)
 		return;
 	r = logobj_decode(req->iov[0].iov_base, req->iov[0].iov_len, NULL, 0, &o, &need, &err);
 	sim_check(r == 0, "node %d sent an object that cannot be read: %s", node, err.msg);
 	imgstats->moves += o.type == LOG_CLEANER;
 	if (o.type == LOG_DATA)
-		newest_data = MAX(newest_data, o.number);
+		img->newest_data = MAX(img->newest_data, o.number);
 	imgtrace("    a %s object, journal up to %" PRIu64, log_type_name[o.type], o.jseq);
 	if (o.type != LOG_CLAIM) {
 		logobj_free(&o);
 		return;
 	}
-	sim_check(nclaims < CLAIMS, "too many claims");
+	sim_check(img->nclaims < CLAIMS, "too many claims");
 	imgtrace("claim %" PRIu64 " epoch %" PRIu64 " of node %d, next %" PRIu64 "%s", o.number, o.epoch, node,
 		 o.claim_next, late ? ", late" : "");
 	/* One in a void, or at a number that was deleted, means nothing: it may go, and a late request bring it back. */
-	for (size_t i = 0; i < nclaims; i++)
-		again = again || claims[i].number == o.number;
+	for (size_t i = 0; i < img->nclaims; i++)
+		again = again || img->claim[i].number == o.number;
 	if (again) {
 		logobj_free(&o);
 		return;
 	}
-	imgstats->bursts += nclaims > 0 && claims[nclaims - 1].epoch == o.epoch && claims[nclaims - 1].node == node;
-	claims[nclaims++] =
+	imgstats->bursts += img->nclaims > 0 && img->claim[img->nclaims - 1].epoch == o.epoch &&
+			    img->claim[img->nclaims - 1].node == node;
+	img->claim[img->nclaims++] =
 	    (struct claim){o.number, o.claim_before, o.epoch, o.claim_next, node, sim_incarnation(node)};
 	logobj_free(&o);
 	claim_seen(node);
 }
 
-static const struct claim *claim_at(uint64_t number)
+static const struct claim *claim_at(const struct image *img, uint64_t number)
 {
-	for (size_t i = 0; i < nclaims; i++)
-		if (claims[i].number == number)
-			return &claims[i];
+	for (size_t i = 0; i < img->nclaims; i++)
+		if (img->claim[i].number == number)
+			return &img->claim[i];
 	sim_check(number == 0, "somebody found claim %" PRIu64 ", which nobody made", number);
 	return NULL;
 }
 
-bool oracle_superseded(uint64_t epoch)
+bool oracle_superseded(const struct image *img, uint64_t epoch)
 {
-	for (size_t i = 0; i < nclaims; i++)
-		if (claims[i].epoch > epoch)
+	for (size_t i = 0; i < img->nclaims; i++)
+		if (img->claim[i].epoch > epoch)
 			return true;
 	return false;
 }
 
-bool oracle_claimed(int node, uint64_t claim)
+bool oracle_claimed(const struct image *img, int node, uint64_t claim)
 {
-	const struct claim *c = claim_at(claim);
+	const struct claim *c = claim_at(img, claim);
 
 	return c != NULL && c->node == node;
 }
 
 /* Whether claim `old` is in the chain of claims that ends with `claim`. */
-static bool in_chain(uint64_t claim, uint64_t old)
+static bool in_chain(const struct image *img, uint64_t claim, uint64_t old)
 {
 	while (claim > old)
-		claim = claim_at(claim)->before;
+		claim = claim_at(img, claim)->before;
 	return claim == old;
 }
 
-struct session *oracle_session(uint64_t claim)
+struct session *oracle_session(struct image *img, uint64_t claim)
 {
-	for (uint64_t c = claim; c != 0; c = claim_at(c)->before)
-		for (struct session *s = sessions; s != NULL; s = s->next)
+	for (uint64_t c = claim; c != 0; c = claim_at(img, c)->before)
+		for (struct session *s = img->sessions; s != NULL; s = s->next)
 			if (s->claim == c)
 				return s;
-	return &root;
+	return &img->root;
 }
 
-uint64_t oracle_newest_data(void)
+struct session *oracle_newest(struct image *img)
 {
-	return newest_data;
-}
+	struct session *best = &img->root;
 
-struct session *oracle_newest(void)
-{
-	struct session *best = &root;
-
-	for (struct session *s = sessions; s != NULL; s = s->next)
+	for (struct session *s = img->sessions; s != NULL; s = s->next)
 		if (s->epoch > best->epoch)
 			best = s;
 	return best;
@@ -311,31 +328,29 @@ struct session *oracle_newest(void)
 /* All claims behind the parent's up to `claim` are of the parent's node: then so is the journal. */
 static bool same_journal(const struct session *parent, uint64_t claim)
 {
-	for (uint64_t c = claim; c != parent->claim; c = claim_at(c)->before)
-		if (claim_at(c)->node != parent->node)
+	for (uint64_t c = claim; c != parent->claim; c = claim_at(parent->img, c)->before)
+		if (claim_at(parent->img, c)->node != parent->node)
 			return false;
 	return true;
 }
 
 /* ---- what is found ---- */
 
-void oracle_begin(uint32_t size, void (*on_claim)(int node))
+void oracle_begin(void (*on_claim)(int node))
 {
 	claim_seen = on_claim;
-	root.now.size = size;
-	root.node = 0;
-	root.epoch = 1;
-	root.closing = true;
 	simnet_spy = oracle_spy;
 }
 
-static int differs(const struct state *a, const struct state *b)
+void oracle_image(struct image *img, const struct state *first)
 {
-	int n = a->size != b->size;
-
-	for (uint32_t i = 0; i < UNITS; i++)
-		n += a->unit[i] != b->unit[i];
-	return n;
+	img->claim = calloc(CLAIMS, sizeof(*img->claim));
+	if (img->claim == NULL)
+		abort();
+	img->root.img = img;
+	img->root.now = *first;
+	img->root.epoch = 1;
+	img->root.closing = true;
 }
 
 /* Where the line is most like it, and what is different there. */
@@ -346,7 +361,7 @@ static void explain(const struct session *s, const struct state *got)
 
 	if (!imgtrace_on)
 		return;
-	now = best = root.now;
+	now = best = s->img->root.now;
 	for (uint32_t i = 0; i < s->n; i++) {
 		state_apply(&now, &s->op[i]);
 		if (differs(&now, got) < differs(&best, got)) {
@@ -369,7 +384,7 @@ static void explain(const struct session *s, const struct state *got)
 	}
 	for (uint32_t i = at > 3 ? at - 3 : 0; i < MIN(s->n, at + 8); i++)
 		imgtrace("operation %u: %s %u+%u stamp %u group %u%s", i,
-			 (const char *const[]){"write", "zero", "discard", "resize"}[s->op[i].kind], s->op[i].first,
+			 (const char *const[]){"write", "zero", "discard", "resize", "back"}[s->op[i].kind], s->op[i].first,
 			 s->op[i].n, s->op[i].stamp, s->op[i].group, s->op[i].acked ? "" : ", not acknowledged");
 }
 
@@ -395,22 +410,23 @@ static void promised(const struct session *p, const struct cut *c, uint32_t leas
 			  p->claim);
 }
 
-struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const struct state *got, bool released,
-			      bool copied)
+struct session *oracle_report(struct image *img, int node, uint64_t claim, uint64_t epoch, const struct state *got,
+			      bool released, bool copied)
 {
-	struct session *s = calloc(1, sizeof(*s)), *p = oracle_session(claim);
-	bool same = p != &root && same_journal(p, claim) && p->node == node && !copied;
+	struct session *s = calloc(1, sizeof(*s)), *p = oracle_session(img, claim);
+	bool same = p != &img->root && same_journal(p, claim) && p->node == node && !copied;
 	uint32_t least = committed(p);
 	struct cut c;
 
 	sim_check(s != NULL, "no memory");
-	sim_check(oracle_claimed(node, claim), "node %d writes under claim %" PRIu64 " of another one", node, claim);
-	for (const struct session *x = sessions; x != NULL; x = x->next)
-		sim_check(x->claim == claim ? x->node == node : in_chain(x->claim, claim) || in_chain(claim, x->claim),
+	sim_check(oracle_claimed(img, node, claim), "node %d writes under claim %" PRIu64 " of another one", node, claim);
+	for (const struct session *x = img->sessions; x != NULL; x = x->next)
+		sim_check(x->claim == claim ? x->node == node
+					    : in_chain(img, x->claim, claim) || in_chain(img, claim, x->claim),
 			  "two owners: claims %" PRIu64 " and %" PRIu64, x->claim, claim);
 	cut_of(p, got, UINT32_MAX, &c, "an owner");
-	if (released && !copied && claim_at(claim)->life == sim_incarnation(node) && claim_at(claim)->before != 0 &&
-	    claim_at(claim_at(claim)->before)->node != node) {
+	if (released && !copied && claim_at(img, claim)->life == sim_incarnation(node) &&
+	    claim_at(img, claim)->before != 0 && claim_at(img, claim_at(img, claim)->before)->node != node) {
 		sim_check(p->closing, "claim %" PRIu64 " was not released, and node %d has the image", p->claim, node);
 		least = p->acked;
 		imgstats->handovers++;
@@ -418,8 +434,13 @@ struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const st
 	if (same)
 		least = MAX(least, p->local);
 	promised(p, &c, least, same && p->local_all, "an owner");
-	*s = (struct session){
-	    .next = sessions, .parent = p, .node = node, .claim = claim, .epoch = epoch, .now = root.now};
+	*s = (struct session){.next = img->sessions,
+			      .img = img,
+			      .parent = p,
+			      .node = node,
+			      .claim = claim,
+			      .epoch = epoch,
+			      .now = img->root.now};
 	for (uint32_t i = 0; i < p->n && (i < c.at || (i - c.at < 64 && c.subset >> (i - c.at) != 0)); i++)
 		if (i < c.at || (c.subset >> (i - c.at) & 1) != 0) {
 			struct op *o = session_add(s);
@@ -433,19 +454,28 @@ struct session *oracle_report(int node, uint64_t claim, uint64_t epoch, const st
 	s->local_all = true;
 	s->remote = same || copied ? p->remote : s->base;
 	s->flushed = same ? MAX(p->remote, MIN(p->local, p->flushed)) : s->remote;
-	sessions = s;
+	img->sessions = s;
 	imgstats->sessions++;
-	imgstats->takeovers += p != &root && p->node != node;
+	imgstats->takeovers += p != &img->root && p->node != node;
 	imgtrace("node %d owns the image: claim %" PRIu64 ", epoch %" PRIu64
 		 ", the state after %u of %u of claim %" PRIu64 " (promised %u%s)",
 		 node, claim, epoch, s->base, p->n, p->claim, least, same ? ", same journal" : "");
 	return s;
 }
 
-uint32_t oracle_view(uint64_t claim, const struct state *got, const struct session *from, uint32_t floor,
-		     uint32_t before)
+void oracle_cut(const struct session *s, const struct state *got, uint32_t lo, uint32_t hi, const char *who)
 {
-	struct session *s = oracle_session(claim);
+	struct cut c;
+
+	cut_of(s, got, lo, &c, who);
+	sim_check(c.at >= lo && c.at <= hi, "%s is what the image was after %u operations, not after %u to %u", who, c.at, lo,
+		  hi);
+}
+
+uint32_t oracle_view(struct image *img, uint64_t claim, const struct state *got, const struct session *from,
+		     uint32_t floor, uint32_t before)
+{
+	struct session *s = oracle_session(img, claim);
 	struct cut c;
 
 	sim_check(s->epoch >= from->epoch, "a view at claim %" PRIu64 ", the image was claimed at %" PRIu64 " before",
@@ -457,9 +487,9 @@ uint32_t oracle_view(uint64_t claim, const struct state *got, const struct sessi
 	return c.at;
 }
 
-const struct session *oracle_floor(uint32_t *ret)
+const struct session *oracle_floor(struct image *img, uint32_t *ret)
 {
-	const struct session *s = oracle_newest();
+	const struct session *s = oracle_newest(img);
 
 	*ret = committed(s);
 	return s;
@@ -467,10 +497,11 @@ const struct session *oracle_floor(uint32_t *ret)
 
 void oracle_remote(struct session *s, uint32_t upto, const char *what)
 {
+	sim_check(s->doomed == 0 || upto < s->doomed, "a %s succeeded behind the last claim of a deleted image", what);
 	s->remote = MAX(s->remote, upto);
 	s->flushed = MAX(s->flushed, upto);
-	for (const struct session *x = sessions; x != NULL; x = x->next) {
-		if (x == s || !in_chain(x->claim, s->claim))
+	for (const struct session *x = s->img->sessions; x != NULL; x = x->next) {
+		if (x == s || !in_chain(s->img, x->claim, s->claim))
 			continue;
 		if (x->parent == s)
 			sim_check(x->base >= upto, "a %s of %u operations succeeded, claim %" PRIu64 " came after %u",
@@ -483,22 +514,31 @@ void oracle_remote(struct session *s, uint32_t upto, const char *what)
 	}
 }
 
+void oracle_doomed(struct image *img, uint64_t epoch)
+{
+	for (struct session *s = img->sessions; s != NULL; s = s->next)
+		if (s->epoch < epoch && s->doomed == 0)
+			s->doomed = s->n + 1;
+}
+
 void oracle_power_cut(int node)
 {
-	for (struct session *s = sessions; s != NULL; s = s->next)
-		if (s->node == node) {
-			s->local = MIN(s->local, s->flushed);
-			s->local_all = false;
-		}
+	for (struct image *img = images; img < images + IMAGES; img++)
+		for (struct session *s = img->sessions; s != NULL; s = s->next)
+			if (s->node == node) {
+				s->local = MIN(s->local, s->flushed);
+				s->local_all = false;
+			}
 }
 
 void oracle_wiped(int node)
 {
-	for (struct session *s = sessions; s != NULL; s = s->next)
-		if (s->node == node) {
-			s->local = 0;
-			s->local_all = false;
-		}
+	for (struct image *img = images; img < images + IMAGES; img++)
+		for (struct session *s = img->sessions; s != NULL; s = s->next)
+			if (s->node == node) {
+				s->local = 0;
+				s->local_all = false;
+			}
 }
 
 /* What one unit of an image is: state_apply() for that alone. */
@@ -510,6 +550,11 @@ static void one_apply(struct one *x, const struct op *o)
 {
 	uint32_t end = o->first + o->n;
 
+	if (o->kind == OP_BACK) {
+		x->stamp = o->to->unit[x->unit];
+		x->size = o->to->size;
+		return;
+	}
 	if (o->kind == OP_RESIZE) {
 		x->stamp = x->unit >= o->n ? 0 : x->stamp;
 		x->size = o->n;
@@ -523,7 +568,7 @@ static void one_apply(struct one *x, const struct op *o)
 
 bool oracle_plausible(const struct session *s, uint32_t lo, uint32_t unit, uint32_t stamp)
 {
-	struct one now = {unit, root.now.unit[unit], root.now.size};
+	struct one now = {unit, s->img->root.now.unit[unit], s->img->root.now.size};
 	bool ok;
 
 	for (uint32_t i = 0; i < MIN(lo, s->n); i++)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * imgscene.c - the world of one image (imgscene.h): who starts where, and which blow falls when.
+ * imgscene.c - the world of an image and its clones (imgscene.h): who starts where, and which blow falls when.
  *
  * Each round starts a daemon on an idle node, or strikes one that runs, or the store. At the end all is quiet, every
  * late request has landed, and a node with an empty directory must find what was promised.
@@ -16,13 +16,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NODES = 3, ROUNDS = 16, DENSE_ROUNDS = 48 };
+enum { NODES = IMAGE_NODES, ROUNDS = 16, DENSE_ROUNDS = 48 };
 
 static struct node {
 	struct objstore *store;
-	struct simdisk *disk;
-	struct jdisk jd;
 	struct vol_env env;
+	struct image *img; /* that the guest has, or had */
 	struct guest *guest;
 	unsigned crashes;
 	int cache; /* -1: none */
@@ -37,12 +36,17 @@ static bool contest;      /* a busy writer, and others who want the image */
 static bool fine;         /* many small extents, and trees of many objects that take a while */
 static bool sleepers;     /* a small image, much overwritten; nodes stop just before what counts */
 static enum imgscene_world bent;
+static int held, relief;  /* whose marks stay away until then, and who takes the image meanwhile; 0: nobody */
+static int64_t held_until;
+static bool snaps;        /* snapshots, ways back, clones */
+static int nodes;         /* that take part */
 static int again;         /* the node that starts next; 0: any */
 static uint64_t deadly;   /* the last step at which somebody should die */
 
 struct imgscene_stats *imgstats;
 uint64_t imgscene_first_death;
 enum imgscene_cleaner imgscene_cleaner;
+enum imgscene_snaps imgscene_snaps;
 bool imgscene_dense;
 enum imgscene_world imgscene_world;
 
@@ -80,6 +84,9 @@ void imgscene_print(void)
 	(void)printf("groups of writes %" PRIu64 ", flushes %" PRIu64 ", reads by the owner %" PRIu64
 		     ", beside it %" PRIu64 ", by followers %" PRIu64 "\n",
 		     s->groups, s->flushes, s->reads, s->peer_reads, s->follower_reads);
+	(void)printf("snapshots %" PRIu64 ", deleted %" PRIu64 ", ways back %" PRIu64 ", clones %" PRIu64 ", deleted %" PRIu64
+		     ", deletions refused %" PRIu64 ", reads of snapshots %" PRIu64 "\n",
+		     s->snaps, s->unsnaps, s->backs, s->clones, s->ends, s->refused, s->snap_reads);
 }
 
 /* ---- nodes ---- */
@@ -87,6 +94,39 @@ void imgscene_print(void)
 static bool running(int i)
 {
 	return node[i].guest != NULL;
+}
+
+/* Where it was when it died, half of the time. */
+static bool again_on(const struct node *n)
+{
+	return again != 0 && n == &node[again];
+}
+
+static struct image *pick_image(int is)
+{
+	struct image *found = NULL;
+	unsigned n = 0;
+
+	for (struct image *img = images + 1; img < images + IMAGES; img++)
+		if ((int)img->is == is && sim_below(++n) == 0)
+			found = img;
+	return found;
+}
+
+/* Which image, and whether it is to be deleted. */
+static void assign(struct node *n, struct guest *g)
+{
+	struct image *img;
+
+	g->img = n->img = again_on(n) ? n->img : MAIN_IMAGE;
+	if (!snaps || g->img != MAIN_IMAGE)
+		return;
+	img = pick_image(sim_chance(1, 12) ? IMG_DEAD : sim_chance(1, 4) ? IMG_DOOMED : IMG_THERE);
+	if (img == NULL || !sim_chance(3, 5))
+		return;
+	g->erases = img->is == IMG_DOOMED || (img->is == IMG_THERE && sim_chance(1, 4));
+	g->reader = g->reader || g->erases;
+	g->img = n->img = img;
 }
 
 static void start(int i, bool reader, unsigned groups)
@@ -98,6 +138,7 @@ static void start(int i, bool reader, unsigned groups)
 		abort();
 	*g = (struct guest){.node = i,
 			    .reader = reader,
+			    .snaps = snaps,
 			    .released = sim_chance(handover, 10),
 			    .remote = remote,
 			    .copied = &n->copied,
@@ -118,11 +159,16 @@ static void start(int i, bool reader, unsigned groups)
 		g->busy = true;
 		g->busy_ns = (uint64_t)simnet.latency_ns / (bent == WORLD_TREES ? 4 : 1);
 	}
+	assign(n, g);
+	n->env.disk = &g->img->jd[i];
 	n->guest = g;
 	n->crashes = sim_incarnation(i);
 	n->sync_failed = n->struck = n->cursed = false;
-	imgtrace("-- node %d starts: %s%s, %u groups", i, reader ? "reader" : "writer",
-		 g->released ? ", waits for a release" : "", groups);
+	imgtrace("-- node %d starts: %s%s, %u groups, image %td", i,
+		 g->erases ? "eraser"
+		 : reader  ? "reader"
+			   : "writer",
+		 g->released ? ", waits for a release" : "", groups, g->img - images);
 	sim_spawn(i, "guest", guest_main, g);
 }
 
@@ -138,6 +184,19 @@ static void harm_cache(int fd)
 		ignore(pwrite(fd, zeros, 1 + sim_below(4096), (off_t)sim_below((uint64_t)st.st_size - 4096)));
 }
 
+static void fail_sync(int i, unsigned n)
+{
+	simdisk_fail_sync(node[i].img->disk[i], n);
+}
+
+static void wipe(int i)
+{
+	for (struct image *img = images; img < images + IMAGES; img++)
+		if (img->is != IMG_NONE)
+			simdisk_wipe(img->disk[i]);
+	oracle_wiped(i);
+}
+
 /* The process is gone, whatever it was: its directory stays, or what is left of it. */
 static void buried(int i)
 {
@@ -147,18 +206,19 @@ static void buried(int i)
 
 	n->guest = NULL;
 	n->frozen = false;
-	simdisk_fail_sync(n->disk, 0);
+	fail_sync(i, 0);
 	(void)at;
 	if (fate < 5) {
-		simdisk_power_cut(n->disk);
+		for (struct image *img = images; img < images + IMAGES; img++)
+			if (img->is != IMG_NONE)
+				simdisk_power_cut(img->disk[i]);
 		harm_cache(n->cache);
 		oracle_power_cut(i);
 		imgstats->power++;
 	} else if (fate < 7) {
-		simdisk_wipe(n->disk);
+		wipe(i);
 		if (n->cache >= 0)
 			ignore(ftruncate(n->cache, 0));
-		oracle_wiped(i);
 		n->copied = false;
 		imgstats->wiped++;
 	} else if (fate == 7) {
@@ -166,7 +226,9 @@ static void buried(int i)
 
 		if (to != i && !running(to)) {
 			oracle_wiped(to);
-			simdisk_copy(node[to].disk, n->disk);
+			for (struct image *img = images; img < images + IMAGES; img++)
+				if (img->is != IMG_NONE)
+					simdisk_copy(img->disk[to], img->disk[i]);
 			node[to].copied = n->copied = true;
 			imgstats->copied++;
 		}
@@ -201,7 +263,7 @@ static void look_after(void)
 			imgtrace("-- node %d is done", i);
 			n->guest = NULL;
 			sim_crash(i); /* what the process had */
-			simdisk_fail_sync(n->disk, 0);
+			fail_sync(i, 0);
 		}
 	}
 }
@@ -221,7 +283,7 @@ static int pick(bool busy)
 	int found = 0;
 	unsigned n = 0;
 
-	for (int i = 1; i <= NODES; i++)
+	for (int i = 1; i <= (busy ? NODES : nodes); i++)
 		if (running(i) == busy && sim_below(++n) == 0)
 			found = i;
 	return found;
@@ -300,7 +362,7 @@ static void strike(int i)
 		if (sim_chance(1, 4)) {
 			imgtrace("-- the disk of node %d will fail", i);
 			node[i].sync_failed = true;
-			simdisk_fail_sync(node[i].disk, 1 + (unsigned)sim_below(8));
+			fail_sync(i, 1 + (unsigned)sim_below(8));
 			imgstats->failed_syncs++;
 		}
 		break;
@@ -331,6 +393,18 @@ static void until_deadly(void)
 		arm(sim_chance(1, 2) ? 60 : 300);
 	while (sim_steps() < deadly && pick(true) != 0 && clock_now_ns() < until)
 		pass(50 * NSEC_PER_MSEC);
+}
+
+static void round_of_relief(void)
+{
+	int i = relief;
+
+	relief = 0;
+	if (running(i))
+		kill_now(i);
+	start(i, false, 12 + (unsigned)sim_below(40));
+	node[i].guest->released = false;
+	pass(held_until + 4 * NSEC_PER_SEC - clock_now_ns());
 }
 
 static void round_of_blows(void)
@@ -375,11 +449,13 @@ static void who_waits(void)
 			      "node %d: state %d, writers %u, shared %u, alone %d, claiming %d, walking %d, readers "
 			      "%u, closed %zu, "
 			      "dirty %d, jseq %" PRIu64 ", sealed %" PRIu64 ", trim %" PRIu64 "/%" PRIu64
-			      ", mark %" PRIu64 ", committed %" PRIu64 ", puts %d, up %d, journal %" PRIu64
+			      ", mark %" PRIu64 ", tree %d, soon %d, tending %d, cleaning %d, committed %" PRIu64
+			      ", puts %d, up %d, journal %" PRIu64
 			      " of %" PRIu64 " appended %" PRIu64 " synced %" PRIu64 "\n",
 			      i, (int)v->state, v->writers, v->shared, v->exclusive, v->claiming, v->remapping,
 			      v->readers[0] + v->readers[1], v->nclosed, v->dirty_since != 0, v->jseq, v->sealed_jseq,
-			      v->trim_jseq, v->trimmed_jseq, v->mark_wanted, log_committed(v->log), v->puts != NULL,
+			      v->trim_jseq, v->trimmed_jseq, v->mark_wanted, (int)v->tree, v->checkpoint_soon, v->tending,
+			      v->cleaning, log_committed(v->log), v->puts != NULL,
 			      v->up, js.used, js.limit, js.appended, js.synced);
 	}
 }
@@ -414,23 +490,24 @@ static void go_back(int i)
 {
 	struct objreq req;
 	uint64_t last, from;
+	const struct session *s = oracle_newest(MAIN_IMAGE);
 
-	objreq_init(&req, OBJ_LIST, GUEST_PREFIX);
+	objreq_init(&req, OBJ_LIST, MAIN_IMAGE->prefix);
 	sim_check(obj_do(shared, &req) == 0, "no listing");
-	if (req.listing->truncated || oracle_newest()->node != i || oracle_newest()->remote < oracle_newest()->acked) {
+	if (req.listing->truncated || s->node != i || s->remote < s->acked) {
 		objreq_done(&req);
 		return;
 	}
 	simnet_settle();
-	from = oracle_newest_data();
-	for (size_t k = 0; k < req.listing->n && from > oracle_newest()->claim + 4; k++) {
-		const char *key = req.listing->v[k].key + strlen(GUEST_PREFIX);
+	from = MAIN_IMAGE->newest_data;
+	for (size_t k = 0; k < req.listing->n && from > s->claim + 4; k++) {
+		const char *key = req.listing->v[k].key + strlen(MAIN_IMAGE->prefix);
 		bool mark = strncmp(key, "mark/", 5) == 0;
 
 		if (log_number_parse(mark ? key + 5 : key, &last) == 0 && (mark ? UINT64_MAX - last : last) >= from)
 			remove_key(req.listing->v[k].key);
 	}
-	if (from > oracle_newest()->claim + 4) {
+	if (from > s->claim + 4) {
 		imgtrace("-- the bucket goes back: %" PRIu64 " and later are gone", from);
 		imgstats->gone_back++;
 		start(i, false, 1);
@@ -475,6 +552,64 @@ static void wakes(void *arg)
 	}
 }
 
+static void falls_asleep(int i, const struct objreq *req, uint64_t longest)
+{
+	imgtrace("-- node %d falls asleep before %s %s", i, obj_op_name[req->op],
+		 req->key != NULL ? strrchr(req->key, '/') : "");
+	sim_freeze(i, true);
+	node[i].frozen = true;
+	imgstats->frozen++;
+	sim_after(0, 1 + (int64_t)sim_below(longest * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
+}
+
+/*
+ * The moments in which nothing but rules keeps an owner from harm to the next: its marks are under way and it has nothing
+ * else to do, or it is about to look which marks there are.
+ */
+static void holds(int i, const struct objreq *req)
+{
+	bool mark = req->op == OBJ_PUT && strstr(req->key, "/mark/") != NULL;
+	bool looks = req->op == OBJ_LIST && strstr(req->key, "/mark/") != NULL;
+	struct guest *g = node[i].guest;
+
+	if (g->s == NULL || clock_now_ns() < held_until || !(mark || looks) || !sim_chance(1, 3))
+		return;
+	held = mark ? i : 0;
+	held_until = clock_now_ns() + (int64_t)(8 + sim_below(20)) * NSEC_PER_SEC;
+	relief = 1 + (i + (int)sim_below(NODES - 1)) % NODES;
+	imgtrace("-- node %d is held before %s", i, mark ? "marks" : "a look at marks");
+	if (mark) {
+		g->nap_from = clock_now_ns() + (int64_t)sim_below(3 * (uint64_t)NSEC_PER_SEC);
+		g->nap_until = held_until + 10 * NSEC_PER_SEC;
+	} else {
+		sim_freeze(i, true);
+		node[i].frozen = true;
+		sim_after(0, held_until - clock_now_ns(), wakes, &node[i]);
+	}
+}
+
+static int64_t held_marks(const struct objreq *req)
+{
+	if (sim_node() != held || clock_now_ns() >= held_until || req->op != OBJ_PUT || strstr(req->key, "/mark/") == NULL)
+		return 0;
+	return held_until - clock_now_ns() + (int64_t)sim_below((uint64_t)NSEC_PER_SEC);
+}
+
+/* A step of somebody who makes a clone, or deletes one, or a snapshot. */
+static bool is_step(const struct objreq *req)
+{
+	const char *tail = req->key != NULL ? strrchr(req->key, '/') : NULL;
+
+	if (tail == NULL)
+		return false;
+	if (strstr(req->key, "/ref/") != NULL || strstr(req->key, "/gone/") != NULL || strcmp(tail, "/dead") == 0)
+		return true;
+	for (const struct image *img = images; req->op == OBJ_PUT && img < images + IMAGES; img++)
+		if (img->is == IMG_MAYBE && strncmp(req->key, img->prefix, strlen(img->prefix)) == 0)
+			return true;
+	return false;
+}
+
 /* Before a mark, a claim, a deletion, a look: when it wakes the others have gone on. */
 static void on_send(int i, const struct objreq *req)
 {
@@ -483,7 +618,17 @@ static void on_send(int i, const struct objreq *req)
 	bool walks, claim;
 	uint64_t longest;
 
-	if (!sleepers || node[i].frozen || !running(i))
+	if (node[i].frozen || !running(i))
+		return;
+	if (snaps && is_step(req) && sim_chance(1, 4)) {
+		falls_asleep(i, req, 8);
+		return;
+	}
+	if (bent == WORLD_HELD) {
+		holds(i, req);
+		return;
+	}
+	if (!sleepers)
 		return;
 	walks = node[i].guest->s == NULL;
 	claim = req->op == OBJ_PUT && !mark && walks;
@@ -495,13 +640,8 @@ static void on_send(int i, const struct objreq *req)
 	      : walks ? sim_chance(1, bent == WORLD_MARKS ? 400 : 40)
 		      : req->op == OBJ_LIST && sim_chance(1, bent == WORLD_LISTS ? 4 : 25)))
 		return;
-	imgtrace("-- node %d falls asleep before %s %s", i, obj_op_name[req->op],
-		 req->key != NULL ? strrchr(req->key, '/') : "");
-	sim_freeze(i, true);
-	node[i].frozen = true;
-	imgstats->frozen++;
 	longest = walks || mark || bent == WORLD_LISTS ? 20 : 6;
-	sim_after(0, 1 + (int64_t)sim_below(longest * (uint64_t)NSEC_PER_SEC), wakes, &node[i]);
+	falls_asleep(i, req, longest);
 }
 
 static int64_t slow_marks(const struct objreq *req)
@@ -521,7 +661,7 @@ static void faults(void)
 	simnet.limbo_ns = (int64_t)(1 + sim_below(40)) * simnet.latency_ns;
 	if (contest)
 		simnet.latency_ns *= 2;
-	if (bent != WORLD_LISTS && sim_chance(contest ? 3 : sleepers ? 2 : 1, 4))
+	if (bent != WORLD_LISTS && bent != WORLD_HELD && sim_chance(contest ? 3 : sleepers ? 2 : 1, 4))
 		return;
 	simnet.lost_reply = (unsigned)sim_below(60);
 	simnet.lost = (unsigned)sim_below(60);
@@ -530,14 +670,37 @@ static void faults(void)
 	simnet.busy = (unsigned)sim_below(80);
 	simnet.broken = (unsigned)sim_below(60);
 	simnet.read_fails = (unsigned)sim_below(50);
-	if (bent == WORLD_LISTS) /* numbers that never come */
+	if (bent == WORLD_LISTS || bent == WORLD_HELD) /* numbers that never come */
 		simnet.lost += 150;
 	if (sim_chance(1, 2))
 		simnet.late_ns = (int64_t)(1 + sim_below(20)) * NSEC_PER_SEC;
 }
 
+void image_make(struct image *img, const struct state *first)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	img->is = IMG_MAYBE;
+	memcpy(img->uuid, hex, 16);
+	img->uuid[15] = (uint8_t)(img->uuid[15] + (img - images));
+	(void)snprintf(img->prefix, sizeof(img->prefix), ".lsvd/img/%.30s%02x/", "303132333435363738396162636465", img->uuid[15]);
+	for (int i = 1; i <= NODES; i++) {
+		img->disk[i] = simdisk_new();
+		simdisk_jdisk(img->disk[i], &img->jd[i]);
+	}
+	oracle_image(img, first);
+}
+
+static void look_at_marks(void)
+{
+	for (struct image *img = images; img < images + IMAGES; img++)
+		if (img->is != IMG_NONE)
+			oracle_marks(img, shared);
+}
+
 static void world(void)
 {
+	struct state first = {0};
 	static const uint64_t batch[] = {4 * KiB, 12 * KiB, 24 * KiB};
 	struct vol_create vc = {.size = (1 + sim_below(SECTORS_MAX)) * SECTOR,
 				.window = 2 + (uint32_t)sim_below(3),
@@ -552,8 +715,9 @@ static void world(void)
 			      .dirty_age_ns = (int64_t)(1 + sim_below(20)) * 100 * NSEC_PER_MSEC};
 
 	env.no_cleaner = imgscene_cleaner == CLEANER_OFF || (imgscene_cleaner == CLEANER_SOME && sim_seed() % 2 == 1);
+	snaps = imgscene_snaps == SNAPS_ON || (imgscene_snaps == SNAPS_SOME && sim_seed() / 2 % 2 == 1);
 	bent = imgscene_world != WORLD_ANY ? imgscene_world : (enum imgscene_world)sim_below(2 * IMGSCENE_WORLDS);
-	bent = bent < IMGSCENE_WORLDS ? bent : WORLD_ANY;
+	bent = bent < IMGSCENE_WORLDS || imgscene_world != WORLD_ANY ? bent : WORLD_ANY;
 	contest = bent == WORLD_ANY && sim_chance(1, 5);
 	if (contest) { /* nothing that makes it wait */
 		vc.fsync_remote = false;
@@ -569,8 +733,9 @@ static void world(void)
 		env.batch_bytes = 4 * KiB;
 		env.map_bytes = (2 * KiB) << sim_below(4);
 		env.tree_object_bytes = sim_chance(1, 3) ? 0 : 5 * KiB; /* two pages each */
-		simnet_sends = on_send;
 	}
+	if (sleepers || snaps)
+		simnet_sends = on_send;
 	if (bent == WORLD_TREES) {
 		env.map_bytes = MiB; /* the tree does not hold up the data */
 		env.tree_digests = 2 + (unsigned)sim_below(4);
@@ -580,25 +745,34 @@ static void world(void)
 	}
 	if (bent == WORLD_MARKS)
 		simnet_slow = slow_marks;
+	if (bent == WORLD_HELD)
+		simnet_slow = held_marks;
+	nodes = NODES;
+	if (snaps) { /* few nodes, much that is dead */
+		nodes = 1 + (int)sim_below(NODES);
+		vc.size = MIN(vc.size, (8 + sim_below(100)) * SECTOR);
+		env.tree_digests = 2 + (unsigned)sim_below(4);
+	}
 	sim_check(store_mem_new(&shared) == 0, "no store");
 	remote = vc.fsync_remote;
 	handover = sim_chance(1, 3) ? 6 : (unsigned)sim_below(3);
 	crowd = 1 + (unsigned)sim_below(7);
 	haunted = sim_chance(1, 2) ? 8 : 2;
-	memcpy(vc.uuid, "0123456789abcdef", 16);
+	oracle_begin(on_claim);
+	first.size = (uint32_t)(vc.size / UNIT);
+	image_make(MAIN_IMAGE, &first);
+	MAIN_IMAGE->is = IMG_THERE;
+	memcpy(vc.uuid, MAIN_IMAGE->uuid, 16);
 	env.store = shared;
-	sim_check(vol_create(&env, GUEST_PREFIX, &vc, NULL) == 0, "the image cannot be made");
-	oracle_begin((uint32_t)(vc.size / UNIT), on_claim);
+	sim_check(vol_create(&env, MAIN_IMAGE->prefix, &vc, NULL) == 0, "the image cannot be made");
 	for (int i = 1; i <= NODES; i++) {
 		static const char *const name[] = {"", "one", "two", "three"};
 
 		sim_check(simnet_store_new(shared, i, &node[i].store) == 0, "no net");
-		node[i].disk = simdisk_new();
+		node[i].img = MAIN_IMAGE;
 		node[i].cache = !fine && sim_chance(1, 2) ? memfd_create("cache", MFD_CLOEXEC) : -1;
-		simdisk_jdisk(node[i].disk, &node[i].jd);
 		node[i].env = env;
 		node[i].env.store = node[i].store;
-		node[i].env.disk = &node[i].jd;
 		node[i].env.host = name[i];
 	}
 	faults();
@@ -611,6 +785,24 @@ static void world(void)
 		 : sleepers ? ", sleepers"
 			    : "",
 		 simnet.late, simnet.late_ns / NSEC_PER_SEC);
+}
+
+/* Late requests have landed, or never will: each image is opened for writing on a node that has nothing of it. */
+static void everything_is_there(void)
+{
+	look_at_marks();
+	for (struct image *img = images; img < images + IMAGES; img++) {
+		if (img->is != IMG_THERE)
+			continue;
+		wipe(1);
+		node[1].copied = false;
+		again = 1;
+		node[1].img = img;
+		start(1, false, 2);
+		again = 0;
+		all_end();
+	}
+	look_at_marks();
 }
 
 void imgscene(void *arg)
@@ -638,9 +830,12 @@ void imgscene(void *arg)
 		imgstats->survived += sim_steps() < imgscene_first_death;
 	}
 	for (unsigned i = 0; i < rounds; i++) {
-		round_of_blows();
-		if (sim_chance(1, bent == WORLD_MARKS ? 1 : 4))
-			oracle_marks(shared);
+		if (relief != 0)
+			round_of_relief();
+		else
+			round_of_blows();
+		if (sim_chance(1, bent == WORLD_MARKS || bent == WORLD_HELD ? 1 : 4))
+			look_at_marks();
 	}
 	sim_die_at(0);
 	all_end();
@@ -651,13 +846,14 @@ void imgscene(void *arg)
 	for (int k = 0; k < 2; k++) {
 		int i = 1 + (int)sim_below(NODES);
 
-		simdisk_wipe(node[i].disk);
-		oracle_wiped(i);
+		wipe(i);
 		node[i].copied = false;
 		start(i, k == 1, 6);
 		all_end();
 		last = k == 0 ? i : last == i ? 0 : last;
 	}
-	if (last != 0 && !node[last].sync_failed && sim_chance(1, 4))
+	if (snaps)
+		everything_is_there();
+	if (last != 0 && !snaps && !node[last].sync_failed && sim_chance(1, 4))
 		go_back(last);
 }
