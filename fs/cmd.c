@@ -40,7 +40,7 @@ const struct cmd_help cmd_helps[] = {
      "  --abort-uploads   abort those uploads, whoever began them",
      false},
     {"image", "ACTION TARGET [ARGUMENT] [--force] [--data] [--repair [--zero-lost]] [--mark N] [--id ID [--out FILE | --into NEW | --drop]] "
-     "[--size SIZE] [--pins] [-o OPTIONS] [--json]",
+     "[--size SIZE] [--pins] [--position N] [-o OPTIONS] [--json]",
      "Disk images. TARGET is a path on a mount, or SOURCE and a path below it.\n"
      "  create TARGET SIZE      an empty image (-o fsync=remote: its fsync waits for the bucket)\n"
      "  info TARGET             sizes, what of the log is live, who holds it\n"
@@ -65,6 +65,9 @@ const struct cmd_help cmd_helps[] = {
      "  snapshot TARGET@NAME    keeps what the image is now, while a guest writes; export and delete take TARGET@NAME too\n"
      "  snapshots TARGET        those that there are; --pins: and how many bytes only each of them keeps\n"
      "  rollback TARGET@NAME    back to it; what the image was until now becomes a snapshot first\n"
+     "  rollback TARGET --position N\n"
+     "                          the same for any position of the log from its newest checkpoint on\n"
+     "  log TARGET              those positions: number, time, type, bytes of data\n"
      "  clone TARGET@NAME NEW   a new image that begins as the snapshot, at once and whatever the size\n"
      "  flatten TARGET          a clone reads from its parent no more: what it needs is copied, a guest may write meanwhile",
      false},
@@ -126,7 +129,7 @@ static const char *args_of(const char *name)
 }
 
 enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE, OPT_ABORT, OPT_DATA, OPT_ID, OPT_OUT, OPT_DROP, OPT_SIZE, OPT_POINT, OPT_GAP, OPT_FROM,
-       OPT_PINS, OPT_REPAIR, OPT_ZERO_LOST, OPT_MARK, OPT_INTO };
+       OPT_PINS, OPT_REPAIR, OPT_ZERO_LOST, OPT_MARK, OPT_INTO, OPT_POSITION };
 
 bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos, int *ret_npos, int *ret_status)
 {
@@ -147,6 +150,7 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 					      {"zero-lost", no_argument, NULL, OPT_ZERO_LOST},
 					      {"mark", required_argument, NULL, OPT_MARK},
 					      {"into", required_argument, NULL, OPT_INTO},
+					      {"position", required_argument, NULL, OPT_POSITION},
 					      {0}};
 	struct objerr err = {0};
 	struct str letters = {0};
@@ -183,7 +187,7 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 						      [OPT_GAP - OPT_HELP] = 'G',   [OPT_FROM - OPT_HELP] = 'P',
 						      [OPT_PINS - OPT_HELP] = 'N',  [OPT_REPAIR - OPT_HELP] = 'Y',
 						      [OPT_MARK - OPT_HELP] = 'M',  [OPT_ZERO_LOST - OPT_HELP] = 'Z',
-						      [OPT_INTO - OPT_HELP] = 'T'};
+						      [OPT_INTO - OPT_HELP] = 'T',  [OPT_POSITION - OPT_HELP] = 'B'};
 
 			ok = a->fn(c >= OPT_HELP ? letter[c - OPT_HELP] : c, optarg, a->ctx);
 		}

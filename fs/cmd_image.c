@@ -372,6 +372,7 @@ static const struct action {
     {"snapshot", false, false, image_snapshot, NULL}, {"snapshots", false, false, image_snapshots, NULL},
     {"rollback", false, false, image_rollback, NULL}, {"clone", false, true, NULL, image_clone},
     {"journal", true, false, image_journal, NULL},    {"flatten", false, false, image_flatten, NULL},
+    {"log", false, false, image_log, NULL},
     {"marks", false, false, image_list_marks, NULL},  {"adopt", false, true, NULL, image_adopt},
 };
 
@@ -393,7 +394,8 @@ static bool flag(int c, const char *arg, void *ctx)
 	s->mark = c == 'M' ? arg : s->mark;
 	s->repair |= c == 'Y';
 	s->zero_lost |= c == 'Z';
-	return c && strchr("FDXIOSRPGNTMYZ", c);
+	s->position = c == 'B' ? arg : s->position;
+	return c && strchr("FDXIOSRPGNTMYZB", c);
 }
 
 static int run(struct site *s, char **pos, int npos)
@@ -406,7 +408,7 @@ static int run(struct site *s, char **pos, int npos)
 			a = &actions[i];
 	if (!a)
 		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc, claim, journal, "
-				 "snapshot, snapshots, rollback, clone, flatten, marks or adopt");
+				 "snapshot, snapshots, rollback, log, clone, flatten, marks or adopt");
 	if (npos < 2)
 		return cmd_usage("image %s: missing arguments (lsvdfs image --help)", a->name);
 	if (a->fn != image_journal && (s->id || s->out || s->drop || s->into))
@@ -418,6 +420,8 @@ static int run(struct site *s, char **pos, int npos)
 	if (a->fn_more != image_import && (s->size || s->restore_point || s->from_options || s->stop_at_gap))
 		return cmd_usage("image %s: --size, --restore-point, --stop-at-gap and --from-options are of image import",
 				 a->name);
+	if (a->fn != image_rollback && s->position)
+		return cmd_usage("image %s: --position is of image rollback", a->name);
 	if (a->fn != image_snapshots && s->pins)
 		return cmd_usage("image %s: --pins is of image snapshots", a->name);
 	/* SOURCE PATH, or PATH on a mount; then what the action wants */

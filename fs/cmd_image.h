@@ -35,6 +35,7 @@ struct site {
 	bool json, force, data, drop, pins, repair, zero_lost;
 	const char *id, *out, *into; /* of journal */
 	const char *mark;            /* of export, check */
+	const char *position;        /* of rollback */
 	const char *size, *restore_point, *from_options; /* of import */
 	bool stop_at_gap;
 };
@@ -136,6 +137,7 @@ int site_snapshot(struct site *s, const char **ret_name);
 int image_snapshot(struct site *s);
 int image_snapshots(struct site *s);
 int image_rollback(struct site *s);
+int image_log(struct site *s);
 int image_clone(struct site *s, const char *to);
 int image_unsnap(struct site *s, const char *name);
 /* A volume of the image, or of its snapshot, for reading; *ret_of (may be NULL then) is to be closed after it. */

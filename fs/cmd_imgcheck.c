@@ -140,7 +140,7 @@ static int do_owned(struct volume *v, void *arg)
 	return r;
 }
 
-/* By the plan, whose steps were told. */
+/* By the plan, whose steps were told. -EAGAIN: make it again. */
 static int carry_out(struct checking *k, struct image *i, const struct repair_plan *p)
 {
 	struct site *s = k->s;
@@ -157,7 +157,7 @@ static int carry_out(struct checking *k, struct image *i, const struct repair_pl
 	if (!r)
 		r = image_note_size(s, i, o.st.size, &err);
 	k->repaired |= !r;
-	return r ? site_fail(s, r, &err) : CMD_OK;
+	return r && r != -EAGAIN ? site_fail(s, r, &err) : r;
 }
 
 /* The plan, told; with --repair done, and made again as long as its steps only open the way. */
@@ -170,6 +170,10 @@ static int plan_and_do(struct checking *k, struct image *i)
 	int r = 0;
 
 	for (int n = 0; n < FIRST_MAX && !r && again; n++) {
+		if (n && s->json) {
+			json_array_clear(k->left);
+			json_array_clear(k->lost);
+		}
 		r = repair_plan(&s->env, i->p.prefix, i->o.n.uuid, s->data, s->zero_lost, &p, &err);
 		if (r)
 			return site_fail(s, r, &err);
@@ -177,11 +181,15 @@ static int plan_and_do(struct checking *k, struct image *i)
 		again = p.first && s->repair;
 		if (again)
 			r = repair_first(&s->env, i->p.prefix, i->o.n.uuid, &p, &err);
+		k->repaired |= again && !r;
 		if (r)
 			r = site_fail(s, r, &err);
 		else if (s->repair && p.owned)
 			r = carry_out(k, i, &p);
-		k->repaired |= again && !r;
+		if (r == -EAGAIN) {
+			again = true;
+			r = n + 1 < FIRST_MAX ? 0 : cmd_fail("%s: somebody goes on writing to it", s->said);
+		}
 		repair_plan_free(&p);
 	}
 	return r;
@@ -235,7 +243,7 @@ static int check_name(struct checking *k, struct image *i, const struct check_re
 	struct objerr err = {0};
 	int r;
 
-	if (res->damage || res->tail == 0 || i->o.n.size == res->size || site_here(k->s, i->uuid) || i->p.copy)
+	if (res->damage || res->tail == 0 || !res->released || i->o.n.size == res->size || site_here(k->s, i->uuid) || i->p.copy)
 		return CMD_OK;
 	tell_step(k, "the name says another size than the log: it is written anew");
 	if (!k->s->repair)

@@ -608,7 +608,7 @@ static int choose_size(struct fly *f)
 		return cmd_fail("%s: object %s has data up to byte %" PRIu64 ", more than --size says; nothing was made", f->said,
 				name_of(f, f->far), f->end);
 	f->im.more = json_pack("{s:I, s:s, s:s, s:I, s:O}", "objects", (json_int_t)f->n, "first", name_of(f, &f->v[0]), "last",
-			       name_of(f, &f->v[f->n - 1]), "missing", (json_int_t)f->gaps, "warnings", f->warnings);
+			       name_of(f, &f->v[f->n - 1]), "missing", (json_int_t)MIN(f->gaps, (uint64_t)INT64_MAX), "warnings", f->warnings);
 	return CMD_OK;
 }
 

@@ -56,7 +56,7 @@ static int want_snapshot(struct site *s, const char **ret_name, struct image *re
 struct doing {
 	const char *name;
 	struct objerr *err;
-	uint64_t number, size;
+	uint64_t number, size, position;
 	char now[VOL_SNAP_NAME_MAX + 1];
 };
 
@@ -80,7 +80,7 @@ static int do_rollback(struct volume *v, void *arg)
 	int r;
 
 	vol_snap_name_now(d->now);
-	r = vol_rollback(v, d->name, d->now, d->err);
+	r = d->position ? vol_rollback_to(v, d->position, d->now, d->err) : vol_rollback(v, d->name, d->now, d->err);
 	d->size = vol_size(v);
 	return r;
 }
@@ -134,6 +134,22 @@ int image_unsnap(struct site *s, const char *name)
 	return cmd_print_json(json_pack("{s:s, s:s}", "path", s->path, "name", name));
 }
 
+/* IMAGE@NAME, or IMAGE and --position. */
+static int back_where(struct site *s, struct doing *d, struct image *ret)
+{
+	const char *name;
+	int r;
+
+	if (!s->position)
+		return want_snapshot(s, &d->name, ret);
+	if (str_parse_u64(s->position, &d->position) < 0 || !d->position)
+		return cmd_usage("--position: expected a number that 'lsvdfs image log' shows");
+	r = site_snapshot(s, &name);
+	if (!r && name)
+		r = cmd_usage("image rollback: IMAGE@NAME or --position, not both");
+	return r ? r : site_find(s, ret);
+}
+
 int image_rollback(struct site *s)
 {
 	struct objerr err = {0};
@@ -141,11 +157,14 @@ int image_rollback(struct site *s)
 	json_t *ans = NULL;
 	bool noted = false;
 	struct image i;
-	int r = want_snapshot(s, &d.name, &i);
+	int r = back_where(s, &d, &i);
 
 	if (r)
 		return r;
-	r = s->mounted ? site_ask_name(s, "rollback", d.name, &ans) : offline(s, &i, do_rollback, &d);
+	if (s->mounted)
+		r = site_ask_name(s, d.position ? "position" : "rollback", d.position ? s->position : d.name, &ans);
+	else
+		r = offline(s, &i, do_rollback, &d);
 	if (ans) {
 		const char *now = json_string_value(json_object_get(ans, "before"));
 
@@ -161,9 +180,11 @@ int image_rollback(struct site *s)
 		return r;
 	site_forget(s);
 	if (s->json)
-		return cmd_print_json(json_pack("{s:s, s:s, s:s, s:I}", "path", s->path, "name", d.name, "before", d.now,
+		return cmd_print_json(json_pack("{s:s, s:s*, s:o*, s:s, s:I}", "path", s->path, "name", d.name, "position",
+						d.position ? json_integer((json_int_t)d.position) : NULL, "before", d.now,
 						"size", (json_int_t)d.size));
-	printf("%s is what it was at %s; what it was until now is %s@%s\n", s->path, d.name, s->path, d.now);
+	printf("%s is what it was at %s; what it was until now is %s@%s\n", s->path, d.position ? s->position : d.name,
+	       s->path, d.now);
 	return fflush(stdout) ? cmd_fail("cannot write the answer") : CMD_OK;
 }
 
@@ -230,6 +251,54 @@ int image_snapshots(struct site *s)
 	free(v);
 	if (r)
 		return site_fail(s, r, &err);
+	if (s->json)
+		return cmd_print_json(doc);
+	return fflush(stdout) ? cmd_fail("cannot write the answer") : CMD_OK;
+}
+
+static void print_position(const struct vol_position *p)
+{
+	char size[24], when[32] = "-";
+	time_t t = (time_t)p->time;
+	struct tm tm;
+
+	if (p->time && gmtime_r(&t, &tm))
+		(void)strftime(when, sizeof when, "%Y-%m-%d %H:%M:%SZ", &tm);
+	printf("%12" PRIu64 "  %-20s  %-10s  %10s%s%s\n", p->number, when, p->type, cmd_size(p->bytes, size),
+	       p->name[0] ? "  " : "", p->name);
+}
+
+int image_log(struct site *s)
+{
+	struct vol_position *v = NULL;
+	struct objerr err = {0};
+	struct volume *of;
+	struct image i;
+	size_t n = 0;
+	json_t *doc;
+	int r = site_find(s, &i);
+
+	if (r)
+		return r;
+	r = vol_open(&s->env, i.p.prefix, i.o.n.uuid, &of, &err);
+	if (!r) {
+		r = vol_positions(of, &v, &n, &err);
+		ignore(vol_close(of)); /* nothing was written */
+	}
+	image_done(&i);
+	if (r)
+		return site_fail(s, r, &err);
+	doc = s->json ? json_array() : NULL;
+	for (size_t k = 0; k < n; k++) {
+		if (!s->json)
+			print_position(&v[k]);
+		else
+			json_array_append_new(doc, json_pack("{s:I, s:I, s:s, s:I, s:I, s:s*}", "number",
+							     (json_int_t)v[k].number, "time", (json_int_t)v[k].time, "type",
+							     v[k].type, "bytes", (json_int_t)v[k].bytes, "size",
+							     (json_int_t)v[k].size, "name", v[k].name[0] ? v[k].name : NULL));
+	}
+	free(v);
 	if (s->json)
 		return cmd_print_json(doc);
 	return fflush(stdout) ? cmd_fail("cannot write the answer") : CMD_OK;

@@ -40,6 +40,7 @@ struct conn {
 struct control {
 	struct mount *m;
 	char *path;
+	struct stat socket; /* as it was made */
 	int listen_fd;
 	int stop_pipe[2]; /* written end closed: the accept thread leaves */
 	pthread_t thread;
@@ -558,12 +559,22 @@ static int listen_at(const char *path, int *ret_fd, struct objerr *err)
 	return 0;
 }
 
+/* The kernel gives the number of a mount that is gone to the next one: by then the name may be that one's socket. */
+static bool still_ours(const struct control *c)
+{
+	struct stat st;
+
+	return !stat(c->path, &st) && st.st_dev == c->socket.st_dev && st.st_ino == c->socket.st_ino &&
+	       st.st_ctim.tv_sec == c->socket.st_ctim.tv_sec && st.st_ctim.tv_nsec == c->socket.st_ctim.tv_nsec;
+}
+
 static void control_free(struct control *c)
 {
 	pool_free(c->pool);
 	if (c->listen_fd >= 0) {
 		close(c->listen_fd);
-		unlink(c->path);
+		if (still_ours(c))
+			unlink(c->path);
 	}
 	if (c->stop_pipe[0] >= 0)
 		close(c->stop_pipe[0]);
@@ -591,6 +602,8 @@ int control_start(struct mount *m, struct control **ret, struct objerr *err)
 		r = socket_path(&m->point, geteuid(), 0, &c->path);
 	if (!r)
 		r = listen_at(c->path, &c->listen_fd, err);
+	if (!r && stat(c->path, &c->socket))
+		r = -errno;
 	if (!r && pipe2(c->stop_pipe, O_CLOEXEC))
 		r = -errno;
 	if (!r)

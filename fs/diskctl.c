@@ -98,7 +98,7 @@ struct snapping {
 	const char *verb, *name;
 	json_t *ans;
 	struct objerr *err;
-	uint64_t size;
+	uint64_t size, position;
 };
 
 /* One step of a clone that is made independent; name: which, or where to go on. The command keeps the image open. */
@@ -135,7 +135,7 @@ static int snap(struct volume *v, void *arg)
 		return vol_unsnap(v, s->name, s->err);
 	if (strcmp(s->verb, "rollback") == 0) {
 		vol_snap_name_now(now);
-		r = vol_rollback(v, s->name, now, s->err);
+		r = s->position ? vol_rollback_to(v, s->position, now, s->err) : vol_rollback(v, s->name, now, s->err);
 		json_object_set_new(s->ans, "before", json_string(now));
 		s->size = vol_size(v);
 		json_object_set_new(s->ans, "size", json_integer((json_int_t)s->size));
@@ -268,6 +268,12 @@ int fsd_image(struct fsd *f, const char *verb, const char *path, const char *nam
 		return upload(f, path, err);
 	if (strcmp(verb, "claim") == 0)
 		return f->o.read_only ? -EROFS : claim(f, path, ans, err);
+	if (name && strcmp(verb, "position") == 0) {
+		s.verb = "rollback";
+		if (str_parse_u64(name, &s.position) < 0 || s.position == 0)
+			return -EINVAL;
+		return f->o.read_only ? -EROFS : snap_path(f, path, &s);
+	}
 	if (name && strcmp(verb, "unsnap") == 0)
 		return f->o.read_only ? -EROFS : unsnap_path(f, path, &s);
 	if (name && (strcmp(verb, "snapshot") == 0 || strcmp(verb, "flatten") == 0 || strcmp(verb, "rollback") == 0))

@@ -10,6 +10,8 @@
 #include "config.h"
 #include "disk.h"
 
+enum { KEPT_MIN = 256 * 1024 };
+
 #define WRITER(h) (((h)->flags & O_ACCMODE) != O_RDONLY)
 
 static void touch(struct inode *i)
@@ -170,21 +172,51 @@ bool disk_write_now(struct fsd *f, fuse_req_t req, const char *buf, size_t size,
 	return true;
 }
 
+/*
+ * Memory for the answer to a large read: the same pages again and again while a guest reads on, since each new one is a
+ * fault (budget.h). false: there is none to spare in the budget, and malloc's will do.
+ */
+static bool kept_buf(struct fsd *f, size_t n, void **ret)
+{
+	if (n < KEPT_MIN || !budget_try(f->o.budget, n))
+		return false;
+	*ret = budget_buf(f->o.budget, n);
+	if (!*ret)
+		budget_give(f->o.budget, n);
+	return *ret != NULL;
+}
+
 void disk_op_read(struct call *c)
 {
-	struct handle *h = handle_get(c->f, c->fi.fh);
-	void *buf = malloc(c->size ? c->size : 1);
+	struct fsd *f = c->f;
+	struct handle *h = handle_get(f, c->fi.fh);
+	size_t size = c->size;
+	void *buf = NULL;
+	bool kept = kept_buf(f, size, &buf);
 	ssize_t r = -EBADF;
 
+	if (!kept)
+		buf = malloc(size ? size : 1);
 	if (h && buf)
-		r = vol_read(h->disk->v, WRITER(h), (uint64_t)c->off, buf, c->size);
+		r = vol_read(h->disk->v, WRITER(h), (uint64_t)c->off, buf, size);
 	else if (h)
 		r = -ENOMEM;
 	if (h && r < 0)
 		complain(h->disk, "read", (int)r);
 	if (h)
-		handle_put(c->f, h);
-	call_buf(c, buf, r);
+		handle_put(f, h);
+	if (!kept) {
+		call_buf(c, buf, r);
+		return;
+	}
+	if (call_claim(c)) {
+		if (r < 0)
+			fuse_reply_err(c->req, fsd_errno((int)r));
+		else
+			fuse_reply_buf(c->req, buf, (size_t)r);
+	}
+	budget_buf_free(f->o.budget, buf, size);
+	call_done(c);
 }
 
 void disk_op_write(struct call *c)

@@ -365,20 +365,23 @@ int disk_snap_refresh(struct fsd *f, struct inode *i, struct objerr *err)
 	_cleanup_free_ char *dir = NULL, *name = NULL;
 	struct snapnode s;
 	bool open;
-	int r = inode_path(f, i, &dir, &name);
+	int r;
 
-	if (r == 0)
-		r = find(f, dir, name, 0, &s, err);
-	if (r == 0 && (s.number != i->snap || memcmp(s.uuid, i->uuid, sizeof s.uuid) != 0))
-		r = -ENOENT;
 	mtx_lock(&i->lock);
 	open = i->nopen > 0;
+	mtx_unlock(&i->lock);
+	if (open) /* who has it open has what he opened, under whatever name, and whether the store answers or not */
+		return 0;
+	r = inode_path(f, i, &dir, &name);
+	if (r == 0)
+		r = find(f, dir, name, 0, &s, err);
+	if (r == -ENOENT || (r == 0 && (s.number != i->snap || memcmp(s.uuid, i->uuid, sizeof s.uuid) != 0)))
+		return -ESTALE; /* the kernel walks again */
+	mtx_lock(&i->lock);
 	if (r == 0 && s.asked_ns >= i->asked_ns) {
 		i->attr = s.attr;
 		i->asked_ns = s.asked_ns;
 	}
 	mtx_unlock(&i->lock);
-	if (r == -ENOENT) /* the kernel walks again; who has it open has what he opened, under whatever name */
-		return open ? 0 : -ESTALE;
 	return r;
 }

@@ -48,12 +48,21 @@ room_left() { # KIB
 	head -c $(((avail - $1) * 1024)) /dev/zero >>"$T/a.state/fill"
 }
 room_left 10000 # two segments
+exec 9<>"$T/a/d.img" # a guest
 dd if="$T/24m" of="$T/a/d.img" bs=256K conv=notrunc,fsync iflag=fullblock status=none
 same "$T/24m" "$T/a/d.img"
-wait_for 30 images_idle a
+sent() { # and what the journal had of it is given back
+	py - "$("$LSVDFS" status "$T/a" --json)" <<'P'
+import json, sys
+i, = json.loads(sys.argv[1])['fs']['images']
+sys.exit(i['journal_used'] > 5 << 20)
+P
+}
+wait_for 30 sent
 room_left 0 2>"$T/fill.log" || true
 must_fail 'no space' dd if="$T/3m" of="$T/a/e.img" bs=64K conv=notrunc status=none
 dd if="$T/3m" of="$T/a/d.img" bs=256K conv=notrunc,fsync status=none # its own journal has room
+exec 9<&-
 rm "$T/a.state/fill"
 cp "$T/3m" "$T/a/e.img"
 cmp -n 3000000 "$T/3m" "$T/a/d.img"

@@ -24,7 +24,7 @@ export GUEST_NET=1 MEM=${MEM:-1G}
 cat >"$T/script" <<G
 export HOME=/root AWS_EC2_METADATA_DISABLED=true AWS_ACCESS_KEY_ID=$AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY=$AWS_SECRET_ACCESS_KEY
 IFS=- read -r version loop </root/round
-OPTS=images=*.img,journal_size=64M,memory=64M,${STORE_OPTS/127.0.0.1/10.0.2.2}
+OPTS=images=*.img,journal_size=64M,memory=64M,retry=$STILL,${STORE_OPTS/127.0.0.1/10.0.2.2}
 SOURCE=$SOURCE CTL=$FRONT_CTL LIMIT=$((LIMIT << 20)) MIB=$MIB LOAD=$LOAD SEED=$SEED STILL=$STILL
 G
 cat >>"$T/script" <<'G'

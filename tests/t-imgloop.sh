@@ -52,6 +52,11 @@ for n in on-512 on-4096 off-512 off-4096; do
 	detach_loop l
 done
 attach_loop l "$A/on-512.img"
+"$LSVDFS" image import "$A/copy.img" "$loop_l" # a device of blocks has an end
+eq "$(stat -c %s "$A/copy.img")" $((64 << 20)) "size of an imported device"
+cmp "$A/copy.img" "$A/on-512.img"
+said=$("$LSVDFS" image import "$A/copy2.img" "$loop_l" --size 63M 2>&1) && fail "a device was cut"
+[[ $said == *"has 67108864 bytes, more than --size says" ]] || fail "it said: $said"
 blkdiscard -f "$loop_l"
 detach_loop l
 wait_for 20 blocks_at_most "$A/on-512.img" 0

@@ -3,8 +3,8 @@
 . "$TESTS_DIR/lib.sh"
 need_cmd jq
 store_start
-OPTS='images=*.img,journal_size=64M'
-OFF=state_dir=$T/off/state,cache_dir=$T/off/cache${STORE_OPTS:+,$STORE_OPTS}
+OPTS='images=*.img,journal_size=64M,dirty_age=60' # nothing is sent unasked
+OFF=claim_wait=1,state_dir=$T/off/state,cache_dir=$T/off/cache${STORE_OPTS:+,$STORE_OPTS}
 mkdir -p "$T/off"
 on() { local action=$1; shift; "$LSVDFS" image "$action" "$@"; }
 off() { local action=$1; shift; "$LSVDFS" image "$action" "$SOURCE" "$@" -o "$OFF"; }
@@ -111,6 +111,14 @@ off check d.img --repair --json | jq -e .repaired >/dev/null || fail "the name w
 is d.img "$T/v1"
 obj_put x.img.lsvd "$T/v1"
 no 1 'no image of this name' off check x.img --repair
+sed 's/^uuid=.*/uuid=0123456789abcdef0123456789abcdef/' "$T/name" >"$T/name2"
+obj_put y.img.lsvd "$T/name2"
+no 1 'leads to no log' off check y.img --repair
+off create z.img 1M
+eq "$(off marks z.img)" "z.img has no checkpoint yet"
+uuid=$(uuid_of z.img)
+off delete z.img
+no 1 'was deleted' off adopt z.img "$uuid"
 
 # --- a data object gone: which bytes, and the rest ---
 off delete d.img@one
@@ -141,6 +149,11 @@ is d.img "$T/zeroed"
 mount_lsvdfs a "$OPTS"
 dd if="$T/v1" of="$T/a/f.img" bs=1M status=none
 umount_lsvdfs a
+# a claim that the walk needs: no checkpoint is behind it yet
+obj_delete "$(objects f.img | sed -n 2p)"
+damaged f.img
+off check f.img --repair --json | jq -e '.whole and .repaired' >/dev/null || fail "a claim of the walk was not made again"
+is f.img "$T/v1"
 mount_lsvdfs a "$OPTS"
 rnd $((1 << 20)) 2 >"$T/v2"
 rnd $((1 << 20)) 3 >"$T/v3"
@@ -160,12 +173,14 @@ off claim f.img >/dev/null 2>&1
 echo other >"$T/w"
 mount_lsvdfs b "$OPTS"
 dd if="$T/w" of="$T/b/f.img" conv=notrunc,fsync status=none
+on export "$T/a/f.img" "$T/none" 2>/dev/null || true # sends
 # until it is told; with bytes that are there already
 fenced() { ! dd if="$T/v1" of=/dev/fd/9 bs=4k count=1 oflag=sync conv=notrunc status=none 2>/dev/null; }
 wait_for 30 fenced
 exec 9>&-
 lost() { id=$(on journal "$T/a/f.img" --json | jq -r '.[] | select(.unsent > 0).id') && [ -n "$id" ]; }
 wait_for 30 lost
+no 2 'needs the path' on journal "$T/a" --id "$id" --into "$T/a/g.img"
 no 2 'which one' on journal "$T/a/f.img" --into "$T/a/g.img"
 no 2 'one of' on journal "$T/a/f.img" --id "$id" --into "$T/a/g.img" --drop
 no 1 'something of this name' on journal "$T/a/f.img" --id "$id" --into "$T/a/f.img"
@@ -173,16 +188,32 @@ on journal "$T/a/f.img" --id "$id" --into "$T/a/g.img" --json | jq -e '.changes 
 cp "$T/sent" "$T/seen"
 dd if="$T/v2" of="$T/seen" bs=64k seek=16 conv=notrunc status=none
 cmp "$T/a/g.img" "$T/seen" || fail "the rescued disk is not what the machine saw"
-umount_lsvdfs b
 cp "$T/sent" "$T/theirs"
 dd if="$T/w" of="$T/theirs" conv=notrunc status=none
-is f.img "$T/theirs"
+same "$T/b/f.img" "$T/theirs"
 whole g.img
+# too late: the other has written over what it took, and cleaned up
+on delete "$T/b/f.img@s"
+dd if="$T/v4" of="$T/b/f.img" bs=256k conv=notrunc,fsync status=none
+umount_lsvdfs b
+off gc f.img >/dev/null
+no 1 'missing|not whole' on journal "$T/a/f.img" --id "$id" --into "$T/a/h.img"
+! off info h.img 2>/dev/null || fail "a half rescued disk has a name"
 lost || fail "the journal went by itself"
 no 1 'may need it, or sets it aside' on journal "$T/a/f.img" --id "$id" --drop
-head -c 6 <>"$T/a/f.img" >"$T/out" # the next writer here does
-same "$T/out" "$T/w"
+cat <>"$T/a/f.img" >"$T/out" # the next writer here does
+same "$T/out" "$T/v4"
 lost
 on journal "$T/a/f.img" --id "$id" --drop
+
+# --- a machine that died, and lost nothing: a mount brings its journal ---
+exec 9<>"$T/a/f.img"
+dd if="$T/v2" of=/dev/fd/9 bs=64k conv=notrunc,fsync status=none
+kill9_daemon a
+exec 9>&-
+no 1 'did not go on without' "$LSVDFS" image journal "$SOURCE" f.img --id 0-now --into h.img \
+	-o "state_dir=$T/a.state,cache_dir=$T/a.cache${STORE_OPTS:+,$STORE_OPTS}"
+mount_lsvdfs a "$OPTS"
+cmp -n $((1 << 20)) "$T/a/f.img" "$T/v2"
 umount_lsvdfs a
 finish

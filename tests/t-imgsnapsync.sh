@@ -61,7 +61,6 @@ looks() {
 	rm -f "$T/copy"
 	cp --sparse=always "$T/$m/d.img@s$i" "$T/copy"
 	dev=$(losetup --find --show "$T/copy")
-	on_exit "umount $T/snap; loop_drop $dev $T/copy"
 	e2fsck -p "$dev" >"$T/fsck.log" 2>&1 || rc=$?
 	[ "$rc" -le 1 ] || fail "snapshot $i, replay of its journal: $rc $(cat "$T/fsck.log")"
 	e2fsck -fn "$dev" >"$T/fsck.log" 2>&1 || fail "snapshot $i after its replay: $(cat "$T/fsck.log")"
@@ -76,6 +75,7 @@ checker() {
 	local i
 	cleanups=() daemon=() # those of the test are not its own
 	trap cleanup EXIT
+	on_exit "umount $T/snap; losetup --noheadings --output NAME --associated $T/copy | xargs -r -n 1 losetup -d"
 	for ((i = 1; i <= ROUNDS; i++)); do
 		until [ -e "$T/after.$i" ]; do
 			[ ! -e "$T/over" ] || exit 1

@@ -28,7 +28,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BYTES = 256 * 1024, SECTORS = BYTES / 512, BLOBS = 2000, SNAPS = 2, WOUNDS = 3 };
+enum { BYTES = 256 * 1024, SECTORS = BYTES / 512, BLOBS = 2000, SNAPS = 2, WOUNDS = 3, TRIES = 3 };
 
 struct blob {
 	char key[160];
@@ -44,7 +44,7 @@ static struct pool *pool;
 static unsigned states;
 static struct {
 	unsigned trials, unseen, repaired, partly, zeroed, untold;
-	unsigned first, based;
+	unsigned first, based, again, refused;
 } count;
 
 static const uint8_t uuid[16] = "0123456789abcdef";
@@ -409,12 +409,14 @@ static void plan(struct objstore *s, bool zero, struct repair_plan *p)
 	show(p, false);
 }
 
-static void repair(struct objstore *s, bool zero, struct repair_plan *p)
+/* False: it said that it could not (EIO), and is worth another try. */
+static bool repair_once(struct objstore *s, bool zero, struct repair_plan *p)
 {
 	struct vol_env env = env_of(s);
 	struct objerr err = {0};
+	struct vol_stat st;
 	struct volume *v;
-	int r;
+	int r, end;
 
 	plan(s, zero, p);
 	for (int i = 0; p->first; i++) {
@@ -426,7 +428,7 @@ static void repair(struct objstore *s, bool zero, struct repair_plan *p)
 		plan(s, zero, p);
 	}
 	if (!p->owned)
-		return;
+		return true;
 	count.based += p->from_base;
 	env.from_base = p->from_base;
 	env.base = p->base;
@@ -435,8 +437,25 @@ static void repair(struct objstore *s, bool zero, struct repair_plan *p)
 	need(r == 0, "the plan's volume does not open: %d %s", r, err.msg);
 	vol_begin_write(v);
 	r = vol_repair(v, p, zero, &err);
-	need(r == 0 || r == -EBUSY, "the repair fails: %d %s", r, err.msg);
-	need(vol_end_write(v) == 0 && vol_close(v) == 0, "close after the repair fails");
+	vol_stat(v, &st);
+	if (r < 0)
+		(void)fprintf(stderr, "-- %s: %d %s (%s)\n", what, r, err.msg, st.why);
+	need(r == 0 || r == -EIO, "the repair fails: %d %s (%s)", r, err.msg, st.why);
+	end = vol_end_write(v);
+	need(vol_close(v) == 0 && end == 0, "close after the repair fails");
+	return r == 0;
+}
+
+/* False: not in TRIES. Nothing that was right may be the worse for that. */
+static bool repair(struct objstore *s, bool zero, struct repair_plan *p)
+{
+	for (int i = 1; !repair_once(s, zero, p); i++) {
+		if (i == TRIES)
+			return false;
+		count.again++;
+		repair_plan_free(p);
+	}
+	return true;
 }
 
 /* Its life goes on. */
@@ -456,7 +475,7 @@ static void later(struct objstore *s)
 static void trial(void)
 {
 	static struct seen before, after;
-	bool zero = rnd(3) == 0;
+	bool zero = rnd(3) == 0, done;
 	struct check_opts o = {.data = true, .say = on_line, .arg = what};
 	struct check_result res;
 	struct repair_plan p;
@@ -475,11 +494,12 @@ static void trial(void)
 		return;
 	}
 	count.trials++;
-	repair(s, zero, &p);
+	done = repair(s, zero, &p);
+	count.refused += !done;
 	look(s, &after);
 	compare(&before, &after, &p, zero, "after");
 	env = env_of(s);
-	if (p.nleft == 0) {
+	if (done && p.nleft == 0) {
 		o.say = on_line;
 		need(image_check(&env, prefix, uuid, &o, &res, &err) == 0, "no check: %s", err.msg);
 		if (res.damage > 0)
@@ -512,8 +532,9 @@ int main(int argc, char **argv)
 		trial();
 	}
 	printf("seed %" PRIu64 ": %u wounded buckets: %u repaired whole (%u of them with zeros), %u in part or not, %u had nothing "
-	       "that mattered; %u times first steps, %u from another checkpoint; %u wounds that nobody can see\n",
-	       seed, count.trials, count.repaired, count.zeroed, count.partly, count.untold, count.first, count.based, count.unseen);
+	       "that mattered; %u times first steps, %u from another checkpoint, %u tried again, %u failed; %u wounds that nobody can see\n",
+	       seed, count.trials, count.repaired, count.zeroed, count.partly, count.untold, count.first, count.based, count.again, count.refused, count.unseen);
+	need(count.refused <= 1 + trials / 4, "repairs fail");
 	need(trials < 60 || (count.repaired > 5 && count.partly > 0), "hardly anything was repaired");
 	pool_free(pool);
 	(void)fflush(stdout);

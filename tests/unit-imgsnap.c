@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 enum { BLOCK = 4096, BLOCKS = 96, LIVES = 5, SNAPS = 400, SEEDS = 25 };
-
 enum { FAMILY = 5 }; /* node k has generation k: the image, its clone, a clone of that, ... */
 
 static uint8_t uuid[FAMILY][16];
@@ -244,6 +243,69 @@ static void back(struct volume *v)
 	backs++;
 }
 
+/* ---- positions ---- */
+
+enum { POSITIONS = 16 };
+static struct {
+	uint64_t number;
+	struct content c;
+} position[POSITIONS];
+static unsigned npositions;
+
+static void back_to_position(struct volume *v)
+{
+	unsigned of = MIN(npositions, (unsigned)(sim_chance(3, 4) ? 1 : POSITIONS));
+	unsigned k = npositions == 0 ? 0 : npositions - 1 - (unsigned)sim_below(of);
+	uint64_t number = position[k % POSITIONS].number;
+	struct snap *f = &snap[nsnap];
+	struct objerr err = {0};
+	struct content got;
+	int r;
+
+	if (npositions == 0 || nsnap >= SNAPS - 2)
+		return;
+	(void)snprintf(f->name, sizeof(f->name), "p%u", nsnap++);
+	f->c = now;
+	f->is = MAYBE;
+	after = position[k % POSITIONS].c;
+	under_way = true;
+	do {
+		r = vol_rollback_to(v, number, f->name, &err);
+		if (r == -EAGAIN || r == -ETIMEDOUT) {
+			read_all(v, true, &got);
+			r = same(&got, &after) ? 0 : r;
+		}
+		if (r == -EEXIST)
+			(void)snprintf(f->name, sizeof(f->name), "p%ux", nsnap);
+	} while (r == -EAGAIN || r == -ETIMEDOUT || r == -EEXIST);
+	say("back to position %" PRIu64 ": %d %s\n", number, r, err.msg);
+	sim_check(r == 0 || r == -ERANGE, "rolling back to position %" PRIu64 " gives %d: %s", number, r, err.msg);
+	now = r == 0 ? after : now;
+	under_way = false;
+	read_all(v, false, &got);
+	if (!same(&got, &now))
+		differ("back at a position", &got, &now);
+}
+
+static void note_position(struct volume *v)
+{
+	struct vol_position *p = NULL;
+	struct objerr err = {0};
+	size_t n = 0;
+	int r = vol_upload(v);
+
+	while ((r == 0 && n == 0) || r == -EAGAIN || r == -ETIMEDOUT)
+		r = vol_positions(v, &p, &n, &err);
+	sim_check(r == 0 && n > 0, "positions give %d: %s", r, err.msg);
+	position[npositions % POSITIONS].number = p[n - 1].number;
+	position[npositions++ % POSITIONS].c = now;
+	free(p);
+	for (uint64_t k = sim_below(6); k > 0; k--) /* soon a checkpoint puts an end to what is possible */
+		change(v);
+	if (sim_chance(3, 4))
+		back_to_position(v);
+}
+
 /* ---- what must be ---- */
 
 static void check_snapshot(struct volume *v, const struct vol_snap *s)
@@ -352,8 +414,12 @@ static void life(void *arg)
 			make(v);
 		else if (what < 86)
 			take_away(v);
-		else if (what < 88)
+		else if (what < 88 && sim_chance(1, 2))
 			back(v);
+		else if (what < 88)
+			back_to_position(v);
+		else if (what < 90)
+			note_position(v);
 		else if (what < 92)
 			sim_check(vol_flush(v) == 0, "a flush fails");
 		else if (what < 94)
@@ -580,7 +646,7 @@ static void bear(void *arg)
 
 static void guest(void *arg)
 {
-	for (uint64_t n = sim_below(60); n > 0; n--) {
+	for (uint64_t n = sim_chance(1, 3) ? 0 : sim_below(60); n > 0; n--) {
 		change(arg);
 		clock_sleep_ns((int64_t)sim_below(300) * NSEC_PER_MSEC);
 	}
@@ -652,6 +718,8 @@ static void flat_life(void *arg)
 	check_image(v);
 	check_snapshots(v, list);
 	in_the_way(v);
+	for (uint64_t n = sim_below(3); n > 0; n--)
+		change(v);
 	guest_done = false;
 	sim_spawn(1, "guest", guest, v);
 	flatten(v);

@@ -99,7 +99,7 @@ static void writer(void *arg)
 				S.trimmed = MAX(S.trimmed, S.acked);
 				ignore(journal_trim(S.j, S.trimmed, S.trimmed, false));
 			}
-			r = journal_shrink(S.j);
+			r = journal_shrink(S.j, sim_chance(2, 3));
 			if (r == -EIO)
 				return;
 			check(r == 0, "it cannot shrink", (uint64_t)-r);

@@ -45,6 +45,7 @@ struct check {
 	size_t nlines, capline;
 	unsigned unsaid; /* lines beyond LINES_MAX */
 	bool pages_whole;
+	bool flat; /* a clone that says that it needs no ancestor */
 	/* which map is looked at, and what it is where something of it is missing */
 	const char *of;
 	enum check_kind grave;
@@ -145,6 +146,7 @@ static int list_one(struct check *c, const struct obj_list_entry *e)
 			c->marks[c->nmarks++] = UINT64_MAX - number;
 		return 0;
 	}
+	c->flat = c->flat || strcmp(p, "flat") == 0;
 	if (str_has_prefix(p, "ref/") || str_has_prefix(p, "gone/") || strcmp(p, "flat") == 0)
 		return 0;
 	return say(c, CHECK_STRAY, "%s is no key of ours", e->key);
@@ -202,6 +204,9 @@ static int need(struct check *c, uint64_t number, uint64_t sectors, const char *
 {
 	struct listed *o = find(c, number);
 
+	if (o == NULL && c->flat && elsewhere(c, number))
+		return say(c, c->grave, "%s needs log object %016" PRIx64 " of its parent, and was flattened%s%s", c->of, number,
+			   what[0] != '\0' ? ": " : "", what);
 	if (o == NULL)
 		return elsewhere(c, number) ? 0
 					    : say(c, c->grave, "log object %016" PRIx64 " is missing: %s", number, what);
@@ -611,7 +616,7 @@ static int get_end(struct check *c, struct get *g, int r, struct objerr *err)
 		c->res.verified++;
 		c->res.verified_bytes += g->req.got;
 		r = logobj_verify(g->buf, g->req.got, c->uuid, g->o->number, &e);
-		if (r == -EUCLEAN && kind == CHECK_DAMAGE && vol_append_u64(&c->bad, &c->nbad, &c->capbad, g->o->number) < 0)
+		if (r == -EUCLEAN && vol_append_u64(&c->bad, &c->nbad, &c->capbad, g->o->number) < 0)
 			r = -ENOMEM;
 		if (r == -EUCLEAN)
 			r = say(c, kind, "log object %016" PRIx64 ": %s%s", g->o->number, e.msg,
@@ -674,6 +679,7 @@ static void forget(struct check *c)
 	for (size_t i = 0; i < c->nlines; i++)
 		free(c->lines[i].text);
 	c->nlines = c->n = c->nmarks = 0;
+	c->flat = false;
 	c->nbad = 0;
 	c->unsaid = 0;
 	c->lost_number = 0;
@@ -709,6 +715,7 @@ static int look_at_all(struct check *c, const struct vol_env *env, struct objerr
 	c->res.tail = c->view.tail;
 	c->res.checkpoint = c->view.checkpoint;
 	c->res.epoch = c->view.epoch;
+	c->res.released = c->view.released;
 	c->res.size = vol_size(c->v);
 	r = list(c, err);
 	if (r == 0)

@@ -25,7 +25,7 @@ enum check_kind {
 struct check_opts {
 	bool data;
 	void (*say)(void *arg, enum check_kind kind, const char *line);      /* after the last look */
-	void (*bad)(void *arg, uint64_t number);                             /* data only: needed, and damaged; may be NULL */
+	void (*bad)(void *arg, uint64_t number);                             /* data only: damaged, needed or not; may be NULL */
 	void (*progress)(void *arg, uint64_t done_bytes, uint64_t of_bytes); /* data only; may be NULL */
 	void *arg;
 };
@@ -37,7 +37,7 @@ struct check_result {
 	uint64_t verified, verified_bytes;     /* in full */
 	uint64_t allocated;                    /* bytes that read as data or "zero" */
 	unsigned damage, strays;               /* lines said */
-	bool dead;
+	bool dead, released;
 };
 /* 0 also for a damaged image: see ret->damage. Negative: it could not be looked at, words in err. */
 int must_check image_check(const struct vol_env *env, const char *prefix, const uint8_t uuid[16],

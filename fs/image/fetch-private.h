@@ -48,6 +48,7 @@ struct fetch {
 	uint64_t idle, ahead; /* bytes of listed chunks: that nobody uses; of read-ahead */
 	unsigned under_way;   /* requests */
 	unsigned waiting;     /* readers, for memory: nothing idle stays */
+	unsigned settling;    /* those who wait until all is in the block cache */
 	bool filler_runs;
 	struct job filler;
 	struct fetch_stat stat;

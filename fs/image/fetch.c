@@ -8,7 +8,8 @@
  * read-ahead was read to its end, or when too many idle ones are here, the oldest first. A chunk is freed by whoever
  * ends its last use: reader, store thread or filler.
  *
- * One job at a time writes chunks to the block cache. It is not waited for by readers.
+ * One job at a time writes chunks to the block cache. It is not waited for by readers. What was read ahead is left alone
+ * for a moment: its reader will come, and takes it from memory.
  */
 #include "config.h"
 #include "fetch-private.h"
@@ -17,6 +18,7 @@
 #include <string.h>
 
 #define FORGOTTEN_NS (5 * NSEC_PER_SEC)
+#define FRESH_NS (NSEC_PER_SEC / 2)
 
 static uint64_t object_hash(const uint8_t uuid[16], uint64_t number)
 {
@@ -225,6 +227,7 @@ struct chunk *chunk_leave_locked(struct chunk *c, uint32_t sectors)
 	if (used_up) {
 		f->ahead -= c->listed ? c->len : 0;
 		c->ahead = false;
+		cond_broadcast(&f->changed); /* the filler may take it */
 	}
 	/* The block cache has it; or the guest, and the block cache cannot. */
 	if (may_go(c) && (f->waiting > 0 || c->filled || (used_up && (c->tried || f->env.cache == NULL))))
@@ -234,13 +237,21 @@ struct chunk *chunk_leave_locked(struct chunk *c, uint32_t sectors)
 
 /* ---- into the block cache ---- */
 
-static struct chunk *next_to_fill_locked(struct fetch *f)
+/* ret_wait: until when the first of those is fresh that only wait for their reader; 0: there is none. */
+static struct chunk *next_to_fill_locked(struct fetch *f, int64_t *ret_wait)
 {
+	int64_t old = clock_now_ns() - FRESH_NS;
+
+	*ret_wait = 0;
 	list_for_each (it, &f->lru) {
 		struct chunk *c = list_entry(it, struct chunk, lru);
 
-		if (c->state == READY && !c->tried)
+		if (c->state != READY || c->tried)
+			continue;
+		if (!c->ahead || c->since <= old || f->waiting > 0 || f->settling > 0)
 			return c;
+		if (*ret_wait == 0 || c->since + FRESH_NS < *ret_wait)
+			*ret_wait = c->since + FRESH_NS;
 	}
 	return NULL;
 }
@@ -264,11 +275,16 @@ static void filler(struct job *job)
 {
 	struct fetch *f = container_of(job, struct fetch, filler);
 	struct chunk *c;
+	int64_t wait;
 
 	mtx_lock(&f->lock);
-	while ((c = next_to_fill_locked(f)) != NULL) {
+	while ((c = next_to_fill_locked(f, &wait)) != NULL || wait != 0) {
 		bool all;
 
+		if (c == NULL) {
+			(void)cond_wait_until(&f->changed, &f->lock, wait);
+			continue;
+		}
 		c->filling = c->tried = true;
 		mtx_unlock(&f->lock);
 		all = fill(f, c);
@@ -433,8 +449,11 @@ int fetch_new(const struct fetch_env *env, struct fetch **ret)
 void fetch_settle(struct fetch *f)
 {
 	mtx_lock(&f->lock);
+	f->settling++;
+	cond_broadcast(&f->changed);
 	while (f->under_way > 0 || f->filler_runs)
 		cond_wait(&f->changed, &f->lock);
+	f->settling--;
 	mtx_unlock(&f->lock);
 }
 

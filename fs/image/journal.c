@@ -549,13 +549,13 @@ static int away(struct journal *j, const struct jseg *s) REQUIRES(j->lock)
 
 /*
  * Oldest first, each on the disk before the next: what a crash leaves is what reuse would leave, never a hole. Not after
- * a failure: that one may still be there.
+ * a failure: that one may still be there. The newest `keep` of them stay.
  */
-static int drop_free(struct journal *j) REQUIRES(j->lock)
+static int drop_free(struct journal *j, size_t keep) REQUIRES(j->lock)
 {
 	int r = 0;
 
-	while (j->nfree > 0 && r == 0) {
+	while (j->nfree > keep && r == 0) {
 		struct jseg s = take_oldest_locked(j);
 
 		r = away(j, &s);
@@ -650,10 +650,10 @@ static int shrink_to_note(struct journal *j) REQUIRES(j->lock)
 	if (r == 0)
 		r = journal_commit(j, 0);
 	mtx_lock(&j->lock);
-	return r < 0 ? r : drop_free(j);
+	return r < 0 ? r : drop_free(j, 0);
 }
 
-int journal_shrink(struct journal *j)
+int journal_shrink(struct journal *j, bool to_note)
 {
 	int r = journal_commit(j, 0);
 
@@ -665,14 +665,14 @@ int journal_shrink(struct journal *j)
 		return 0;
 	}
 	j->preparing = true;
-	if (j->spare.fd >= 0) {
+	if (j->spare.fd >= 0 && to_note) {
 		r = away(j, &j->spare);
 		if (r == 0)
 			j->spare.fd = -1;
 	}
 	if (r == 0)
-		r = drop_free(j);
-	if (r == 0 && unneeded_locked(j))
+		r = drop_free(j, !to_note && j->spare.fd < 0);
+	if (r == 0 && to_note && unneeded_locked(j))
 		r = shrink_to_note(j);
 	j->preparing = false;
 	cond_broadcast(&j->changed);

@@ -103,11 +103,12 @@ int must_check journal_read_now(struct journal *j, uint64_t where, void *p, size
  */
 int must_check journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force);
 /*
- * Gives room back: all segments that nothing needs; and where that is true of every change, nothing stays but a header and
- * a note in a file of holes. The next change makes a segment anew. Waits for the disk. -EIO: broken; any other error:
- * some of it stayed.
+ * Gives room back: all segments that nothing needs, but for the current one and another: whoever goes on writing to an idle
+ * image is not refused because the disk has filled up meanwhile. to_note: where nothing needs any change, nothing stays but a header and
+ * a note in a file of holes; the next change makes a segment anew. Waits for the disk. -EIO: broken; any other error: some
+ * of it stayed.
  */
-int must_check journal_shrink(struct journal *j);
+int must_check journal_shrink(struct journal *j, bool to_note);
 /*
  * After opening, before the first append: the log holds everything up to seq. A journal that ends before (a power cut
  * took what the bucket had already) forgets what it has and goes on behind seq, so that no sequence is ever given

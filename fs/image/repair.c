@@ -436,13 +436,12 @@ static int plan_base(struct planning *g, struct objerr *words)
 	return first == 1 || any ? 0 : 1;
 }
 
-/* Where the readable part ends: positions up to it open. */
-static int tell_readable(struct planning *g, const struct objerr *words)
+/* Where the readable part ends: positions up to *ret open; 0: none. */
+static int readable_to(struct planning *g, uint64_t *ret)
 {
 	uint64_t lo = 0, hi = g->n > 0 ? g->o[g->n - 1].number + 1 : 0;
 	struct vol_env e = reader(g, false, 0, false);
-	int r = repair_add(g->p, true, "%s: what it did to the image is known to nobody",
-			   words->msg[0] != '\0' ? words->msg : "the log cannot be read");
+	int r = 0;
 
 	while (r == 0 && lo + 1 < hi) {
 		uint64_t mid = lo + (hi - lo) / 2;
@@ -458,6 +457,67 @@ static int tell_readable(struct planning *g, const struct objerr *words)
 			r = r == -EUCLEAN || r == -ENOENT || r == -EINVAL ? 0 : r;
 		}
 	}
+	*ret = lo;
+	return r;
+}
+
+/*
+ * Is what is lost at `at`, where the walk ends, a claim? The first number of a claim's owner is a window behind it: an object of
+ * the next epoch lies just there, and says that everything below it had been in the log. Nothing else gives that.
+ */
+static int plan_walk_claim(struct planning *g, uint64_t at)
+{
+	struct vol_env e = reader(g, false, 0, false);
+	struct objerr ignored = {0};
+	struct logobj o = {0};
+	struct log_view view;
+	struct volume *v;
+	int r = vol_open_position(&e, g->prefix, g->uuid, at, &v, &ignored);
+	bool yes;
+
+	if (r < 0)
+		return r;
+	log_view(v->log, &view);
+	ignore(vol_close(v)); /* nothing was written */
+	r = head(g, at + view.window, &o);
+	yes = r == 0 && o.type != LOG_CLAIM && o.epoch == view.epoch + 1 && o.durable > at && o.window == view.window &&
+	      memcmp(&o.nonce, &view.nonce, sizeof(o.nonce)) != 0;
+	for (uint64_t k = at; k < at + view.window && yes; k++) {
+		struct logobj x = {0};
+
+		r = head(g, k, &x);
+		yes = r == -ENOENT || r == -EUCLEAN || (r == 0 && k > at && x.epoch <= view.epoch);
+		logobj_free(&x);
+	}
+	if (yes) {
+		g->p->walk_claim = at;
+		g->p->window = view.window;
+		g->p->claim_epoch = o.epoch;
+		g->p->claim_before = view.claim;
+		g->p->claim_jseq = view.jseq;
+		g->p->claim_size = view.size;
+		memcpy(g->p->claim_nonce, o.nonce.b, sizeof(g->p->claim_nonce));
+	}
+	logobj_free(&o);
+	r = r == -ENOENT || r == -EUCLEAN ? 0 : r;
+	if (r == 0 && yes)
+		r = repair_add(g->p, false, "log object %016" PRIx64 " is the lost claim of epoch %" PRIu64 ", as the first object of its "
+			       "owner shows: it is made again", at, g->p->claim_epoch);
+	g->p->first = g->p->first || yes;
+	return r;
+}
+
+static int tell_readable(struct planning *g, const struct objerr *words)
+{
+	uint64_t lo;
+	int r = readable_to(g, &lo);
+
+	if (r == 0 && lo != 0)
+		r = plan_walk_claim(g, lo);
+	if (r < 0 || g->p->first)
+		return r;
+	r = repair_add(g->p, true, "%s: what it did to the image is known to nobody",
+		       words->msg[0] != '\0' ? words->msg : "the log cannot be read");
 	if (r < 0 || lo == 0)
 		return r;
 	return repair_add(g->p, true, "the image as it was before log object %016" PRIx64 " can be read: "
@@ -497,7 +557,9 @@ static bool keeps_bad(struct planning *g, struct volume *of, uint64_t snapshot)
 	for (size_t i = 0; i < g->p->nbad; i++) {
 		struct page_object o;
 
-		if (g->p->bad[i] <= snapshot && (!map_object(of->map, g->p->bad[i], &o) || o.death == 0 || o.death - 1 > snapshot))
+		if (g->p->bad[i] > snapshot)
+			continue;
+		if (map_object(of->map, g->p->bad[i], &o) ? o.death == 0 || o.death - 1 > snapshot : g->p->no_table)
 			return true;
 	}
 	return false;
@@ -581,12 +643,16 @@ static int plan_owned(struct planning *g)
 {
 	struct repair_plan *p = g->p;
 	struct vol_env e = reader(g, p->from_base, p->base, p->lose_pages);
+	struct log_view view;
 	struct volume *v;
 	uint64_t salvage = 0;
 	int r = vol_open(&e, g->prefix, g->uuid, &v, g->err);
 
 	if (r < 0)
 		return r;
+	log_view(v->log, &view);
+	p->tail = view.tail;
+	p->jseq = view.jseq;
 	r = repair_survey(v, g->data, p, g->err);
 	if (r == 0)
 		r = plan_claims(g, v);
@@ -679,50 +745,6 @@ int repair_plan(const struct vol_env *env, const char *prefix, const uint8_t uui
 		repair_plan_free(&p);
 	else
 		*ret = p;
-	return r;
-}
-
-/* ---- the first steps ---- */
-
-static int one_key(const struct vol_env *env, enum obj_op op, const char *key, struct objerr *err)
-{
-	struct objreq req;
-	int r;
-
-	objreq_init(&req, op, key);
-	r = obj_do(env->store, &req);
-	if (r < 0)
-		*err = req.err;
-	objreq_done(&req);
-	return r == -ENOENT ? 0 : r;
-}
-
-static int make_create(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], const struct repair_plan *p,
-		       struct objerr *err)
-{
-	struct vol_create c = {.size = p->create_size, .window = p->window, .fsync_remote = true};
-	char key[OBJ_KEY_MAX + 1];
-	int r;
-
-	memcpy(c.uuid, uuid, 16);
-	log_key(prefix, p->create, key);
-	r = one_key(env, OBJ_DELETE, key, err); /* what is there does not verify as it */
-	return r == 0 ? vol_create(env, prefix, &c, err) : r;
-}
-
-int repair_first(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], const struct repair_plan *p,
-		 struct objerr *err)
-{
-	char key[OBJ_KEY_MAX + 1];
-	int r = 0;
-
-	for (size_t i = 0; i < p->njunk && r == 0; i++)
-		r = one_key(env, OBJ_DELETE, p->junk[i], err);
-	if (r == 0 && p->create != 0)
-		r = make_create(env, prefix, uuid, p, err);
-	(void)snprintf(key, sizeof(key), "%smark/%016" PRIx64, prefix, UINT64_MAX - p->mark);
-	if (r == 0 && p->mark != 0)
-		r = one_key(env, OBJ_PUT, key, err);
 	return r;
 }
 

@@ -9,7 +9,8 @@
  *				committed checkpoint may be marked, at any time (PROTOCOL.md 2, Checkpoint)
  *	create record		the window stands in every header, that there is no origin in the number of the first claim; of
  *				what is lost the safe choice (fsync: remote), no byte of the image depends on it
- *	a claim			its number stands in the checkpoint's list; its epoch is its place in that list
+ *	a claim			its number stands in the checkpoint's list; its epoch is its place in that list. Behind the newest
+ *				mark: the first object of its owner, of the next epoch, lies just a window behind it
  *	newest checkpoint,	an older checkpoint, or the beginning, and every object since: the walk of the protocol, which takes
  *	digest, pages of the	no newer tree over. A number that is gone ends it: then that is no proof
  *	map
@@ -17,7 +18,7 @@
  *	bytes of an object	none of them belongs to the image: what else the object holds is written anew
  *	strays, void objects	what every owner deletes
  *
- * Everything but the first two is done by an owner, after a claim as any writer's; the outcome is a new map, two checkpoints
+ * Everything but what no attach works without is done by an owner, after a claim as any writer's; the outcome is a new map, two checkpoints
  * and their marks. Not proven, and only told: what an object of the log held that nothing repeats. Lost bytes of the image
  * that the map knows are a list of ranges; they read as EIO until somebody says that they shall be zeros.
  */
@@ -47,10 +48,13 @@ struct repair_plan {
 	bool lose_pages;
 	uint64_t base;
 	/* private */
+	uint64_t tail, jseq; /* of the log that it was made from */
 	bool damaged, no_table; /* the list of objects cannot be read */
 	uint64_t mark, create; /* to be made: 0: none; the number */
 	uint32_t window;
 	uint64_t create_size;
+	uint64_t walk_claim, claim_epoch, claim_before, claim_jseq, claim_size; /* a claim that the walk needs */
+	uint8_t claim_nonce[16];
 	char **junk; /* keys below mark/ */
 	size_t njunk;
 	uint64_t *claims, *alive, *snaps, *bad; /* to be made again; not dead; records that are lost; damaged objects */
@@ -65,7 +69,10 @@ void repair_plan_free(struct repair_plan *p);
 /* The steps of a plan with `first`. */
 int must_check repair_first(const struct vol_env *env, const char *prefix, const uint8_t uuid[16],
 			    const struct repair_plan *p, struct objerr *err);
-/* The others: v was opened with the plan's from_base, base, lose_pages. Claims: -EBUSY. */
+/*
+ * The others: v was opened with the plan's from_base, base, lose_pages. Claims: -EBUSY. -EAGAIN: the image went on since the
+ * plan was made, or a journal of this machine had something for it, which is in the bucket then: plan again.
+ */
 int must_check vol_repair(struct volume *v, const struct repair_plan *p, bool zero_lost, struct objerr *err);
 
 /* ---- marks ---- */

@@ -26,7 +26,7 @@ enum image_rule {
 	T9_MARKS,     /* marks are keys, not a pointer that is overwritten */
 	T11_MARK,     /* the mark goes out once its checkpoint is committed */
 	T12_BEFORE,   /* delete by the mark before the newest */
-	T13_ONE,      /* one checkpoint at a time, until its mark was answered */
+	T13_ONE,      /* one checkpoint at a time, until its mark was answered; shows with A_ADOPT off as well */
 	T14_CLAIMS,   /* claims stay */
 	T15_BELOW,    /* delete only below p */
 	T15_MAP,      /* ... by p's map, not by the present one */

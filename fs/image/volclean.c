@@ -654,11 +654,10 @@ static bool busy_locked(const struct volume *v)
 	       v->tree != TREE_NONE;
 }
 
-/* Until what was asked for is done. */
-static int settle_locked(struct volume *v) REQUIRES(v->batch)
+int vol_settle_locked(struct volume *v)
 {
 	while (busy_locked(v) && !v->up_stop) {
-		/* A tree begins with a checkpoint: who knows when the next write brings one. */
+		/* A tree that was wanted while a mark was out waits for the next object: there may be none. */
 		if (v->tree == TREE_WANTED && !v->checkpoint_soon) {
 			v->checkpoint_soon = true;
 			cond_broadcast(&v->work);
@@ -683,7 +682,7 @@ static int checkpoints_locked(struct volume *v) REQUIRES(v->batch)
 			v->tree = TREE_WANTED;
 		v->checkpoint_soon = true;
 		cond_broadcast(&v->work);
-		r = settle_locked(v);
+		r = vol_settle_locked(v);
 	}
 	return r;
 }
@@ -698,13 +697,13 @@ static int clean_to_locked(struct volume *v, unsigned live) REQUIRES(v->batch)
 	v->table_wanted = !v->table_known;
 	if (v->table_wanted)
 		vol_start_tending_locked(v);
-	r = settle_locked(v);
+	r = vol_settle_locked(v);
 	if (r == 0 && !v->table_known)
 		r = -EIO; /* the store does not answer */
 	if (r == 0)
 		(void)vol_idle_clean_locked(v);
 	if (r == 0)
-		r = settle_locked(v);
+		r = vol_settle_locked(v);
 	if (r == 0)
 		r = checkpoints_locked(v);
 	v->clean_goal = 0;

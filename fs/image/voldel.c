@@ -215,7 +215,7 @@ int vol_delete_dead(struct volume *v)
 	while (r == 0 && n > 0 && !stop) {
 		n = candidates(v, &p, &from, numbers, DELETE_MAX);
 		mtx_lock(&v->batch);
-		stop = v->up_stop;
+		stop = v->up_stop || v->keeps;
 		mtx_unlock(&v->batch);
 		if (!stop)
 			r = delete_some(v, numbers, n);

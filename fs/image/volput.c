@@ -371,7 +371,7 @@ static int step(struct volume *v, const struct todo *t)
 
 	if (t->trim_jseq != 0)
 		r = journal_trim(v->journal, t->trim_number, t->trim_jseq, false);
-	if (r == 0 && t->shrink && journal_shrink(v->journal) == -EIO)
+	if (r == 0 && t->shrink && journal_shrink(v->journal, false) == -EIO)
 		r = -EIO; /* any other failure: room that is not given back */
 #ifdef LSVD_RULE_SWITCHES
 	if (r == 0 && t->mark != 0 && !RULE(T13_ONE))

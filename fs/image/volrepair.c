@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * volrepair.c - what an owner does for a repair (repair.h): after an ordinary claim, with the ordinary means. Lost ranges
+ * volrepair.c - doing a repair (repair.h). What no attach works without comes first. Then an owner: after an ordinary claim, with the ordinary means. Lost ranges
  * are discarded, what is whole of damaged objects is written as a guest would write it, and a new map with two checkpoints
  * of its own comes over all of that: then nothing refers to what is damaged, and the deletes take it.
  */
@@ -11,9 +11,106 @@
 #include "../../objstore/base/clock.h"
 #include "../../objstore/base/str.h"
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { CHUNK = 1 << 20, CHECKPOINTS = 3 };
+
+/* ---- before it can be attached ---- */
+
+static int one_key(const struct vol_env *env, enum obj_op op, const char *key, struct objerr *err)
+{
+	struct objreq req;
+	int r;
+
+	objreq_init(&req, op, key);
+	r = obj_do(env->store, &req);
+	if (r < 0)
+		*err = req.err;
+	objreq_done(&req);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int make_create(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], const struct repair_plan *p,
+		       struct objerr *err)
+{
+	struct vol_create c = {.size = p->create_size, .window = p->window, .fsync_remote = true};
+	char key[OBJ_KEY_MAX + 1];
+	int r;
+
+	memcpy(c.uuid, uuid, 16);
+	log_key(prefix, p->create, key);
+	r = one_key(env, OBJ_DELETE, key, err); /* what is there does not verify as it */
+	return r == 0 ? vol_create(env, prefix, &c, err) : r;
+}
+
+/* In place of what does not verify as a claim, if there is anything. */
+static int put_claim(struct log *l, const struct vol_env *env, const char *prefix, struct logobj *o, struct objerr *err)
+{
+	char key[OBJ_KEY_MAX + 1];
+	void *bytes = NULL;
+	uint32_t crc;
+	size_t len;
+	int r;
+
+	o->type = LOG_CLAIM;
+	o->time_s = clock_real_ns() / NSEC_PER_SEC;
+	o->claim_next = o->number + o->window;
+	o->durable = o->number;
+	o->text = (char *)"host=repaired\n";
+	log_key(prefix, o->number, key);
+	r = one_key(env, OBJ_DELETE, key, err);
+	if (r == 0)
+		r = logobj_encode(o, NULL, 0, &bytes, &len, &crc);
+	if (r == 0)
+		r = log_create_object(l, o->number, bytes, len, crc, &o->nonce, NULL);
+	free(bytes);
+	return r;
+}
+
+static int make_walk_claim(const struct vol_env *env, const char *prefix, const uint8_t uuid[16],
+			   const struct repair_plan *p, struct objerr *err)
+{
+	struct log_at at = {.store = env->store, .prefix = prefix, .host = env->host};
+	struct logobj o = {.number = p->walk_claim,
+			   .epoch = p->claim_epoch,
+			   .claim_before = p->claim_before,
+			   .jseq = p->claim_jseq,
+			   .size = p->claim_size,
+			   .window = p->window};
+	struct log *l;
+	int r;
+
+	memcpy(at.uuid, uuid, 16);
+	memcpy(o.uuid, uuid, 16);
+	memcpy(o.nonce.b, p->claim_nonce, sizeof(o.nonce.b));
+	r = log_open(&at, &l);
+	if (r < 0)
+		return r;
+	r = put_claim(l, env, prefix, &o, err);
+	log_close(l);
+	return r;
+}
+
+int repair_first(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], const struct repair_plan *p,
+		 struct objerr *err)
+{
+	char key[OBJ_KEY_MAX + 1];
+	int r = 0;
+
+	for (size_t i = 0; i < p->njunk && r == 0; i++)
+		r = one_key(env, OBJ_DELETE, p->junk[i], err);
+	if (r == 0 && p->create != 0)
+		r = make_create(env, prefix, uuid, p, err);
+	(void)snprintf(key, sizeof(key), "%smark/%016" PRIx64, prefix, UINT64_MAX - p->mark);
+	if (r == 0 && p->mark != 0)
+		r = one_key(env, OBJ_PUT, key, err);
+	if (r == 0 && p->walk_claim != 0)
+		r = make_walk_claim(env, prefix, uuid, p, err);
+	return r;
+}
+
+/* ---- by an owner ---- */
 
 /*
  * A claim that is lost, under its old number. Who claimed then is known by nobody: a nonce that no writer has does as well.
@@ -21,17 +118,9 @@ enum { CHUNK = 1 << 20, CHECKPOINTS = 3 };
  */
 static int make_claim(struct volume *v, uint64_t number, struct objerr *err)
 {
-	struct logobj o = {.type = LOG_CLAIM, .number = number, .epoch = 2, .text = strdup("host=repaired\n")};
+	struct logobj o = {.number = number, .epoch = 2};
 	struct log_view view;
-	char key[OBJ_KEY_MAX + 1];
-	void *bytes = NULL;
-	struct objreq req;
-	uint32_t crc;
-	size_t len;
-	int r;
 
-	if (o.text == NULL)
-		return -ENOMEM;
 	log_view(v->log, &view);
 	memcpy(o.uuid, v->uuid, 16);
 	base_random(o.nonce.b, sizeof(o.nonce.b));
@@ -43,23 +132,7 @@ static int make_claim(struct volume *v, uint64_t number, struct objerr *err)
 	mtx_unlock(&v->batch);
 	o.size = vol_size(v);
 	o.window = view.window;
-	o.time_s = clock_real_ns() / NSEC_PER_SEC;
-	o.claim_next = number + view.window;
-	o.durable = number;
-	log_key(v->prefix, number, key);
-	objreq_init(&req, OBJ_DELETE, key); /* what is there does not verify as a claim */
-	r = log_do(v->log, &req);
-	if (r < 0 && r != -ENOENT)
-		*err = req.err;
-	objreq_done(&req);
-	r = r == -ENOENT ? 0 : r;
-	if (r == 0)
-		r = logobj_encode(&o, NULL, 0, &bytes, &len, &crc);
-	if (r == 0)
-		r = log_create_object(v->log, number, bytes, len, crc, &o.nonce, NULL);
-	free(bytes);
-	free(o.text);
-	return r;
+	return put_claim(v->log, &v->env, v->prefix, &o, err);
 }
 
 static int rewrite(struct volume *v, const struct repair_range *x)
@@ -80,19 +153,6 @@ static int rewrite(struct volume *v, const struct repair_range *x)
 	return r;
 }
 
-static bool busy_locked(const struct volume *v)
-{
-	return v->tending || v->cleaning || v->table_wanted || v->checkpoint_soon || v->mark_wanted != 0 || v->tree != TREE_NONE ||
-	       v->deletes_due;
-}
-
-static int settle_locked(struct volume *v) REQUIRES(v->batch)
-{
-	while (busy_locked(v) && !v->up_stop)
-		cond_wait(&v->work, &v->batch);
-	return v->up_stop ? -EIO : 0;
-}
-
 /* The new map, and enough marks behind it for the deletes to take what it does not need. */
 static int new_map(struct volume *v, const struct repair_plan *p)
 {
@@ -102,15 +162,18 @@ static int new_map(struct volume *v, const struct repair_plan *p)
 	v->table_wanted = !v->table_known;
 	if (v->table_wanted)
 		vol_start_tending_locked(v);
-	r = settle_locked(v);
+	r = vol_settle_locked(v);
 	for (size_t i = 0; i < p->nalive && r == 0; i++)
 		map_set_death(v->map, p->alive[i], 0);
-	for (int i = 0; i < CHECKPOINTS && r == 0; i++) {
-		if (i == 0)
-			v->tree = TREE_WANTED;
+	v->tree = r == 0 ? TREE_WANTED : v->tree;
+	for (int i = 0, named = 0; named < CHECKPOINTS && r == 0; i++) {
 		v->checkpoint_soon = true;
 		cond_broadcast(&v->work);
-		r = settle_locked(v);
+		r = vol_settle_locked(v);
+		/* Only those count that name the new map; the first may have been under way before there was one. */
+		named += v->ck.tree_covers > p->tail;
+		if (r == 0 && named == 0 && i == CHECKPOINTS)
+			r = -EIO;
 	}
 	mtx_unlock(&v->batch);
 	return r;
@@ -126,8 +189,18 @@ static void why(struct volume *v, struct objerr *err)
 
 int vol_repair(struct volume *v, const struct repair_plan *p, bool zero_lost, struct objerr *err)
 {
+	struct log_view view;
 	int r = vol_own(v);
 
+	if (r < 0) {
+		why(v, err);
+		return r;
+	}
+	log_view(v->log, &view);
+	mtx_lock(&v->batch);
+	/* What was lost then may have been written since: by somebody else, or here, and the journal had it (0: not ours). */
+	r = view.claim != p->tail || (v->jseq != 0 && v->jseq != p->jseq) ? -EAGAIN : 0;
+	mtx_unlock(&v->batch);
 	for (size_t i = 0; i < p->nclaims && r == 0; i++)
 		r = make_claim(v, p->claims[i], err);
 	for (size_t i = 0; i < p->nlost && r == 0 && zero_lost; i++)
@@ -138,8 +211,11 @@ int vol_repair(struct volume *v, const struct repair_plan *p, bool zero_lost, st
 		r = rewrite(v, &p->salvage[i]);
 	for (size_t i = 0; i < p->nsnaps && r == 0 && zero_lost; i++)
 		r = vol_forget_snapshot(v, p->snaps[i], err);
-	if (r == 0)
-		r = vol_drain(v);
+	if (r == 0 || r == -EAGAIN) {
+		int drained = vol_drain(v);
+
+		r = drained < 0 ? drained : r;
+	}
 	if (r == 0)
 		r = new_map(v, p);
 	if (r < 0)

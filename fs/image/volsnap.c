@@ -561,7 +561,9 @@ int vol_forget_snapshot(struct volume *v, uint64_t number, struct objerr *err)
 /* ---- back ---- */
 
 struct back {
-	struct logobj to; /* the snapshot's record */
+	struct logobj to;    /* the snapshot's record; or one like it of a position, which is never written */
+	uint64_t target;     /* what the record says for people */
+	struct vol_ckpt ckpt; /* position: what `to` points to */
 	struct objerr *err;
 };
 
@@ -623,10 +625,11 @@ static int back_checkpoint(struct volume *v, const struct logobj *to, uint64_t n
 	return r;
 }
 
-static int back_put(struct volume *v, const struct logobj *to, uint64_t *ret_number)
+static int back_put(struct volume *v, const struct back *b, uint64_t *ret_number)
 {
 	struct vol_put *u = calloc(1, sizeof(*u));
-	struct logobj o = {.type = LOG_ROLLBACK, .target = to->number};
+	struct logobj o = {.type = LOG_ROLLBACK, .target = b->target};
+	const struct logobj *to = &b->to;
 	struct log_checkpoint c = {0};
 	struct log_digest d = *to->digest;
 	int r = u == NULL ? -ENOMEM : log_reserve(v->log);
@@ -673,7 +676,7 @@ static int go_back(struct volume *v, void *arg)
 		r = log_mark(v->log, v->mark_wanted); /* no checkpoint before this is answered (T13) */
 	v->mark_wanted = 0;
 	if (r == 0)
-		r = back_put(v, &b->to, &number);
+		r = back_put(v, b, &number);
 	return r == 0 ? log_mark(v->log, number) : r;
 }
 
@@ -689,10 +692,25 @@ static int only_writer(struct volume *v, struct objerr *err)
 	return r;
 }
 
+/* The present is kept, then the record. */
+static int back(struct volume *v, struct back *b, const char *now)
+{
+	uint64_t ignored;
+	int r = vol_snapshot(v, now, &ignored, b->err);
+
+	if (r == 0)
+		r = vol_let_go_after(v, go_back, b);
+	if (r == 0)
+		r = vol_refresh(v);
+	if (r < 0)
+		say_why(v, b->err);
+	return r;
+}
+
 int vol_rollback(struct volume *v, const char *name, const char *now, struct objerr *err)
 {
 	struct back b = {.err = err};
-	uint64_t number, ignored;
+	uint64_t number;
 	int r = own(v, err);
 
 	if (r == 0)
@@ -709,13 +727,81 @@ int vol_rollback(struct volume *v, const char *name, const char *now, struct obj
 	r = vol_read_snapshot(v, number, &b.to, err);
 	if (r < 0)
 		return r;
-	r = vol_snapshot(v, now, &ignored, err);
-	if (r == 0)
-		r = vol_let_go_after(v, go_back, &b);
+	b.target = number;
+	r = back(v, &b, now);
 	logobj_free(&b.to);
+	return r;
+}
+
+/* ---- back to a position ----
+ *
+ * The log is walked once more, as far as the position: tree, digests, and what came since in one more digest are what a
+ * checkpoint right behind it would say, and the record is that one, as it is a snapshot's. Everything which that map
+ * points to is there: it is what the newest mark's map points to, or younger than it, and what is deleted is dead in the
+ * map of the mark before (T17). From when the newest mark is looked at until the record is there nothing is deleted, for
+ * the snapshot of the present, which comes between, is a checkpoint, too.
+ */
+static int read_position(struct volume *v, uint64_t number, struct back *b, struct volume **ret)
+{
+	struct vol_position *p = NULL;
+	struct volume *at;
+	size_t n = 0, k = 0;
+	uint64_t first;
+	int r = vol_positions(v, &p, &n, b->err);
+
+	while (r == 0 && k < n && p[k].number != number)
+		k++;
+	first = n > 0 ? p[0].number : 0;
+	free(p);
+	if (r == 0 && k == n) {
+		objerr_set(b->err, number < first ? "the log can be walked from its newest checkpoint %" PRIu64 " on, %" PRIu64
+						    " is before that"
+						  : "the log, from %" PRIu64 " on, has no object %" PRIu64, first, number);
+		return -ERANGE;
+	}
 	if (r == 0)
-		r = vol_refresh(v);
+		r = vol_open_position(&v->env, v->prefix, v->uuid, number + 1, &at, b->err);
 	if (r < 0)
-		say_why(v, err);
+		return r;
+	mtx_lock(&at->batch);
+	at->sealed_size = at->size;
+	/* Whichever it gets: number + 1 may be a checkpoint, and among the digests. */
+	b->to.number = UINT64_MAX;
+	b->target = number;
+	r = vol_checkpoint_locked(at, &b->ckpt, &b->to, UINT64_MAX);
+	mtx_unlock(&at->batch);
+	if (r == 0)
+		*ret = at;
+	else
+		ignore(vol_close(at)); /* nothing was written */
+	return r;
+}
+
+static void keep_all(struct volume *v, bool keeps)
+{
+	mtx_lock(&v->batch);
+	v->keeps = keeps;
+	v->deletes_due = v->deletes_due || !keeps; /* they are looked at again */
+	mtx_unlock(&v->batch);
+}
+
+int vol_rollback_to(struct volume *v, uint64_t number, const char *now, struct objerr *err)
+{
+	struct back b = {.err = err};
+	struct volume *at;
+	int r = own(v, err);
+
+	if (r == 0)
+		r = only_writer(v, err);
+	if (r < 0)
+		return r;
+	keep_all(v, true);
+	r = read_position(v, number, &b, &at);
+	if (r == 0) {
+		r = back(v, &b, now);
+		ignore(vol_close(at)); /* nothing was written */
+	}
+	vol_ckpt_done(&b.ckpt);
+	keep_all(v, false);
 	return r;
 }

@@ -144,6 +144,7 @@ struct volume {
 	struct vol_point newest, before, coming; /* marks: the newest, the one before; the one that is not answered yet */
 	uint64_t begun_at;                       /* where the last walk took its checkpoint from */
 	bool deletes_due, marks_due;
+	bool keeps; /* nothing is deleted: somebody goes back to where it may be needed */
 	int64_t active_at; /* when data was sent last; 0: not yet */
 	int64_t shrink_at; /* then the journal gives its room back, if nothing comes; 0: it did */
 	unsigned idle_rounds;
@@ -286,6 +287,8 @@ void vol_want_tree_locked(struct volume *v);    /* if it is time */
 void vol_start_tending_locked(struct volume *v);
 
 /* ---- volclean.c ---- */
+/* Waits until the cleaner, deletes, marks and the tree that were asked for are done; batch held. -EIO. */
+int must_check vol_settle_locked(struct volume *v) REQUIRES(v->batch);
 void vol_want_clean_locked(struct volume *v); /* starts the cleaner if there is enough for it */
 bool vol_clean_holds_locked(const struct volume *v); /* uploads have had their share */
 bool vol_idle_clean_locked(struct volume *v); /* nobody writes: it starts if there is anything to gain */

@@ -228,7 +228,7 @@ int vol_let_go_after(struct volume *v, int (*before)(struct volume *v, void *arg
 	if (r == 0)
 		r = journal_trim(v->journal, log_committed(v->log), jseq, true);
 	if (r == 0)
-		ignore(journal_shrink(v->journal)); /* everything is in the bucket: what stays is only room */
+		ignore(journal_shrink(v->journal, true)); /* everything is in the bucket: what stays is only room */
 	mtx_lock(&v->lock);
 	if (v->state == VOL_RELEASING)
 		v->state = r == 0 ? VOL_FOLLOWER : VOL_FAILED;

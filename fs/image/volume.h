@@ -225,6 +225,19 @@ int must_check vol_unsnap(struct volume *v, const char *name, struct objerr *err
  */
 int must_check vol_rollback(struct volume *v, const char *name, const char *now, struct objerr *err);
 /*
+ * The same for a position: the image is what it was when `number` was the last object of its log. From the newest
+ * checkpoint on (-ERANGE with words): what is older may have been deleted.
+ */
+int must_check vol_rollback_to(struct volume *v, uint64_t number, const char *now, struct objerr *err);
+/* The positions that are possible now, in order; to be freed. */
+struct vol_position {
+	uint64_t number, bytes, size; /* bytes: of data in that object; size: of the image then */
+	int64_t time;                 /* seconds since 1970, when it was made; 0: not known */
+	const char *type;
+	char name[VOL_SNAP_NAME_MAX + 1]; /* of a snapshot */
+};
+int must_check vol_positions(struct volume *v, struct vol_position **ret, size_t *ret_n, struct objerr *err);
+/*
  * A new log at `prefix`, whose image is what `of` was at the snapshot: an object of a few KiB, whatever the size. prefix
  * lies beside that of `of` (.../.lsvd/img/<uuid>/). Not the name. -ENOENT: no such snapshot, or it is being deleted.
  */

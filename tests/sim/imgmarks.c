@@ -72,14 +72,18 @@ static void snapshots(struct image *img, struct volume *v)
 	r = vol_snapshots(v, &list, &n, &err);
 	sim_check(r == 0, "a list of snapshots gives %d: %s", r, err.msg);
 	for (struct snap *k = img->snap; k != NULL; k = k->next) {
-		bool visible = false;
+		bool visible = false, there = false;
 
-		for (size_t i = 0; i < n; i++)
-			if (strcmp(list[i].name, k->name) == 0 && !list[i].hidden) {
-				visible = true;
+		for (size_t i = 0; i < n; i++) {
+			if (strcmp(list[i].name, k->name) != 0)
+				continue;
+			there = true;
+			visible = !list[i].hidden;
+			if (visible)
 				snapshot_at(v, k, list[i].number);
-			}
+		}
 		snap_seen(k, visible, "the bucket");
+		sim_check(there || !snap_needed(k), "snapshot %s is freed, and a clone stands on it", k->name);
 	}
 	free(list);
 }

@@ -419,7 +419,8 @@ struct session *oracle_report(struct image *img, int node, uint64_t claim, uint6
 	struct cut c;
 
 	sim_check(s != NULL, "no memory");
-	sim_check(oracle_claimed(img, node, claim), "node %d writes under claim %" PRIu64 " of another one", node, claim);
+	sim_check(oracle_claimed(img, node, claim), "node %d writes under claim %" PRIu64 " of another one", node,
+		  claim);
 	for (const struct session *x = img->sessions; x != NULL; x = x->next)
 		sim_check(x->claim == claim ? x->node == node
 					    : in_chain(img, x->claim, claim) || in_chain(img, claim, x->claim),
@@ -468,8 +469,8 @@ void oracle_cut(const struct session *s, const struct state *got, uint32_t lo, u
 	struct cut c;
 
 	cut_of(s, got, lo, &c, who);
-	sim_check(c.at >= lo && c.at <= hi, "%s is what the image was after %u operations, not after %u to %u", who, c.at, lo,
-		  hi);
+	sim_check(c.at >= lo && c.at <= hi, "%s is what the image was after %u operations, not after %u to %u", who,
+		  c.at, lo, hi);
 }
 
 uint32_t oracle_view(struct image *img, uint64_t claim, const struct state *got, const struct session *from,

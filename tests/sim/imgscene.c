@@ -26,6 +26,7 @@ static struct node {
 	unsigned crashes;
 	int cache; /* -1: none */
 	bool frozen, copied, sync_failed, struck, cursed;
+	bool at_ref; /* it sleeps before it says that it makes a clone */
 } node[NODES + 1];
 static struct objstore *shared;
 static bool remote;
@@ -43,63 +44,17 @@ static int nodes;         /* that take part */
 static int again;         /* the node that starts next; 0: any */
 static uint64_t deadly;   /* the last step at which somebody should die */
 
-struct imgscene_stats *imgstats;
 uint64_t imgscene_first_death;
 enum imgscene_cleaner imgscene_cleaner;
 enum imgscene_snaps imgscene_snaps;
 bool imgscene_dense;
 enum imgscene_world imgscene_world;
 
-void imgscene_setup(void)
-{
-	imgstats = mmap(NULL, sizeof(*imgstats), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (imgstats == MAP_FAILED)
-		abort();
-	imgtrace_on = getenv("TRACE") != NULL;
-}
-
-uint64_t imgscene_crash_points(void)
-{
-	return imgstats->at_store + imgstats->at_disk;
-}
-
-void imgscene_print(void)
-{
-	const struct imgscene_stats *s = imgstats;
-
-	(void)printf("crash points %" PRIu64 ": at store calls %" PRIu64 ", at journal calls %" PRIu64
-		     "; killed elsewhere %" PRIu64 "; then power cut %" PRIu64 ", disk lost %" PRIu64 ", disk copied %" PRIu64
-		     "\n",
-		     imgscene_crash_points(), s->at_store, s->at_disk, s->killed, s->power, s->wiped, s->copied);
-	(void)printf(
-	    "owners %" PRIu64 ": taken over %" PRIu64 ", handed over %" PRIu64 ", releases %" PRIu64 ", fenced %" PRIu64
-	    ", busy %" PRIu64 ", burst claims %" PRIu64 ", marks %" PRIu64 ", deletes %" PRIu64 ", cleaner objects %" PRIu64
-	    "\n",
-	    s->sessions, s->takeovers, s->handovers, s->releases, s->fenced, s->busy, s->bursts, s->marks, s->deletes,
-	    s->moves);
-	(void)printf("frozen %" PRIu64 ", late requests %" PRIu64 ", answers 412 %" PRIu64 ", store down %" PRIu64
-		     ", denied %" PRIu64 ", journal full %" PRIu64 ", failed syncs %" PRIu64 ", gone back %" PRIu64
-		     "\n",
-		     s->frozen, s->late, s->lost_412, s->down, s->denied, s->full, s->failed_syncs, s->gone_back);
-	(void)printf("groups of writes %" PRIu64 ", flushes %" PRIu64 ", reads by the owner %" PRIu64
-		     ", beside it %" PRIu64 ", by followers %" PRIu64 "\n",
-		     s->groups, s->flushes, s->reads, s->peer_reads, s->follower_reads);
-	(void)printf("snapshots %" PRIu64 ", deleted %" PRIu64 ", ways back %" PRIu64 ", clones %" PRIu64 ", deleted %" PRIu64
-		     ", deletions refused %" PRIu64 ", reads of snapshots %" PRIu64 "\n",
-		     s->snaps, s->unsnaps, s->backs, s->clones, s->ends, s->refused, s->snap_reads);
-}
-
 /* ---- nodes ---- */
 
 static bool running(int i)
 {
 	return node[i].guest != NULL;
-}
-
-/* Where it was when it died, half of the time. */
-static bool again_on(const struct node *n)
-{
-	return again != 0 && n == &node[again];
 }
 
 static struct image *pick_image(int is)
@@ -118,10 +73,10 @@ static void assign(struct node *n, struct guest *g)
 {
 	struct image *img;
 
-	g->img = n->img = again_on(n) ? n->img : MAIN_IMAGE;
+	g->img = n->img = again != 0 && n == &node[again] ? n->img : MAIN_IMAGE; /* back to what it had */
 	if (!snaps || g->img != MAIN_IMAGE)
 		return;
-	img = pick_image(sim_chance(1, 12) ? IMG_DEAD : sim_chance(1, 4) ? IMG_DOOMED : IMG_THERE);
+	img = pick_image(sim_chance(1, 6) ? IMG_DEAD : sim_chance(1, 4) ? IMG_DOOMED : IMG_THERE);
 	if (img == NULL || !sim_chance(3, 5))
 		return;
 	g->erases = img->is == IMG_DOOMED || (img->is == IMG_THERE && sim_chance(1, 4));
@@ -201,13 +156,11 @@ static void wipe(int i)
 static void buried(int i)
 {
 	struct node *n = &node[i];
-	const char *at = sim_died_at();
 	uint64_t fate = sim_below(20);
 
 	n->guest = NULL;
 	n->frozen = false;
 	fail_sync(i, 0);
-	(void)at;
 	if (fate < 5) {
 		for (struct image *img = images; img < images + IMAGES; img++)
 			if (img->is != IMG_NONE)
@@ -298,14 +251,20 @@ static unsigned writers(void)
 	return n;
 }
 
+static bool thaw(int i)
+{
+	if (!node[i].frozen)
+		return false;
+	imgtrace("-- node %d thaws", i);
+	sim_freeze(i, false);
+	node[i].frozen = node[i].at_ref = false;
+	return true;
+}
+
 static void thaw_all(void)
 {
 	for (int i = 1; i <= NODES; i++)
-		if (node[i].frozen) {
-			imgtrace("-- node %d thaws", i);
-			sim_freeze(i, false);
-			node[i].frozen = false;
-		}
+		(void)thaw(i);
 }
 
 /* ---- blows ---- */
@@ -318,12 +277,8 @@ static void arm(uint64_t within)
 
 static void freeze(int i)
 {
-	if (node[i].frozen) {
-		imgtrace("-- node %d thaws", i);
-		sim_freeze(i, false);
-		node[i].frozen = false;
+	if (thaw(i))
 		return;
-	}
 	imgtrace("-- node %d freezes", i);
 	sim_freeze(i, true);
 	node[i].frozen = true;
@@ -402,8 +357,12 @@ static void round_of_relief(void)
 	relief = 0;
 	if (running(i))
 		kill_now(i);
+	pass((int64_t)sim_below(held != 0 ? 6 * (uint64_t)NSEC_PER_SEC : NSEC_PER_SEC));
 	start(i, false, 12 + (unsigned)sim_below(40));
 	node[i].guest->released = false;
+	/* It needs what it found when those marks come; or it puts two of its own, and no more. */
+	node[i].guest->nap_from = clock_now_ns() + (held != 0 ? 0 : (int64_t)(1 + sim_below(4)) * NSEC_PER_SEC);
+	node[i].guest->nap_until = held_until + 3 * NSEC_PER_SEC;
 	pass(held_until + 4 * NSEC_PER_SEC - clock_now_ns());
 }
 
@@ -454,8 +413,8 @@ static void who_waits(void)
 			      " of %" PRIu64 " appended %" PRIu64 " synced %" PRIu64 "\n",
 			      i, (int)v->state, v->writers, v->shared, v->exclusive, v->claiming, v->remapping,
 			      v->readers[0] + v->readers[1], v->nclosed, v->dirty_since != 0, v->jseq, v->sealed_jseq,
-			      v->trim_jseq, v->trimmed_jseq, v->mark_wanted, (int)v->tree, v->checkpoint_soon, v->tending,
-			      v->cleaning, log_committed(v->log), v->puts != NULL,
+			      v->trim_jseq, v->trimmed_jseq, v->mark_wanted, (int)v->tree, v->checkpoint_soon,
+			      v->tending, v->cleaning, log_committed(v->log), v->puts != NULL,
 			      v->up, js.used, js.limit, js.appended, js.synced);
 	}
 }
@@ -474,17 +433,9 @@ static void all_end(void)
 	}
 }
 
-static void remove_key(const char *key)
-{
-	struct objreq req;
-
-	objreq_init(&req, OBJ_DELETE, key);
-	sim_check(obj_do(shared, &req) == 0, "the store keeps what it has");
-	objreq_done(&req);
-}
-
 /*
- * The bucket as it was some time ago: the last object with data, and what came after it, is gone, marks as well. The node that was told that it is there must not go on.
+ * The bucket as it was some time ago: the last object with data, and what came after it, is gone, marks as well. The
+ * node that was told that it is there must not go on.
  */
 static void go_back(int i)
 {
@@ -505,7 +456,7 @@ static void go_back(int i)
 		bool mark = strncmp(key, "mark/", 5) == 0;
 
 		if (log_number_parse(mark ? key + 5 : key, &last) == 0 && (mark ? UINT64_MAX - last : last) >= from)
-			remove_key(req.listing->v[k].key);
+			sim_check(obj_delete(shared, req.listing->v[k].key, NULL, NULL) == 0, "a key stays");
 	}
 	if (from > s->claim + 4) {
 		imgtrace("-- the bucket goes back: %" PRIu64 " and later are gone", from);
@@ -542,14 +493,7 @@ static void on_claim(int i)
 
 static void wakes(void *arg)
 {
-	struct node *n = arg;
-	int i = (int)(n - node);
-
-	if (n->frozen) {
-		imgtrace("-- node %d wakes", i);
-		sim_freeze(i, false);
-		n->frozen = false;
-	}
+	(void)thaw((int)((struct node *)arg - node));
 }
 
 static void falls_asleep(int i, const struct objreq *req, uint64_t longest)
@@ -563,8 +507,8 @@ static void falls_asleep(int i, const struct objreq *req, uint64_t longest)
 }
 
 /*
- * The moments in which nothing but rules keeps an owner from harm to the next: its marks are under way and it has nothing
- * else to do, or it is about to look which marks there are.
+ * The moments in which nothing but rules keeps an owner from harm to the next: its marks are under way and it has
+ * nothing else to do, or it is about to look which marks there are.
  */
 static void holds(int i, const struct objreq *req)
 {
@@ -575,6 +519,7 @@ static void holds(int i, const struct objreq *req)
 	if (g->s == NULL || clock_now_ns() < held_until || !(mark || looks) || !sim_chance(1, 3))
 		return;
 	held = mark ? i : 0;
+	sim_die_at(0);
 	held_until = clock_now_ns() + (int64_t)(8 + sim_below(20)) * NSEC_PER_SEC;
 	relief = 1 + (i + (int)sim_below(NODES - 1)) % NODES;
 	imgtrace("-- node %d is held before %s", i, mark ? "marks" : "a look at marks");
@@ -590,24 +535,31 @@ static void holds(int i, const struct objreq *req)
 
 static int64_t held_marks(const struct objreq *req)
 {
-	if (sim_node() != held || clock_now_ns() >= held_until || req->op != OBJ_PUT || strstr(req->key, "/mark/") == NULL)
+	int64_t left = held_until - clock_now_ns();
+
+	if (sim_node() != held || left <= 0 || req->op != OBJ_PUT || strstr(req->key, "/mark/") == NULL)
 		return 0;
-	return held_until - clock_now_ns() + (int64_t)sim_below((uint64_t)NSEC_PER_SEC);
+	return left + (int64_t)sim_below((uint64_t)NSEC_PER_SEC);
 }
 
-/* A step of somebody who makes a clone, or deletes one, or a snapshot. */
-static bool is_step(const struct objreq *req)
+/* Steps of whoever makes a clone, or deletes one, or a snapshot: it may stop there; one while the other goes on. */
+static bool stops(int i, const struct objreq *req)
 {
 	const char *tail = req->key != NULL ? strrchr(req->key, '/') : NULL;
+	bool ref = tail != NULL && strstr(req->key, "/ref/") != NULL;
+	bool gone = tail != NULL && strstr(req->key, "/gone/") != NULL;
+	uint64_t longest = 8;
 
-	if (tail == NULL)
+	for (int k = 1; k <= NODES && gone && req->op == OBJ_PUT; k++)
+		if (node[k].frozen && node[k].at_ref && thaw(k))
+			longest = 4;
+	if (tail == NULL || !(ref || gone || strcmp(tail, "/dead") == 0 || image_birth(req)))
 		return false;
-	if (strstr(req->key, "/ref/") != NULL || strstr(req->key, "/gone/") != NULL || strcmp(tail, "/dead") == 0)
-		return true;
-	for (const struct image *img = images; req->op == OBJ_PUT && img < images + IMAGES; img++)
-		if (img->is == IMG_MAYBE && strncmp(req->key, img->prefix, strlen(img->prefix)) == 0)
-			return true;
-	return false;
+	if (!sim_chance(longest == 4 ? 3 : 1, 4))
+		return false;
+	falls_asleep(i, req, longest);
+	node[i].at_ref = ref && req->op == OBJ_PUT;
+	return true;
 }
 
 /* Before a mark, a claim, a deletion, a look: when it wakes the others have gone on. */
@@ -620,15 +572,11 @@ static void on_send(int i, const struct objreq *req)
 
 	if (node[i].frozen || !running(i))
 		return;
-	if (snaps && is_step(req) && sim_chance(1, 4)) {
-		falls_asleep(i, req, 8);
+	if (snaps && stops(i, req))
 		return;
-	}
-	if (bent == WORLD_HELD) {
+	if (bent == WORLD_HELD)
 		holds(i, req);
-		return;
-	}
-	if (!sleepers)
+	if (bent == WORLD_HELD || !sleepers)
 		return;
 	walks = node[i].guest->s == NULL;
 	claim = req->op == OBJ_PUT && !mark && walks;
@@ -676,21 +624,6 @@ static void faults(void)
 		simnet.late_ns = (int64_t)(1 + sim_below(20)) * NSEC_PER_SEC;
 }
 
-void image_make(struct image *img, const struct state *first)
-{
-	static const char hex[] = "0123456789abcdef";
-
-	img->is = IMG_MAYBE;
-	memcpy(img->uuid, hex, 16);
-	img->uuid[15] = (uint8_t)(img->uuid[15] + (img - images));
-	(void)snprintf(img->prefix, sizeof(img->prefix), ".lsvd/img/%.30s%02x/", "303132333435363738396162636465", img->uuid[15]);
-	for (int i = 1; i <= NODES; i++) {
-		img->disk[i] = simdisk_new();
-		simdisk_jdisk(img->disk[i], &img->jd[i]);
-	}
-	oracle_image(img, first);
-}
-
 static void look_at_marks(void)
 {
 	for (struct image *img = images; img < images + IMAGES; img++)
@@ -736,6 +669,7 @@ static void world(void)
 	}
 	if (sleepers || snaps)
 		simnet_sends = on_send;
+	simnet_repeats = snaps ? image_born_again : NULL;
 	if (bent == WORLD_TREES) {
 		env.map_bytes = MiB; /* the tree does not hold up the data */
 		env.tree_digests = 2 + (unsigned)sim_below(4);
@@ -743,10 +677,14 @@ static void world(void)
 		env.digest_every = 2;
 		env.dirty_age_ns = 100 * NSEC_PER_MSEC;
 	}
-	if (bent == WORLD_MARKS)
-		simnet_slow = slow_marks;
-	if (bent == WORLD_HELD)
-		simnet_slow = held_marks;
+	if (bent == WORLD_HELD) {
+		env.map_bytes = (2 * KiB) << sim_below(3);
+		env.tree_digests = 2 + (unsigned)sim_below(4);
+		env.tree_object_bytes = 5 * KiB;
+		env.digest_every = 2;
+		env.dirty_age_ns = 100 * NSEC_PER_MSEC;
+	}
+	simnet_slow = bent == WORLD_MARKS ? slow_marks : bent == WORLD_HELD ? held_marks : NULL;
 	nodes = NODES;
 	if (snaps) { /* few nodes, much that is dead */
 		nodes = 1 + (int)sim_below(NODES);
@@ -779,8 +717,8 @@ static void world(void)
 	sim_preempt((unsigned)sim_below(100));
 	if (sleepers)
 		crowd = 5;
-	imgtrace("world %d, window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s", (int)bent, vc.window,
-		 remote ? "remote" : "local", env.batch_bytes, handover, crowd,
+	imgtrace("world %d, window %u, fsync %s, batch %" PRIu64 ", handover %u, crowd %u%s, late %u in %" PRId64 " s",
+		 (int)bent, vc.window, remote ? "remote" : "local", env.batch_bytes, handover, crowd,
 		 contest    ? ", contest"
 		 : sleepers ? ", sleepers"
 			    : "",

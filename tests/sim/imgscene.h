@@ -14,8 +14,8 @@
  * was overtaken can show up later, and nothing that was promised can be missing. Operations of one *group* run at the
  * same time and touch different bytes: any of them may be missing where the line was cut within the group.
  *
- * A snapshot is a cut of the line of the session that made it, at or behind what was acknowledged when the command began;
- * what it is, is known at once if nobody wrote meanwhile, else from the first that reads it on. A way back is an
+ * A snapshot is a cut of the line of the session that made it, at or behind what was acknowledged when the command
+ * began; what it is, is known at once if nobody wrote meanwhile, else from the first that reads it on. A way back is an
  * operation of the line. A clone is an image of its own whose first state is the snapshot's.
  */
 #ifndef LSVD_IMGSCENE_H
@@ -169,11 +169,15 @@ void oracle_marks(struct image *img, struct objstore *shared);
 /* Whether a unit may read so: between operation lo and the present of that line. */
 bool oracle_plausible(const struct session *s, uint32_t lo, uint32_t unit, uint32_t stamp);
 
-/* ---- imgscene.c ---- */
-/* The next place of `images`: a log of its own, directories of its own on all nodes. Nobody knows yet whether it will be. */
-void image_make(struct image *img, const struct state *first);
-
 /* ---- imgsnaps.c ---- */
+/*
+ * The next place of `images`: a log of its own, directories of its own on all nodes. Nobody knows yet whether there
+ * will be one.
+ */
+void image_make(struct image *img, const struct state *first);
+bool image_birth(const struct objreq *req); /* a clone's create record */
+/* It comes again, perhaps when the clone was deleted: how much later, or 0. */
+int64_t image_born_again(const struct objreq *req);
 struct snap {
 	struct snap *next;
 	struct image *img;
@@ -184,9 +188,10 @@ struct snap {
 	struct state c;
 	enum { SNAP_MAYBE, SNAP_THERE, SNAP_LEAVING, SNAP_GONE } is, was; /* was: snaps_remember() */
 	uint64_t epoch;
-	bool referred; /* somebody began to clone it */
+	bool referred, deleted; /* somebody began to clone, to delete it */
 };
 void snaps_remember(struct image *img);
+bool snap_needed(const struct snap *k); /* by a clone that is there */
 /* In a list that was asked for after snaps_remember(). */
 void snap_seen(struct snap *k, bool visible, const char *who);
 void snap_is(struct snap *k, const struct state *got, const char *who);

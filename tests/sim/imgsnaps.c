@@ -3,12 +3,13 @@
  * imgsnaps.c - snapshots, ways back, clones and their end in the world of imgscene.c: what guests do of that, and what
  * must be there.
  *
- * What is known of a snapshot has an epoch: that of the owner who did or saw something last. An owner's list decides what
- * a command of an owner before it came to, for ever: its claim came after all that is in the log of that one. Others, and
- * an owner that was overtaken and does not know it, may only not contradict what was true all the while.
+ * What is known of a snapshot has an epoch: that of the owner who did or saw something last. An owner's list decides
+ * what a command of an owner before it came to, for ever: its claim came after all that is in the log of that one.
+ * Others, and an owner that was overtaken and does not know it, may only not contradict what was true all the while.
  */
 #include "config.h"
 #include "imgguest.h"
+#include "simnet.h"
 #include "fs/image/nameobj.h"
 #include "objstore/base/clock.h"
 #include <inttypes.h>
@@ -23,6 +24,37 @@ static const struct snap *wanted; /* somebody makes a clone of it just now: the 
 static bool transient(int r)
 {
 	return r == -EAGAIN || r == -ETIMEDOUT || r == -EACCES;
+}
+
+/* ---- images ---- */
+
+void image_make(struct image *img, const struct state *first)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	img->is = IMG_MAYBE;
+	memcpy(img->uuid, hex, 16);
+	img->uuid[15] = (uint8_t)(img->uuid[15] + (img - images));
+	(void)snprintf(img->prefix, sizeof(img->prefix), ".lsvd/img/303132333435363738396162636465%02x/",
+		       img->uuid[15]);
+	for (int i = 1; i <= IMAGE_NODES; i++) {
+		img->disk[i] = simdisk_new();
+		simdisk_jdisk(img->disk[i], &img->jd[i]);
+	}
+	oracle_image(img, first);
+}
+
+bool image_birth(const struct objreq *req)
+{
+	for (const struct image *img = images; req->op == OBJ_PUT && img < images + IMAGES; img++)
+		if (img->is == IMG_MAYBE && strncmp(req->key, img->prefix, strlen(img->prefix)) == 0)
+			return true;
+	return false;
+}
+
+int64_t image_born_again(const struct objreq *req)
+{
+	return image_birth(req) && sim_chance(1, 2) ? (int64_t)sim_below(60 * (uint64_t)NSEC_PER_SEC) : 0;
 }
 
 /* ---- what is known ---- */
@@ -76,7 +108,7 @@ static unsigned live(const struct image *img)
 }
 
 /* Some clone of it is there, by what its makers were told. */
-static bool needed(const struct snap *k)
+bool snap_needed(const struct snap *k)
 {
 	for (const struct image *img = images; img < images + IMAGES; img++)
 		if (img->mother == k && img->is == IMG_THERE)
@@ -218,8 +250,9 @@ int snap_put(struct guest *g, struct snap *k)
 	sim_check(r == 0 || r == -EIO, "node %d: snapshot %s gives %d: %s", g->node, k->name, r, err.msg);
 	if (r < 0)
 		return r;
-	sim_check(k->is != SNAP_GONE, "snapshot %s was made, and a later owner does not have it", k->name);
-	k->is = SNAP_THERE;
+	sim_check(k->is != SNAP_GONE || k->deleted, "snapshot %s was made, and a later owner does not have it", k->name);
+	if (k->is == SNAP_MAYBE) /* else a later owner knows more */
+		k->is = SNAP_THERE;
 	oracle_remote(g->s, k->lo, "snapshot");
 	imgstats->snaps++;
 	return 0;
@@ -243,8 +276,9 @@ static int take_away(struct guest *g)
 		k = some(g->img, false);
 	if (k == NULL || k->epoch > g->s->epoch)
 		return 0; /* or overtaken, and does not know it yet */
-	kept = needed(k);
+	kept = snap_needed(k);
 	k->is = SNAP_LEAVING;
+	k->deleted = true;
 	k->epoch = g->s->epoch;
 	r = vol_unsnap(g->v, k->name, &err);
 	imgtrace("node %d: deleting snapshot %s gives %d: %s", g->node, k->name, r, err.msg);
@@ -272,9 +306,10 @@ static int back_done(struct guest *g, struct snap *present)
 	s->op[s->n - 1].acked = true;
 	session_group_done(s);
 	s->v = NULL;
-	sim_check(present->is != SNAP_GONE, "snapshot %s was made by a way back, and a later owner does not have it",
+	sim_check(present->is != SNAP_GONE || present->deleted, "snapshot %s was made by a way back, and a later owner does not have it",
 		  present->name);
-	present->is = SNAP_THERE;
+	if (present->is == SNAP_MAYBE)
+		present->is = SNAP_THERE;
 	oracle_remote(s, s->acked, "way back");
 	imgstats->backs++;
 	g->seen = s->acked;
@@ -302,8 +337,8 @@ static int go_back(struct guest *g)
 	r = vol_rollback(g->v, k->name, present->name, &err);
 	present->hi = present->lo;
 	vol_stat(g->v, &st);
-	imgtrace("node %d: back to %s, the present is %s: %d, state %d: %s", g->node, k->name, present->name, r, (int)st.state,
-		 err.msg);
+	imgtrace("node %d: back to %s, the present is %s: %d, state %d: %s", g->node, k->name, present->name, r,
+		 (int)st.state, err.msg);
 	if (r == 0 || (transient(r) && st.state == VOL_FOLLOWER))
 		return back_done(g, present);
 	if (transient(r) && st.state == VOL_OWNER) { /* before anything was sent */
@@ -353,7 +388,8 @@ static int beget(struct guest *g)
 		return 0;
 	}
 	unseen = g->s != NULL && k->epoch > g->s->epoch; /* overtaken, and does not know it yet */
-	sim_check(transient(r) || unseen || (r == -EIO && g->s != NULL) || k->is != SNAP_THERE || k->img->is != IMG_THERE,
+	sim_check(transient(r) || unseen || (r == -EIO && g->s != NULL) || k->is != SNAP_THERE ||
+		      k->img->is != IMG_THERE,
 		  "node %d: a clone of %s gives %d: %s", g->node, k->name, r, err.msg);
 	return r == -EIO && g->s != NULL ? r : 0;
 }

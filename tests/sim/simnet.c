@@ -15,6 +15,7 @@ struct simnet_faults simnet;
 enum simnet_state simnet_state;
 void (*simnet_sends)(int node, const struct objreq *req);
 int64_t (*simnet_slow)(const struct objreq *req);
+int64_t (*simnet_repeats)(const struct objreq *req);
 void (*simnet_spy)(int node, const struct objreq *req, int status, bool late);
 
 struct simnet_store {
@@ -264,6 +265,7 @@ static void schedule(struct message *m, bool writes)
 {
 	int64_t lat = 1 + (int64_t)sim_below((uint64_t)simnet.latency_ns);
 	uint64_t dice = sim_below(1000), edge = 0;
+	int64_t later;
 
 	m->answer = true;
 	m->effects = 1;
@@ -300,6 +302,11 @@ static void schedule(struct message *m, bool writes)
 	if (simnet_slow != NULL)
 		lat += simnet_slow(&m->req);
 	sim_after(0, lat, effect, m);
+	later = simnet_repeats != NULL ? simnet_repeats(&m->req) : 0;
+	if (later > 0) {
+		m->effects++;
+		sim_after(0, later, effect, m);
+	}
 	if (writes && sim_chance(simnet.twice, 1000)) {
 		m->effects++;
 		sim_after(0, (int64_t)sim_below((uint64_t)simnet.late_ns), effect, m);

@@ -32,6 +32,8 @@ extern void (*simnet_sends)(int node, const struct objreq *req);
 
 /* So much longer does a request take, and its answer; NULL: none does. */
 extern int64_t (*simnet_slow)(const struct objreq *req);
+/* So much later does it take effect once more; 0: as simnet_faults says. */
+extern int64_t (*simnet_repeats)(const struct objreq *req);
 
 /*
  * The way of one node to the shared store (borrowed, all of it, for ever). A node's requests end when it crashes;
