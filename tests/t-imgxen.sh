@@ -43,8 +43,8 @@ mke2fs -q -t ext4 -d "$T/test" "$T/test.disk"
 : >"$T/dom0.out"
 
 # smap, smep: dom0 runs in ring 3, which QEMU's idea of these does not know. Two processors for dom0, and its clock drifts.
-# icount: its clock counts instructions, so that xl's 40 s for a script are enough however busy this machine is
-qemu-system-x86_64 -machine q35,usb=off -accel tcg -icount shift=${ICOUNT:-2},sleep=on -cpu max -smp 2 -m 2G -nodefaults -nographic -no-reboot \
+# No icount: dom0 is not up after an hour then.
+qemu-system-x86_64 -machine q35,usb=off -accel tcg,thread=multi -cpu max -smp 2 -m 2G -nodefaults -nographic -no-reboot \
 	-kernel "$cache/xen/xen" -initrd "$cache/xen/vmlinuz console=hvc0 quiet panic=-1 mitigations=off random.trust_cpu=on,$cache/xen/initrd" \
 	-append "console=com1 com1=115200,8n1 loglvl=warning noreboot=0 spec-ctrl=no xpti=no smap=no smep=no dom0_mem=768M dom0_max_vcpus=1 dom0_vcpus_pin" \
 	-serial "file:$T/dom0.console.log" -serial "file:$T/dom0.out" -monitor none \
