@@ -10,7 +10,7 @@
 . "$TESTS_DIR/lib.sh"
 . "$TESTS_DIR/guests/guest.sh"
 KINDS=${KINDS:-file tap qdisk phy script boot}
-SLOW=${SLOW:-3600} # seconds for all of dom0; its own clock (STEP for each step) stands while it does not run
+SLOW=${SLOW:-10000} # seconds for all of dom0; STEP: for each of its steps
 need_backend rgw front file
 guest_need
 need_cmd debootstrap e2fsck losetup
@@ -29,7 +29,7 @@ cp "$GUEST_KERNEL"/boot/vmlinuz-* "$T/test/domu/vmlinuz"
 cp "$T/initrd" "$T/test/domu/initrd"
 cp "$TESTS_DIR/guests/xen-dom0" "$T/test/run"
 {
-	printf '%s=%q\n' KINDS "$KINDS" STEP "${STEP:-300}" SEED "$SEED"
+	printf '%s=%q\n' KINDS "$KINDS" STEP "${STEP:-900}" SEED "$SEED"
 	if [ "$BACKEND" = file ]; then
 		printf '%s=%q\n' SOURCE file:///test/bucket OPTS "$MOUNT_OPTS"
 	else
