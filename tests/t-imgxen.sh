@@ -4,12 +4,13 @@
 # (the bucket has the space back), and is destroyed under its writes; the next one finds every file that was synced.
 #
 # boot: a disk that the words of the mission make, with a system on it that a domU boots from; a clone of it, taken while
-# that one writes, boots a second one; a second opener; another machine takes it over (fsync=remote).
+# that one writes, boots a second one. After it, with the same domU: others, what a second opener meets; taken, another
+# machine takes the disk over (fsync=remote).
 # The bucket is on the host (rgw, front) or on a disk of dom0 (file). tests/guests/xen makes dom0, tests/guests/xen-dom0 and
 # xen-domu are what runs there.
 . "$TESTS_DIR/lib.sh"
 . "$TESTS_DIR/guests/guest.sh"
-KINDS=${KINDS:-file tap qdisk phy script boot}
+KINDS=${KINDS:-file tap qdisk phy script boot others taken}
 SLOW=${SLOW:-10000} # seconds for all of dom0; STEP: for each of its steps
 need_backend rgw front file
 guest_need
