@@ -40,7 +40,7 @@ const struct cmd_help cmd_helps[] = {
      "  --abort-uploads   abort those uploads, whoever began them",
      false},
     {"image", "ACTION TARGET [ARGUMENT] [--force] [--data] [--repair [--zero-lost]] [--mark N] [--id ID [--out FILE | --into NEW | --drop]] "
-     "[--size SIZE] [--pins] [--position N] [-o OPTIONS] [--json]",
+     "[--size SIZE] [--pins] [--position N] [--all] [-o OPTIONS] [--json]",
      "Disk images. TARGET is a path on a mount, or SOURCE and a path below it.\n"
      "  create TARGET SIZE      an empty image (-o fsync=remote: its fsync waits for the bucket)\n"
      "  info TARGET             sizes, what of the log is live, who holds it\n"
@@ -66,8 +66,9 @@ const struct cmd_help cmd_helps[] = {
      "  snapshots TARGET        those that there are; --pins: and how many bytes only each of them keeps\n"
      "  rollback TARGET@NAME    back to it; what the image was until now becomes a snapshot first\n"
      "  rollback TARGET --position N\n"
-     "                          the same for any position of the log from its newest checkpoint on\n"
-     "  log TARGET              those positions: number, time, type, bytes of data\n"
+     "                          the same for any position of the log from its newest checkpoint on, or from the oldest that is kept\n"
+     "  log TARGET              those positions from the newest checkpoint on: number, time, type, bytes of data; --all: all\n"
+     "  retain TARGET TIME|off  every position of the last 90, 15m, 12h, 7d or 2w is kept, whoever owns the image\n"
      "  clone TARGET@NAME NEW   a new image that begins as the snapshot, at once and whatever the size\n"
      "  flatten TARGET          a clone reads from its parent no more: what it needs is copied, a guest may write meanwhile",
      false},
@@ -129,7 +130,7 @@ static const char *args_of(const char *name)
 }
 
 enum { OPT_HELP = 256, OPT_JSON, OPT_FORCE, OPT_ABORT, OPT_DATA, OPT_ID, OPT_OUT, OPT_DROP, OPT_SIZE, OPT_POINT, OPT_GAP, OPT_FROM,
-       OPT_PINS, OPT_REPAIR, OPT_ZERO_LOST, OPT_MARK, OPT_INTO, OPT_POSITION };
+       OPT_PINS, OPT_REPAIR, OPT_ZERO_LOST, OPT_MARK, OPT_INTO, OPT_POSITION, OPT_ALL };
 
 bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos, int *ret_npos, int *ret_status)
 {
@@ -151,6 +152,7 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 					      {"mark", required_argument, NULL, OPT_MARK},
 					      {"into", required_argument, NULL, OPT_INTO},
 					      {"position", required_argument, NULL, OPT_POSITION},
+					      {"all", no_argument, NULL, OPT_ALL},
 					      {0}};
 	struct objerr err = {0};
 	struct str letters = {0};
@@ -187,7 +189,8 @@ bool cmd_parse(const struct cmd_args *a, int argc, char **argv, char ***ret_pos,
 						      [OPT_GAP - OPT_HELP] = 'G',   [OPT_FROM - OPT_HELP] = 'P',
 						      [OPT_PINS - OPT_HELP] = 'N',  [OPT_REPAIR - OPT_HELP] = 'Y',
 						      [OPT_MARK - OPT_HELP] = 'M',  [OPT_ZERO_LOST - OPT_HELP] = 'Z',
-						      [OPT_INTO - OPT_HELP] = 'T',  [OPT_POSITION - OPT_HELP] = 'B'};
+						      [OPT_INTO - OPT_HELP] = 'T',  [OPT_POSITION - OPT_HELP] = 'B',
+						      [OPT_ALL - OPT_HELP] = 'L'};
 
 			ok = a->fn(c >= OPT_HELP ? letter[c - OPT_HELP] : c, optarg, a->ctx);
 		}
@@ -256,6 +259,16 @@ const char *cmd_size(uint64_t n, char *buf)
 		i++;
 	}
 	snprintf(buf, 24, i ? "%.1f %s" : "%.0f %s", v, unit[i]);
+	return buf;
+}
+
+const char *cmd_time(int64_t seconds, char *buf)
+{
+	time_t t = (time_t)seconds;
+	struct tm tm;
+
+	if (!seconds || !gmtime_r(&t, &tm) || !strftime(buf, 24, "%Y-%m-%d %H:%M:%SZ", &tm))
+		memcpy(buf, "-", 2);
 	return buf;
 }
 

@@ -59,6 +59,8 @@ int cmd_find_mount(const char *dir, struct mntpoint *ret);
 int cmd_print_json(json_t *take_doc);
 /* "1.5 GiB"; buf has 24 bytes. Returns buf. */
 const char *cmd_size(uint64_t n, char *buf);
+/* "2026-11-21 23:36:04Z", "-" for 0; the same. */
+const char *cmd_time(int64_t seconds, char *buf);
 /* Words for a refused parked or recovered path and the like: shown with control characters as '?'. */
 const char *cmd_printable(char *s);
 

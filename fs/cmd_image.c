@@ -36,7 +36,6 @@ static int create(struct site *s, const char *size)
 	struct image_new place;
 	struct objerr err = {0};
 	char uuid[33];
-	size_t left;
 	int r = cmd_image_size(size, &vc.size);
 
 	if (!r)
@@ -46,15 +45,8 @@ static int create(struct site *s, const char *size)
 	if (r)
 		return r;
 	r = image_new_place(s->url.prefix, &place);
-	if (!r) {
-		memcpy(vc.uuid, place.uuid, sizeof vc.uuid);
-		r = vol_create(&s->env, place.prefix, &vc, &err);
-	}
-	if (!r) {
-		r = image_make_name(s->store, s->url.prefix, s->path, &place, vc.size, 0, &a, NULL, &err);
-		if (r == -EEXIST)
-			ignore(image_erase(s->store, place.prefix, UINT64_MAX, NULL, 0, &left, NULL));
-	}
+	if (!r)
+		r = image_create(&s->env, s->url.prefix, s->path, &place, &vc, &a, NULL, &err);
 	if (r)
 		return site_fail(s, r, &err);
 	site_forget(s);
@@ -111,6 +103,7 @@ static void print_info(const json_t *d)
 		printf("here        %s, %lld writers, journal %s of %s\n", json_string_value(json_object_get(here, "state")),
 		       number(here, "writers"), cmd_size((uint64_t)number(here, "journal_used"), a),
 		       cmd_size((uint64_t)number(here, "journal_limit"), b));
+	image_print_retained(d);
 	image_print_family(d);
 }
 
@@ -130,6 +123,8 @@ static int info(struct site *s)
 		r = vol_know_objects(v, &err);
 		vol_stat(v, &st);
 		doc = info_json(s, &i, &st);
+		if (!r)
+			r = image_retained(v, doc, &err);
 		if (!r)
 			r = image_family(s, &i, v, doc, &err);
 		ignore(vol_close(v)); /* nothing was written */
@@ -372,7 +367,7 @@ static const struct action {
     {"snapshot", false, false, image_snapshot, NULL}, {"snapshots", false, false, image_snapshots, NULL},
     {"rollback", false, false, image_rollback, NULL}, {"clone", false, true, NULL, image_clone},
     {"journal", true, false, image_journal, NULL},    {"flatten", false, false, image_flatten, NULL},
-    {"log", false, false, image_log, NULL},
+    {"log", false, false, image_log, NULL},	      {"retain", false, true, NULL, image_retain},
     {"marks", false, false, image_list_marks, NULL},  {"adopt", false, true, NULL, image_adopt},
 };
 
@@ -395,7 +390,8 @@ static bool flag(int c, const char *arg, void *ctx)
 	s->repair |= c == 'Y';
 	s->zero_lost |= c == 'Z';
 	s->position = c == 'B' ? arg : s->position;
-	return c && strchr("FDXIOSRPGNTMYZB", c);
+	s->all |= c == 'L';
+	return c && strchr("FDXIOSRPGNTMYZBL", c);
 }
 
 static int run(struct site *s, char **pos, int npos)
@@ -408,7 +404,7 @@ static int run(struct site *s, char **pos, int npos)
 			a = &actions[i];
 	if (!a)
 		return cmd_usage("image: expected create, info, list, resize, delete, export, import, check, gc, claim, journal, "
-				 "snapshot, snapshots, rollback, log, clone, flatten, marks or adopt");
+				 "snapshot, snapshots, rollback, log, retain, clone, flatten, marks or adopt");
 	if (npos < 2)
 		return cmd_usage("image %s: missing arguments (lsvdfs image --help)", a->name);
 	if (a->fn != image_journal && (s->id || s->out || s->drop || s->into))
@@ -422,6 +418,8 @@ static int run(struct site *s, char **pos, int npos)
 				 a->name);
 	if (a->fn != image_rollback && s->position)
 		return cmd_usage("image %s: --position is of image rollback", a->name);
+	if (a->fn != image_log && s->all)
+		return cmd_usage("image %s: --all is of image log", a->name);
 	if (a->fn != image_snapshots && s->pins)
 		return cmd_usage("image %s: --pins is of image snapshots", a->name);
 	/* SOURCE PATH, or PATH on a mount; then what the action wants */

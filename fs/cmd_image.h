@@ -32,7 +32,7 @@ struct site {
 	/* what was asked for: */
 	char *path; /* below url.prefix, without suffix; "" is the prefix itself */
 	char *said; /* as the user wrote it, for messages */
-	bool json, force, data, drop, pins, repair, zero_lost;
+	bool json, force, data, drop, pins, repair, zero_lost, all;
 	const char *id, *out, *into; /* of journal */
 	const char *mark;            /* of export, check */
 	const char *position;        /* of rollback */
@@ -138,6 +138,10 @@ int image_snapshot(struct site *s);
 int image_snapshots(struct site *s);
 int image_rollback(struct site *s);
 int image_log(struct site *s);
+int image_retain(struct site *s, const char *arg);
+/* What of the past can be had, for info; negative errno, words. */
+int must_check image_retained(struct volume *v, json_t *doc, struct objerr *err);
+void image_print_retained(const json_t *doc);
 int image_clone(struct site *s, const char *to);
 int image_unsnap(struct site *s, const char *name);
 /* A volume of the image, or of its snapshot, for reading; *ret_of (may be NULL then) is to be closed after it. */

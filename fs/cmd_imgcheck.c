@@ -201,7 +201,7 @@ static int may_repair(struct site *s, const struct image *i)
 		return cmd_fail("%s: in use on this mount: close it first", s->said);
 	if (i->p.copy)
 		return cmd_fail("%s: a copy of another image's name: repair that one", s->said);
-	return site_may_write(s);
+	return CMD_OK;
 }
 
 static int look(struct checking *k, const struct image *i, struct check_result *res)
@@ -258,8 +258,10 @@ static int check_all(struct checking *k)
 	struct site *s = k->s;
 	struct check_result res = {0};
 	struct image i;
-	int r = image_fix_name(s, !s->repair, &k->name_fixed);
+	int r = s->repair ? site_may_write(s) : CMD_OK;
 
+	if (!r)
+		r = image_fix_name(s, !s->repair, &k->name_fixed);
 	if (!r && k->name_fixed && !s->repair)
 		return cmd_fail("%s: its name is damaged, and says enough: --repair writes it anew", s->said);
 	if (!r)

@@ -183,8 +183,9 @@ static int finish_all(struct fly *f, int r)
 
 /* --- which objects ------------------------------------------------------------------------------------------------ */
 
-static int add_key(struct fly *f, const struct obj_list_entry *e)
+static int add_key(void *arg, const struct obj_list_entry *e)
 {
+	struct fly *f = arg;
 	const char *name = e->key + strlen(f->url.prefix);
 	uint64_t number;
 	int r = e->is_prefix ? 0 : fly_number(name, &number);
@@ -211,32 +212,13 @@ static int add_key(struct fly *f, const struct obj_list_entry *e)
 
 static int list_objects(struct fly *f)
 {
-	_cleanup_free_ char *token = NULL;
-	bool more = true;
-	int r = CMD_OK;
+	struct objerr err = {0};
+	int r = obj_each(f->store, OBJ_LIST, f->url.prefix, true, add_key, f, &err);
 
-	while (more && !r) {
-		struct objreq q;
-
-		objreq_init(&q, OBJ_LIST, f->url.prefix);
-		q.delimiter = true;
-		q.token = token;
-		r = obj_do(f->store, &q);
-		if (r) {
-			explain_error(f->said, r, &q.err, &q.err);
-			r = cmd_fail("%s", q.err.msg);
-			objreq_done(&q);
-			return r;
-		}
-		for (size_t i = 0; !r && i < q.listing->n; i++)
-			r = add_key(f, &q.listing->v[i]);
-		more = q.listing->truncated;
-		free(token);
-		token = q.listing->next_token;
-		q.listing->next_token = NULL;
-		objreq_done(&q);
-	}
-	return r;
+	if (r >= 0)
+		return r;
+	explain_error(f->said, r, &err, &err);
+	return cmd_fail("%s", err.msg);
 }
 
 static int by_number(const void *a, const void *b)

@@ -178,56 +178,46 @@ static int look_at_object(struct site *s, struct log_facts *f, const char *key, 
 	return 0;
 }
 
-static int log_page(struct site *s, struct log_facts *f, bool objects, const char *after, char **ret_after)
+struct looking {
+	struct site *s;
+	struct log_facts *f;
+};
+
+static int list_one(void *arg, const struct obj_list_entry *e)
 {
-	struct objreq q;
-	int r;
+	struct log_facts *f = ((struct looking *)arg)->f;
+	const char *p = e->key + strlen(f->prefix);
 
-	objreq_init(&q, OBJ_LIST, f->prefix);
-	q.start_after = after;
-	r = obj_do(s->store, &q);
-	for (size_t i = 0; !r && i < q.listing->n; i++) {
-		const struct obj_list_entry *e = &q.listing->v[i];
-		const char *p = e->key + strlen(f->prefix);
-		uint64_t number;
+	if (str_has_suffix(p, "/"))
+		return 0;
+	f->objects++;
+	f->bytes += e->size;
+	f->newest_s = MAX(f->newest_s, e->mtime_s);
+	f->dead |= !strcmp(p, "dead");
+	f->refs |= str_has_prefix(p, "ref/");
+	return 0;
+}
 
-		if (str_has_suffix(p, "/") || (after && strcmp(e->key, after) <= 0))
-			continue;
-		if (!objects) {
-			f->objects++;
-			f->bytes += e->size;
-			f->newest_s = MAX(f->newest_s, e->mtime_s);
-			f->dead |= !strcmp(p, "dead");
-			f->refs |= str_has_prefix(p, "ref/");
-		} else if (!log_number_parse(p, &number)) {
-			r = look_at_object(s, f, e->key, number);
-		} else {
-			f->removable += str_has_prefix(p, "mark/");
-		}
-	}
-	if (!r && q.listing->truncated && q.listing->n > 0) {
-		*ret_after = strdup(q.listing->v[q.listing->n - 1].key);
-		r = *ret_after ? 0 : -ENOMEM;
-	}
-	objreq_done(&q);
-	return r;
+static int look_at_one(void *arg, const struct obj_list_entry *e)
+{
+	struct looking *l = arg;
+	const char *p = e->key + strlen(l->f->prefix);
+	uint64_t number;
+
+	if (str_has_suffix(p, "/"))
+		return 0;
+	if (!log_number_parse(p, &number))
+		return look_at_object(l->s, l->f, e->key, number);
+	l->f->removable += str_has_prefix(p, "mark/");
+	return 0;
 }
 
 /* objects: with a look into each, else the listing alone. */
 static int log_facts(struct site *s, struct log_facts *f, bool objects)
 {
-	char *after = NULL;
-	int r;
+	struct looking l = {s, f};
 
-	do {
-		char *last = after;
-
-		after = NULL;
-		r = log_page(s, f, objects, last, &after);
-		free(last);
-	} while (!r && after);
-	free(after);
-	return r;
+	return obj_each(s->store, OBJ_LIST, f->prefix, false, objects ? look_at_one : list_one, &l, NULL);
 }
 
 /*
@@ -352,33 +342,29 @@ static int read_names_again(struct collect *c, struct objerr *err)
 	return r;
 }
 
+struct directories {
+	char dir[OBJ_KEY_MAX + 1];
+	json_t *uuids;
+};
+
+static int one_directory(void *arg, const struct obj_list_entry *e)
+{
+	struct directories *d = arg;
+
+	json_array_append_new(d->uuids, json_string(e->key + strlen(d->dir))); /* what is no UTF-8 is no UUID */
+	return 0;
+}
+
 static int all_logs(struct collect *c, struct objerr *err)
 {
-	char dir[OBJ_KEY_MAX + 1];
-	char *after = NULL;
 	json_t *uuids = json_array();
+	struct directories d = {.uuids = uuids};
 	json_t *v;
 	size_t i;
 	int r;
 
-	snprintf(dir, sizeof dir, "%s.lsvd/img/", c->s->url.prefix);
-	do {
-		struct objreq q;
-
-		objreq_init(&q, OBJ_LIST, dir);
-		q.delimiter = true;
-		q.start_after = after;
-		r = obj_do(c->s->store, &q);
-		if (r)
-			*err = q.err;
-		free(after);
-		after = NULL;
-		for (i = 0; !r && i < q.listing->n; i++)
-			json_array_append_new(uuids, json_string(q.listing->v[i].key + strlen(dir)));
-		if (!r && q.listing->truncated && q.listing->n > 0)
-			after = strdup(q.listing->v[q.listing->n - 1].key);
-		objreq_done(&q);
-	} while (!r && after);
+	snprintf(d.dir, sizeof d.dir, "%s.lsvd/img/", c->s->url.prefix);
+	r = obj_each(c->s->store, OBJ_LIST, d.dir, true, one_directory, &d, err);
 	if (!r && json_array_size(uuids) > 0)
 		r = read_names_again(c, err);
 	json_array_foreach(uuids, i, v)
@@ -393,7 +379,7 @@ static int all_logs(struct collect *c, struct objerr *err)
 		hex[32] = '\0';
 		if (log_uuid_parse(hex, f.uuid))
 			continue;
-		if ((size_t)snprintf(f.prefix, sizeof f.prefix, "%s%s/", dir, hex) < sizeof f.prefix)
+		if ((size_t)snprintf(f.prefix, sizeof f.prefix, "%s%s/", d.dir, hex) < sizeof f.prefix)
 			r = one_log(c, &f);
 		free(f.claims);
 	}

@@ -49,13 +49,9 @@ int image_open_mark(struct site *s, const struct image *i, struct volume **ret)
 
 static void print_mark(const struct image_mark *m)
 {
-	char size[24], when[32] = "?";
-	time_t t = (time_t)m->time_s;
-	struct tm tm;
+	char size[24], when[24];
 
-	if (m->time_s && gmtime_r(&t, &tm))
-		(void)strftime(when, sizeof when, "%Y-%m-%d %H:%M:%SZ", &tm);
-	printf("%016" PRIx64 "  %10s  %-20s  %s%s%s\n", m->number, cmd_size(m->size, size), when,
+	printf("%016" PRIx64 "  %10s  %-20s  %s%s%s\n", m->number, cmd_size(m->size, size), cmd_time(m->time_s, when),
 	       m->whole ? "whole" : "DAMAGED: ", m->whole ? "" : m->why,
 	       m->marked ? "" : "  (no longer marked: some of its bytes may be gone)");
 }

@@ -207,6 +207,7 @@ static int open_bucket(struct site *s, struct objerr *err)
 				  .journal_bytes = s->o.journal_size,
 				  .segment_bytes = MIN(16 * MiB, s->o.journal_size / 4 / MiB * MiB),
 				  .claim_wait_ns = s->o.claim_wait_ns,
+				  .retain_s = s->o.retain_s,
 				  .takeover = (enum vol_takeover)s->o.takeover,
 				  .read_only = true};
 	return r;

@@ -193,16 +193,12 @@ int image_rollback(struct site *s)
 /* pins: NULL: not asked for. */
 static void print_snap(const struct vol_snap *s, const uint64_t *pins)
 {
-	char size[24], when[32] = "?";
-	time_t t = (time_t)s->time;
-	struct tm tm;
+	char size[24], when[24];
 
-	if (gmtime_r(&t, &tm))
-		(void)strftime(when, sizeof when, "%Y-%m-%d %H:%M:%SZ", &tm);
 	printf("%10s  ", cmd_size(s->size, size));
 	if (pins)
 		printf("%10s  ", cmd_size(*pins, size));
-	printf("%s  %s%s\n", when, s->name, s->hidden ? "  (deleted, a clone uses it)" : "");
+	printf("%s  %s%s\n", cmd_time(s->time, when), s->name, s->hidden ? "  (deleted, a clone uses it)" : "");
 }
 
 int image_snapshots(struct site *s)
@@ -258,14 +254,10 @@ int image_snapshots(struct site *s)
 
 static void print_position(const struct vol_position *p)
 {
-	char size[24], when[32] = "-";
-	time_t t = (time_t)p->time;
-	struct tm tm;
+	char size[24], when[24];
 
-	if (p->time && gmtime_r(&t, &tm))
-		(void)strftime(when, sizeof when, "%Y-%m-%d %H:%M:%SZ", &tm);
-	printf("%12" PRIu64 "  %-20s  %-10s  %10s%s%s\n", p->number, when, p->type, cmd_size(p->bytes, size),
-	       p->name[0] ? "  " : "", p->name);
+	printf("%12" PRIu64 "  %-20s  %-10s  %10s%s%s\n", p->number, cmd_time(p->time, when), p->type,
+	       cmd_size(p->bytes, size), p->name[0] ? "  " : "", p->name);
 }
 
 int image_log(struct site *s)
@@ -282,7 +274,7 @@ int image_log(struct site *s)
 		return r;
 	r = vol_open(&s->env, i.p.prefix, i.o.n.uuid, &of, &err);
 	if (!r) {
-		r = vol_positions(of, &v, &n, &err);
+		r = vol_positions(of, s->all, &v, &n, &err);
 		ignore(vol_close(of)); /* nothing was written */
 	}
 	image_done(&i);
@@ -302,6 +294,66 @@ int image_log(struct site *s)
 	if (s->json)
 		return cmd_print_json(doc);
 	return fflush(stdout) ? cmd_fail("cannot write the answer") : CMD_OK;
+}
+
+/* --- how far back -------------------------------------------------------------------------------------------------- */
+
+static int do_retain(struct volume *v, void *arg)
+{
+	struct doing *d = arg;
+
+	return vol_retain(v, d->number, d->err);
+}
+
+int image_retain(struct site *s, const char *arg)
+{
+	struct doing d = {0};
+	char number[24];
+	struct image i;
+	int r;
+
+	if (strcmp(arg, "off") && (str_parse_age(arg, &d.number) || d.number > VOL_RETAIN_MAX))
+		return cmd_usage("'%.40s' is no time: write 90, 15m, 12h, 7d, 2w or off", arg);
+	r = site_find(s, &i);
+	if (r)
+		return r;
+	(void)snprintf(number, sizeof number, "%" PRIu64, d.number);
+	r = s->mounted ? site_ask_name(s, "retain", number, NULL) : offline(s, &i, do_retain, &d);
+	image_done(&i);
+	if (r || !s->json)
+		return r;
+	return cmd_print_json(json_pack("{s:s, s:I}", "path", s->path, "retain", (json_int_t)d.number));
+}
+
+int image_retained(struct volume *v, json_t *doc, struct objerr *err)
+{
+	struct vol_retained t;
+	int r = vol_retained(v, &t, err);
+
+	if (r)
+		return r;
+	json_object_set_new(doc, "retain", json_integer((json_int_t)t.seconds));
+	json_object_set_new(doc, "retained", json_integer((json_int_t)t.bytes));
+	json_object_set_new(doc, "back_to", json_integer((json_int_t)t.floor));
+	json_object_set_new(doc, "back_time", json_integer((json_int_t)t.time_s));
+	return 0;
+}
+
+void image_print_retained(const json_t *d)
+{
+	long long seconds = number_of(d, "retain");
+	time_t t = (time_t)number_of(d, "back_time");
+	char when[32] = "?", size[24];
+	struct tm tm;
+
+	if (t && gmtime_r(&t, &tm))
+		(void)strftime(when, sizeof when, "%Y-%m-%d %H:%M:%SZ", &tm);
+	printf("back to     position %lld of %s", number_of(d, "back_to"), when);
+	if (seconds)
+		printf("; it keeps %lld s", seconds);
+	if (number_of(d, "retained"))
+		printf("; %s stored for that alone", cmd_size((uint64_t)number_of(d, "retained"), size));
+	putchar('\n');
 }
 
 static int number_by_name(struct volume *of, const char *name, uint64_t *ret, struct objerr *err)

@@ -26,6 +26,7 @@ void disk_env(struct fsd *f, struct vol_env *ret)
 		.segment_bytes = MIN(16 * MiB, f->o.journal_size / 4 / MiB * MiB),
 		.claim_wait_ns = f->o.claim_wait_ns,
 		.dirty_age_ns = f->o.dirty_age_ns,
+		.retain_s = f->o.retain_s,
 		.takeover = (enum vol_takeover)f->o.takeover,
 		.read_only = f->o.read_only,
 	};
@@ -53,7 +54,8 @@ int disks_init(struct fsd *f)
 	list_init(&f->snaplists);
 	r = pool_new("lsvdfs-img", CALLS, &f->image_pool);
 	if (r == 0)
-		r = pool_new("lsvdfs-vol", VOLUMES, &f->vol_pool);
+		/* Uploads give way to guests; a journal that fills slows these down (fs/image/throttle.h). */
+		r = pool_new_nice("lsvdfs-vol", VOLUMES, &f->vol_pool);
 	return r < 0 ? r : reads_new(f);
 }
 

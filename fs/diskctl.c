@@ -98,7 +98,7 @@ struct snapping {
 	const char *verb, *name;
 	json_t *ans;
 	struct objerr *err;
-	uint64_t size, position;
+	uint64_t size, allocated, position; /* bytes, bytes, 0: by name */
 };
 
 /* One step of a clone that is made independent; name: which, or where to go on. The command keeps the image open. */
@@ -126,6 +126,7 @@ static int snap(struct volume *v, void *arg)
 {
 	struct snapping *s = arg;
 	uint64_t number = 0;
+	struct vol_stat st;
 	char now[VOL_SNAP_NAME_MAX + 1];
 	int r;
 
@@ -137,17 +138,23 @@ static int snap(struct volume *v, void *arg)
 		vol_snap_name_now(now);
 		r = s->position ? vol_rollback_to(v, s->position, now, s->err) : vol_rollback(v, s->name, now, s->err);
 		json_object_set_new(s->ans, "before", json_string(now));
-		s->size = vol_size(v);
+		vol_stat(v, &st);
+		s->size = st.size;
+		s->allocated = st.allocated;
 		json_object_set_new(s->ans, "size", json_integer((json_int_t)s->size));
 		return r;
+	}
+	if (strcmp(s->verb, "retain") == 0) {
+		r = str_parse_u64(s->name, &number);
+		return r == 0 ? vol_retain(v, number, s->err) : r;
 	}
 	r = vol_snapshot(v, s->name, &number, s->err);
 	json_object_set_new(s->ans, "number", json_integer((json_int_t)number));
 	return r;
 }
 
-/* The name says the size, for stat(2): of a node that is known here; else the command sees to it. */
-static bool note_size(struct fsd *f, const char *path, uint64_t size)
+/* The name says both, for stat(2): of a node that is known here; else the command sees to it. */
+static bool note_size(struct fsd *f, const char *path, uint64_t size, uint64_t allocated)
 {
 	struct inode *i = fsd_known_image(f, path);
 
@@ -155,6 +162,7 @@ static bool note_size(struct fsd *f, const char *path, uint64_t size)
 		return false;
 	mtx_lock(&i->lock);
 	i->image_size = size;
+	i->image_alloc = allocated;
 	i->attr.mtime = i->attr.ctime = clock_real_ts();
 	i->image_changed = true;
 	i->image_changes++;
@@ -225,7 +233,7 @@ static int snap_path(struct fsd *f, const char *path, struct snapping *s)
 			objerr_set(s->err, "it is open on this mount: close it first");
 		}
 		if (r == 0 && back)
-			json_object_set_new(s->ans, "noted", json_boolean(note_size(f, path, s->size)));
+			json_object_set_new(s->ans, "noted", json_boolean(note_size(f, path, s->size, s->allocated)));
 	}
 	disk_snap_forget(f, o.n.uuid);
 	nameplace_free(&p);
@@ -276,7 +284,8 @@ int fsd_image(struct fsd *f, const char *verb, const char *path, const char *nam
 	}
 	if (name && strcmp(verb, "unsnap") == 0)
 		return f->o.read_only ? -EROFS : unsnap_path(f, path, &s);
-	if (name && (strcmp(verb, "snapshot") == 0 || strcmp(verb, "flatten") == 0 || strcmp(verb, "rollback") == 0))
+	if (name && (strcmp(verb, "snapshot") == 0 || strcmp(verb, "flatten") == 0 || strcmp(verb, "rollback") == 0 ||
+		     strcmp(verb, "retain") == 0))
 		return f->o.read_only ? -EROFS : snap_path(f, path, &s);
 	return -EINVAL;
 }

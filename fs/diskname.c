@@ -47,7 +47,6 @@ int disk_create(struct fsd *f, const char *dir, const char *name, const struct a
 	struct version v;
 	struct vol_env env;
 	struct nameobj o;
-	size_t left;
 	int r;
 
 	if (strlen(name) + strlen(IMAGE_SUFFIX) > PATH_NAME_MAX)
@@ -59,18 +58,9 @@ int disk_create(struct fsd *f, const char *dir, const char *name, const struct a
 		r = image_new_place(f->prefix, &place);
 	if (r < 0)
 		return r;
-	memcpy(vc.uuid, place.uuid, sizeof vc.uuid);
 	disk_env(f, &env);
-	r = vol_create(&env, place.prefix, &vc, err);
-	if (r < 0)
-		return r;
-	r = image_make_name(f->o.store, f->prefix, path, &place, 0, 0, a, &o, err);
+	r = image_create(&env, f->prefix, path, &place, &vc, a, &o, err);
 	if (r < 0) {
-		struct objerr ignored = { 0 };
-
-		/* nobody ever heard of this log, unless the answer to the name was lost */
-		if (r == -EEXIST)
-			ignore(image_erase(f->o.store, place.prefix, UINT64_MAX, NULL, 0, &left, &ignored));
 		tree_forget(f->o.tree, dir);
 		return r;
 	}

@@ -40,6 +40,7 @@ struct fsd_opts {
 	bool fsync_remote;	 /* of new images */
 	int takeover;		 /* enum vol_takeover */
 	int64_t claim_wait_ns, dirty_age_ns;
+	uint64_t retain_s;
 	uint64_t journal_size;	 /* bytes of one image */
 	const char *block_path;	 /* file of the block cache of all images, in the cache slot */
 	uint64_t cache_size;	 /* its bytes */

@@ -141,8 +141,9 @@ bool image_path_ok(const char *path)
 	return path[0] && !strchr(path, '\n');
 }
 
-int image_make_name(struct objstore *s, const char *top, const char *path, const struct image_new *n, uint64_t size,
-		    uint64_t allocated, const struct attr *a, struct nameobj *ret, struct objerr *err)
+/* ret_maybe: it failed, and the name may be there all the same. */
+static int make_name(struct objstore *s, const char *top, const char *path, const struct image_new *n, uint64_t size,
+		     uint64_t allocated, const struct attr *a, struct nameobj *ret, bool *ret_maybe, struct objerr *err)
 {
 	_cleanup_free_ char *key = NULL;
 	const char *slash = strrchr(path, '/');
@@ -164,11 +165,39 @@ int image_make_name(struct objstore *s, const char *top, const char *path, const
 		r = obj_headers_set(&o.h, IMGNAME_ALLOCATED, number);
 	if (r == 0)
 		r = nameobj_create(s, key, &o, err);
+	*ret_maybe = o.maybe;
 	if (r == 0 && ret) {
 		*ret = o;
 		return 0;
 	}
 	nameobj_free(&o);
+	return r;
+}
+
+int image_make_name(struct objstore *s, const char *top, const char *path, const struct image_new *n, uint64_t size,
+		    uint64_t allocated, const struct attr *a, struct nameobj *ret, struct objerr *err)
+{
+	bool maybe;
+
+	return make_name(s, top, path, n, size, allocated, a, ret, &maybe, err);
+}
+
+int image_create(const struct vol_env *env, const char *top, const char *path, const struct image_new *n,
+		 const struct vol_create *c, const struct attr *a, struct nameobj *ret, struct objerr *err)
+{
+	struct vol_create vc = *c;
+	bool maybe = false;
+	size_t left;
+	int r;
+
+	memcpy(vc.uuid, n->uuid, sizeof vc.uuid);
+	r = vol_create(env, n->prefix, &vc, err);
+	if (r < 0)
+		return r;
+	r = make_name(env->store, top, path, n, vc.size, 0, a, ret, &maybe, err);
+	/* Nobody ever heard of this log, unless the answer to the name was lost: then it stays. */
+	if (r < 0 && (r == -EEXIST || !maybe))
+		ignore(image_erase(env->store, n->prefix, UINT64_MAX, NULL, 0, &left, &(struct objerr){0}));
 	return r;
 }
 
@@ -270,6 +299,73 @@ void image_remove_dir(const char *path)
 		closedir(d);
 	}
 	(void)rmdir(path);
+}
+
+/* Nothing waits there, and nobody is in the middle of anything. */
+static bool gives_way(const char *path)
+{
+	bool clean = false, busy = false;
+	DIR *d = opendir(path);
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		const char *n = de->d_name;
+
+		clean |= strcmp(n, "clean") == 0;
+		busy |= strcmp(n, "deleting") == 0 || strcmp(n, "importing") == 0 ||
+			(str_has_prefix(n, "aside-") && !strchr(n + strlen("aside-"), '-')); /* it is being set aside */
+	}
+	if (d)
+		closedir(d);
+	return clean && !busy;
+}
+
+static int move_aside(const char *from, const char *to)
+{
+	_cleanup_close_ int dst = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = opendir(from);
+	struct dirent *de;
+	int r = d && dst >= 0 ? 0 : -errno;
+
+	while (r == 0 && (de = readdir(d)))
+		if (str_has_prefix(de->d_name, "aside-") &&
+		    renameat2(dirfd(d), de->d_name, dst, de->d_name, RENAME_NOREPLACE) < 0)
+			r = -errno;
+	if (d)
+		closedir(d);
+	return r == 0 ? sync_dir(to) : r;
+}
+
+/* At once: half of a journal would be a damaged one. */
+static int drop_dir(const char *path)
+{
+	const char *name = strrchr(path, '/') + 1;
+	_cleanup_free_ char *gone = NULL;
+
+	if (asprintf(&gone, "%.*s.%s", (int)(name - path), path, name) < 0)
+		return -ENOMEM;
+	image_remove_dir(gone); /* of a process that died here */
+	if (rename(path, gone) < 0)
+		return -errno;
+	image_remove_dir(gone);
+	return 0;
+}
+
+int image_adopt_dir(const char *from, const char *to)
+{
+	const char *away = gives_way(to) ? to : from;
+	int r = 0;
+
+	if (access(to, F_OK) == 0) {
+		if (!gives_way(away))
+			return -ENOTEMPTY;
+		r = move_aside(away, away == to ? from : to);
+		if (r == 0)
+			r = drop_dir(away);
+	}
+	if (r == 0 && access(from, F_OK) == 0 && rename(from, to) < 0)
+		r = -errno;
+	return r;
 }
 
 /* Claims for the last time. The volume is closed afterwards. */

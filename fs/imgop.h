@@ -22,6 +22,11 @@ int must_check image_read_where(const char *dir, const uint8_t uuid[16], char **
 
 /* A directory of one image's journal, and what is in it. */
 void image_remove_dir(const char *path);
+/*
+ * That of another slot takes its place in ours. Where there are two, the one that has nothing to be sent gives way; what was set
+ * aside in it goes along, nobody else has it. -ENOTEMPTY: both are needed where they are.
+ */
+int must_check image_adopt_dir(const char *from, const char *to);
 
 /* A new uuid, where its log lies below top, and the whole prefix of it. -ENAMETOOLONG. */
 struct image_new {
@@ -37,6 +42,10 @@ bool image_path_ok(const char *path);
 int must_check image_make_name(struct objstore *s, const char *top, const char *path, const struct image_new *n,
 			       uint64_t size, uint64_t allocated, const struct attr *a, struct nameobj *ret,
 			       struct objerr *err);
+
+/* An empty image: log and name. c: but for its uuid. A name that was refused for certain leaves no log; ret may be NULL. */
+int must_check image_create(const struct vol_env *env, const char *top, const char *path, const struct image_new *n,
+			    const struct vol_create *c, const struct attr *a, struct nameobj *ret, struct objerr *err);
 
 /*
  * The end (PROTOCOL.md 3), in steps; after a crash between any two of them a later process goes on:

@@ -671,7 +671,8 @@ void inode_stat_locked(struct fsd *f, struct inode *i, struct stat *st)
 
 		disk_size_locked(i, &size, &allocated);
 		st->st_size = (off_t)size;
-		st->st_blocks = (blkcnt_t)(allocated / 512);
+		/* Never none: another node may have written since, and tar -S takes none for one hole without a look. */
+		st->st_blocks = (blkcnt_t)((size ? MAX(allocated, UINT64_C(4096)) : allocated) / 512);
 	}
 	i->told_size = (uint64_t)st->st_size;
 }

@@ -166,17 +166,20 @@ static int read_intent(const struct resume *c, const char *key, char *buf, size_
 	return r;
 }
 
-static int one(const struct resume *c, const char *key, int64_t time_s)
+static int one(void *arg, const struct obj_list_entry *e)
 {
+	const struct resume *c = arg;
 	_cleanup_free_ char *buf = malloc(INTENT_BYTES), *from = NULL, *to = NULL, *node = NULL;
-	struct intent in = {.key = key, .time_s = time_s, .fate = INTENT_FAILED};
+	struct intent in = {.key = e->key, .time_s = e->mtime_s, .fate = INTENT_FAILED};
 	struct objerr err = {0};
 	size_t n;
 	int r;
 
+	if (str_has_suffix(e->key, "/")) /* file:// shows the directory itself, too */
+		return 0;
 	if (!buf)
 		return -ENOMEM;
-	r = read_intent(c, key, buf, &n, &err);
+	r = read_intent(c, e->key, buf, &n, &err);
 	if (r == -ENOENT)
 		return 0;
 	if (!r) {
@@ -197,31 +200,11 @@ int intent_resume_all(struct objstore *store, const char *prefix, const char *st
 		      struct objerr *err)
 {
 	struct resume c = {store, prefix, state_dir, identity, mine, fn, arg};
-	_cleanup_free_ char *below = NULL, *after = NULL;
+	_cleanup_free_ char *below = NULL;
 	struct str s = {0};
-	bool more = true;
 	int r;
 
 	str_addf(&s, "%s.lsvd/intent/", prefix);
 	r = str_take(&s, &below);
-	while (!r && more) {
-		struct objreq q;
-
-		objreq_init(&q, OBJ_LIST, below);
-		q.start_after = after;
-		r = obj_do(store, &q);
-		if (r && err)
-			*err = q.err;
-		more = !r && q.listing->truncated && q.listing->n;
-		for (size_t i = 0; !r && i < q.listing->n; i++) /* file:// shows the directory itself, too */
-			if (!str_has_suffix(q.listing->v[i].key, "/"))
-				r = one(&c, q.listing->v[i].key, q.listing->v[i].mtime_s);
-		if (!r && more) {
-			free(after);
-			after = strdup(q.listing->v[q.listing->n - 1].key);
-			r = after ? 0 : -ENOMEM;
-		}
-		objreq_done(&q);
-	}
-	return r;
+	return r ? r : obj_each(store, OBJ_LIST, below, false, one, &c, err);
 }

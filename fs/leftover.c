@@ -57,8 +57,9 @@ struct sweep {
 	void *arg;
 };
 
-static void copy_found(const struct sweep *c, const struct obj_list_entry *e)
+static int copy_found(void *arg, const struct obj_list_entry *e)
 {
+	const struct sweep *c = arg;
 	struct leftover l = {.key = e->key, .size = e->size, .time_s = e->mtime_s, .fate = LEFTOVER_FOREIGN};
 	struct slot s = {.lock_fd = -1};
 	struct objerr err = {0};
@@ -66,7 +67,7 @@ static void copy_found(const struct sweep *c, const struct obj_list_entry *e)
 	int r = -ENOENT;
 
 	if (str_has_suffix(e->key, "/")) /* file:// shows the directory itself, too */
-		return;
+		return 0;
 	if (node_of(e->key + strlen(c->below), node))
 		r = intent_owner(c->state_dir, c->identity, c->mine, node, &s);
 	if (r == -EBUSY)
@@ -80,17 +81,19 @@ static void copy_found(const struct sweep *c, const struct obj_list_entry *e)
 		l.fate = LEFTOVER_FAILED;
 	l.why = err.msg[0] ? err.msg : l.fate == LEFTOVER_FAILED ? strerrordesc_np(-r) : NULL;
 	c->fn(c->arg, &l);
+	return 0;
 }
 
-static void upload_found(const struct sweep *c, const struct obj_list_entry *e)
+static int upload_found(void *arg, const struct obj_list_entry *e)
 {
+	const struct sweep *c = arg;
 	struct leftover l = {
 	    .key = e->key, .upload_id = e->upload_id, .time_s = e->mtime_s, .fate = LEFTOVER_FOREIGN};
 	struct objreq q;
 	int r;
 
 	if (e->mtime_s >= c->before_s)
-		return;
+		return 0;
 	objreq_init(&q, OBJ_MPU_ABORT, e->key);
 	if (c->abort) {
 		q.upload_id = e->upload_id;
@@ -100,36 +103,7 @@ static void upload_found(const struct sweep *c, const struct obj_list_entry *e)
 	}
 	c->fn(c->arg, &l);
 	objreq_done(&q);
-}
-
-/* Every page of a LIST or MPU_LIST. */
-static int each(const struct sweep *c, enum obj_op op, const char *below,
-		void (*found)(const struct sweep *c, const struct obj_list_entry *e), struct objerr *err)
-{
-	_cleanup_free_ char *token = NULL;
-	bool more = true;
-	int r = 0;
-
-	while (!r && more) {
-		struct objreq q;
-
-		objreq_init(&q, op, below);
-		q.token = token;
-		r = obj_do(c->store, &q);
-		if (r && err)
-			*err = q.err;
-		for (size_t i = 0; !r && i < q.listing->n; i++)
-			found(c, &q.listing->v[i]);
-		more = !r && q.listing->truncated && q.listing->next_token;
-		free(token);
-		token = NULL;
-		if (more) {
-			token = q.listing->next_token;
-			q.listing->next_token = NULL;
-		}
-		objreq_done(&q);
-	}
-	return r;
+	return 0;
 }
 
 int leftover_copies(struct objstore *store, const char *prefix, const char *state_dir, const char *identity,
@@ -141,7 +115,7 @@ int leftover_copies(struct objstore *store, const char *prefix, const char *stat
 	int r = copies_prefix(prefix, &below);
 
 	c.below = below;
-	return r ? r : each(&c, OBJ_LIST, below, copy_found, err);
+	return r ? r : obj_each(store, OBJ_LIST, below, false, copy_found, &c, err);
 }
 
 int leftover_uploads(struct objstore *store, const char *prefix, int64_t before_s, bool abort, leftover_fn fn, void *arg,
@@ -149,5 +123,7 @@ int leftover_uploads(struct objstore *store, const char *prefix, int64_t before_
 {
 	struct sweep c = {.store = store, .before_s = before_s, .abort = abort, .fn = fn, .arg = arg};
 
-	return obj_caps(store) & OBJ_CAP_MULTIPART ? each(&c, OBJ_MPU_LIST, prefix, upload_found, err) : 0;
+	if (!(obj_caps(store) & OBJ_CAP_MULTIPART))
+		return 0;
+	return obj_each(store, OBJ_MPU_LIST, prefix, false, upload_found, &c, err);
 }

@@ -306,22 +306,7 @@ static int adopt_metaq(struct mount *m, const struct slot *s)
 	return 0;
 }
 
-/*
- * Journals of disk images: they go over as they are, fsd_leftovers() looks at them. Of two journals of one image one at
- * most is the newest owner's: one that has nothing to be sent gives way, else the other waits where it is.
- */
-static int rename_over_clean(const char *from, const char *to)
-{
-	_cleanup_free_ char *clean = NULL;
-
-	if (asprintf(&clean, "%s/clean", to) < 0)
-		return -ENOMEM;
-	if (access(clean, F_OK) == 0)
-		image_remove_dir(to);
-	return rename(from, to);
-}
-
-
+/* Journals of disk images: fsd_leftovers() looks at them. */
 static int adopt_images(struct mount *m, const struct slot *s)
 {
 	_cleanup_free_ char *theirs = NULL;
@@ -335,13 +320,17 @@ static int adopt_images(struct mount *m, const struct slot *s)
 		r = -errno;
 	while (!r && (de = readdir(d))) {
 		_cleanup_free_ char *from = NULL, *to = NULL;
+		int stays;
 
 		if (de->d_name[0] == '.')
 			continue;
-		if (asprintf(&from, "%s/%s", theirs, de->d_name) < 0 || asprintf(&to, "%s/%s", m->image_dir, de->d_name) < 0)
+		if (asprintf(&from, "%s/%s", theirs, de->d_name) < 0 || asprintf(&to, "%s/%s", m->image_dir, de->d_name) < 0) {
 			r = -ENOMEM;
-		else if (rename_over_clean(from, to))
-			log_warn("%s: the journal of a disk image stays there: %s", from, explain_errno(-errno));
+			break;
+		}
+		stays = image_adopt_dir(from, to);
+		if (stays)
+			log_warn("%s: the journal of a disk image stays there: %s", from, explain_errno(stays));
 	}
 	closedir(d);
 	return r;
@@ -556,6 +545,7 @@ static int build_fsd(struct mount *m)
 			      .takeover = m->opt.takeover,
 			      .claim_wait_ns = m->opt.claim_wait_ns,
 			      .dirty_age_ns = m->opt.dirty_age_ns,
+			      .retain_s = m->opt.retain_s,
 			      .journal_size = m->opt.journal_size,
 			      .block_path = m->block_path,
 			      .cache_size = m->opt.cache_size};

@@ -25,6 +25,7 @@ enum opt_type {
 	OPT_UINT,   /* unsigned, 1..4096 */
 	OPT_SIZE,   /* uint64_t bytes: 10, 10K, 1.5G */
 	OPT_SECS,   /* int64_t ns: 2 or 0.5 */
+	OPT_AGE,    /* uint64_t seconds: 90, 15m, 7d */
 	OPT_OCTAL,  /* mode_t */
 	OPT_UID,    /* uid_t: number or name */
 	OPT_GID,    /* gid_t */
@@ -86,6 +87,7 @@ static const struct opt_desc table[] = {
     {"takeover", "HOW", OPT_STR, F(takeover_word), "of others' images: released, always, never (released)"},
     {"claim_wait", "SECONDS", OPT_SECS, F(claim_wait_ns), "wait so long for the release of an image (30)"},
     {"dirty_age", "SECONDS", OPT_SECS, F(dirty_age_ns), "what images write is sent after at most so long (5)"},
+    {"retain", "TIME", OPT_AGE, F(retain_s), "images keep all of their past so long: 90, 15m, 12h, 7d, 2w (0)"},
     {"journal_size", "SIZE", OPT_SIZE, F(journal_size), "ceiling of the journal of one image (1G)"},
 
     {"cache_size", "SIZE", OPT_SIZE, F(cache_size), "of what images read, on this disk; 0: none (10G)"},
@@ -360,6 +362,19 @@ static int add_kernel(struct str *k, const char *item)
 	return k->err;
 }
 
+static int set_age(uint64_t *field, const char *value)
+{
+	uint64_t v;
+	int r = str_parse_age(value, &v);
+
+	if (r)
+		return r;
+	if (v > VOL_RETAIN_MAX)
+		return -ERANGE;
+	*field = v;
+	return 0;
+}
+
 static int set_value(struct options *o, const struct opt_desc *d, const char *value)
 {
 	void *field = (char *)o + d->off;
@@ -378,6 +393,8 @@ static int set_value(struct options *o, const struct opt_desc *d, const char *va
 		return str_parse_size(value, field);
 	case OPT_SECS:
 		return parse_seconds(value, field);
+	case OPT_AGE:
+		return set_age(field, value);
 	case OPT_OCTAL:
 		return parse_octal(value, field);
 	case OPT_UID:

@@ -40,7 +40,7 @@ struct options {
 	bool fsync_remote;			   /* from the words, by options_finish() */
 	int takeover;				   /* enum vol_takeover */
 	int64_t claim_wait_ns, dirty_age_ns;
-	uint64_t journal_size, cache_size;
+	uint64_t journal_size, cache_size, retain_s;
 
 	/* effort */
 	uint64_t memory, part_size;

@@ -365,3 +365,33 @@ int obj_delete(struct objstore *s, const char *key, const char *if_match, struct
 	objreq_done(&req);
 	return r;
 }
+
+int obj_each(struct objstore *s, enum obj_op list, const char *prefix, bool delimiter, obj_each_fn *fn, void *arg,
+	     struct objerr *err)
+{
+	_cleanup_free_ char *token = NULL;
+	bool more = true;
+	int r = 0;
+
+	while (r == 0 && more) {
+		struct objreq req;
+
+		objreq_init(&req, list, prefix);
+		req.delimiter = delimiter;
+		req.token = token;
+		r = obj_do(s, &req);
+		if (r < 0 && err != NULL)
+			*err = req.err;
+		for (size_t i = 0; r == 0 && i < req.listing->n; i++)
+			r = fn(arg, &req.listing->v[i]);
+		more = r == 0 && req.listing->truncated && req.listing->next_token != NULL;
+		free(token);
+		token = NULL;
+		if (more) {
+			token = req.listing->next_token;
+			req.listing->next_token = NULL;
+		}
+		objreq_done(&req);
+	}
+	return r;
+}

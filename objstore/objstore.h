@@ -287,6 +287,11 @@ int must_check obj_head(struct objstore *s, const char *key, struct objreq *ret_
 int must_check obj_put(struct objstore *s, const char *key, const void *p, size_t n, const char *if_match,
 		       bool only_new, const struct obj_headers *h, char *ret_etag, struct objerr *err);
 int must_check obj_delete(struct objstore *s, const char *key, const char *if_match, struct objerr *err);
+/* fn for each entry of an OBJ_LIST or OBJ_MPU_LIST, page after page. The first result of fn that is not 0 ends that and is
+ * returned; err has words of the store alone. */
+typedef int obj_each_fn(void *arg, const struct obj_list_entry *e);
+int must_check obj_each(struct objstore *s, enum obj_op list, const char *prefix, bool delimiter, obj_each_fn *fn,
+			void *arg, struct objerr *err);
 /* Copies an object of any size by UploadPartCopy, headers included; -ESTALE when src is not etag. Waits. */
 int must_check obj_copy_large(struct objstore *s, const char *src, const char *etag, uint64_t size, const char *dst,
 			      char *ret_etag, struct objerr *err);

@@ -90,6 +90,8 @@ wait_for() {
 # CMD | has PATTERN: reads to the end, so that CMD does not die of a closed pipe
 has() { [ "$(grep -acE -- "$1" || true)" -gt 0 ]; }
 same() { cmp "$1" "$2" || fail "$1 and $2 differ (from line ${BASH_LINENO[0]})"; }
+# starts_as PATH FILE: so many bytes as FILE has
+starts_as() { cmp -n "$(stat -c %s "$2")" "$1" "$2" || fail "$1 does not start as $2 (from line ${BASH_LINENO[0]})"; }
 py() { /usr/bin/python3 "$@"; }
 # random bytes that the seed decides: rnd BYTES SALT
 rnd() { py -c 'import random,sys; sys.stdout.buffer.write(random.Random(sys.argv[2]).randbytes(int(sys.argv[1])))' "$1" "$SEED.$2"; }
@@ -300,6 +302,36 @@ remount_fresh() {
 }
 # --- disk images ---
 
+# on ACTION ARGUMENT...: lsvdfs image
+on() { local action=$1; shift; "$LSVDFS" image "$action" "$@"; }
+# refused STATUS PATTERN CMD...: with that status, and one line on stderr
+refused() {
+	local want=$1 pat=$2 rc=0
+	shift 2
+	"$@" >/dev/null 2>"$T/said" || rc=$?
+	eq "$rc" "$want" "status of $*: $(cat "$T/said")"
+	eq "$(wc -l <"$T/said")" 1 "lines that $* said: $(cat "$T/said")"
+	grep -qE -- "$pat" "$T/said" || fail "$* said '$(cat "$T/said")', not /$pat/ (from line ${BASH_LINENO[0]})"
+}
+# write_both IMAGE MODEL SALT [sync] [PID]: up to 100 writes that SALT decides, to both; the last synced; then PID is killed
+write_both() {
+	py - "$@" <<-'P'
+	import os, random, signal, sys
+	img, mod, salt, *end = sys.argv[1:]
+	r = random.Random(f"{os.environ['SEED']}.{salt}")
+	a, b = os.open(img, os.O_RDWR), os.open(mod, os.O_RDWR)
+	size = os.fstat(b).st_size
+	for k in range(r.randrange(20, 100)):
+	    n = 512 * r.randrange(1, 200)
+	    off = r.randrange(0, size - n)
+	    d = r.randbytes(n)
+	    os.pwrite(a, d, off); os.pwrite(b, d, off)
+	    if r.random() < .1: os.fdatasync(a)
+	for e in end:
+	    if e == 'sync': os.fsync(a)
+	    else: os.kill(int(e), signal.SIGKILL)
+	P
+}
 # round_trips LINES MS: of the front's log, those behind so many, each of which took so long: round trips, requests, bytes.
 # At most so many one after the other: a request that begins when the last one was answered is one more.
 round_trips() {

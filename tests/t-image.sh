@@ -8,7 +8,7 @@ mkdir "$A/vm" "$A/d"
 
 # --- what becomes one, and how it looks ---
 truncate -s 12M "$A/vm/sda"
-eq "$(stat -c '%s %b %F' "$A/vm/sda")" "12582912 0 regular file"
+eq "$(stat -c '%s %b %F' "$A/vm/sda")" "12582912 8 regular file"
 : >"$A/d/x.img"
 mknod "$A/d/y.img" p
 echo plain >"$A/d/plain"

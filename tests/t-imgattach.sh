@@ -7,24 +7,10 @@ ROUNDS=${ROUNDS:-3}
 need_backend front
 store_start
 A=$T/a O=images=*.img,journal_size=64M
-idle() { [ "$(status a fs.images)" = '[]' ]; }
 mount_lsvdfs a "$O"
 truncate -s 32M "$A/d.img"
 truncate -s 32M "$T/model"
 
-cat >"$T/write" <<'P'
-import os, random, signal, sys
-img, mod, seed, pid = sys.argv[1:]
-r = random.Random(seed)
-a, b = os.open(img, os.O_RDWR), os.open(mod, os.O_RDWR)
-for k in range(r.randrange(20, 100)):
-    n = 512 * r.randrange(1, 200)
-    off = r.randrange(0, (32 << 20) - n)
-    d = r.randbytes(n)
-    os.pwrite(a, d, off); os.pwrite(b, d, off)
-    if r.random() < .1: os.fdatasync(a)
-if pid != '0': os.kill(int(pid), signal.SIGKILL)
-P
 cat >"$T/look" <<'P'
 import os, sys, time
 img, mod, mode, after = sys.argv[1:]
@@ -37,7 +23,7 @@ for off in range(0, len(m), 1 << 20):
 P
 
 died() { # SALT: with what it acknowledged in its journal
-	py "$T/write" "$A/d.img" "$T/model" "$SEED.$1" "${daemon[a]}"
+	write_both "$A/d.img" "$T/model" "$1" "${daemon[a]}"
 	daemon_died a
 }
 when=(0 0 0.8 0.4 0.8 1.2 1.6 2.2 3)
@@ -58,27 +44,27 @@ for i in $(seq "$ROUNDS"); do
 	[ "$after" != 0 ] || at_most "$trips" 10 "round trips until the first block is read ($mode)"
 	front_ctl latency 0
 	wait $looking
-	[ $((i % 3)) != 0 ] || py "$T/write" "$A/d.img" "$T/model" "$SEED.$i.more" 0
-	[ $((i % 3)) = 1 ] || wait_for 60 idle
+	[ $((i % 3)) != 0 ] || write_both "$A/d.img" "$T/model" "$i.more"
+	[ $((i % 3)) = 1 ] || wait_for 60 images_idle a
 done
 
 # nobody opens it
 died last
 mount_lsvdfs a "$O"
-wait_for 60 idle
+wait_for 60 images_idle a
 mount_lsvdfs b
 same "$T/b/d.img" "$T/model"
-py "$T/write" "$T/b/d.img" "$T/model" "$SEED.b" 0
+write_both "$T/b/d.img" "$T/model" b
 same "$T/b/d.img" "$T/model"
 umount_lsvdfs b
 # and after all of the above at once, with an opener
 died again
 mount_lsvdfs a "$O"
 py "$T/look" "$A/d.img" "$T/model" r 0
-wait_for 60 idle
+wait_for 60 images_idle a
 rm -rf "$T/b.state" "$T/b.cache"
 mount_lsvdfs b
-py "$T/write" "$T/b/d.img" "$T/model" "$SEED.c" 0
+write_both "$T/b/d.img" "$T/model" c
 same "$T/b/d.img" "$T/model"
 umount_lsvdfs b
 umount_lsvdfs a

@@ -6,8 +6,6 @@
 MIB=${MIB:-24} ROUNDS=${ROUNDS:-5}
 store_start
 A=$T/a OPTS=images=*.img,fsync=remote
-on() { "$LSVDFS" image "$@"; }
-idle() { [ "$(status a fs.images)" = '[]' ]; }
 sum() { sha256sum <"$1" | cut -d' ' -f1; }
 newest() { on log "$1" --json | jq -r '.[-1].number'; }
 write() { # IMAGE MIB SALT: over all of it, in the bucket then
@@ -30,7 +28,7 @@ for i in range(8):
     os.pwrite(f, r.randbytes(4096 * r.randrange(1, 16)), r.randrange(size - 65536) >> 9 << 9)
 os.fsync(f)
 P
-	wait_for 60 idle
+	wait_for 60 images_idle a
 	sum "$1"
 }
 need_cmd jq
@@ -54,7 +52,7 @@ on snapshot "$A/p.img@mark"
 wait_for 60 marked
 kill $holder
 wait $holder || true
-wait_for 60 idle
+wait_for 60 images_idle a
 for i in $(seq "$ROUNDS"); do
 	s=$(change "$A/p.img" "more.$i")
 	n=$(newest "$A/p.img")
@@ -75,7 +73,7 @@ must_fail 'no image of this name' on log "$A/none.img"
 exec 7<>"$A/p.img"
 must_fail 'open on this mount' on rollback "$A/p.img" --position "${order[0]}"
 exec 7>&-
-wait_for 60 idle
+wait_for 60 images_idle a
 eq "$(sum "$A/p.img")" "$latest" "what was refused changed nothing"
 
 # back, and forward again by the snapshot of before
@@ -112,7 +110,7 @@ on snapshot "$A/d.img@one"
 write "$A/d.img" "$MIB" two
 two=$(sum "$A/d.img")
 [ "$one" != "$two" ]
-wait_for 120 idle
+wait_for 120 images_idle a
 on rollback "$A/d.img@one" --json >"$T/back"
 eq "$(sum "$A/d.img")" "$one" "rolled back over $MIB MiB"
 on rollback "$A/d.img@$(jq -r .before "$T/back")" >/dev/null

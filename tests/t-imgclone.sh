@@ -13,16 +13,6 @@ need_cmd jq
 store_start
 part() { case " $PARTS " in *" $1 "*) ;; *) return 1 ;; esac; }
 OPTS='images=*.img,dirty_age=0.2,journal_size=64M'
-on() { local action=$1; shift; "$LSVDFS" image "$action" "$@"; }
-no() { # PATTERN ARGUMENT...: is refused, in one line
-	local pat=$1
-	shift
-	! on "$@" >"$T/said" 2>&1 || fail "image $* was not refused"
-	eq "$(wc -l <"$T/said")" 1 "lines that image $* said: $(cat "$T/said")"
-	grep -qE -- "$pat" "$T/said" || fail "image $* said '$(cat "$T/said")', not /$pat/"
-}
-# is PATH FILE: the first bytes of the image
-is() { cmp -n "$(stat -c %s "$2")" "$1" "$2" || fail "$1 is not $2 (from line ${BASH_LINENO[0]})"; }
 whole() { on check "$1" --data >"$T/said" || fail "$1: $(cat "$T/said")"; }
 refs() { obj_keys ".lsvd/img/$(uuid_of "$1")/ref/" | wc -l; }
 # A machine with the bucket alone, and its fail points.
@@ -50,7 +40,7 @@ begin() { # the parent, with the snapshot
 end() { # all of it goes, and nothing stays
 	local u=$(uuid_of p.img)
 	on delete "$T/a/p.img@s"
-	is "$T/a/p.img" "$T/base"
+	starts_as "$T/a/p.img" "$T/base"
 	whole "$T/a/p.img"
 	rm "$T/a/p.img"
 	wait_for 60 images_idle a
@@ -61,19 +51,22 @@ end() { # all of it goes, and nothing stays
 
 # --- cost ---
 cost() {
-	local at puts
+	local at puts from
 	begin
 	truncate -s 1M "$T/a/other.img" # whatever is done once only
 	on clone "$T/a/p.img@s" "$T/a/first.img"
 	front_reset
+	from=$(wc -l <"$T/front/requests")
 	at=$(date +%s%N)
 	on clone "$T/a/p.img@s" "$T/a/c.img"
-	at=$((($(date +%s%N) - at) / 1000000)) puts=$(front_count PUT)
+	at=$((($(date +%s%N) - at) / 1000000))
+	# the name of the parent may get its times meanwhile, which no clone asked for
+	puts=$(tail -n "+$((from + 1))" "$T/front/requests" | grep ' PUT PUT ' | grep -cv ' p.img.lsvd$')
 	note "a clone of 1 TiB with $MIB MiB of data: $at ms, $puts PUTs ($(front_counts))"
 	at_least "$puts" 3 "PUTs of a clone"
 	at_most "$puts" 3 "PUTs of a clone"
 	[ -z "$FAST" ] || at_most $at 999 "ms of a clone"
-	is "$T/a/c.img" "$T/base"
+	starts_as "$T/a/c.img" "$T/base"
 	rm "$T/a/c.img" "$T/a/first.img" "$T/a/other.img"
 	wait_for 60 images_idle a
 	end
@@ -89,11 +82,11 @@ flatten() {
 	eq "$(on info "$T/a/p.img" --json | jq -r '.clones[] | .path + "@" + .name')" c.img@s "clones"
 	on info "$T/a/c.img" | has '^parent +p.img@s$' || fail "info: $(on info "$T/a/c.img")"
 	on info "$T/a/p.img" | has '^clone +c.img of @s$' || fail "info: $(on info "$T/a/p.img")"
-	no 'is no clone' flatten "$T/a/p.img"
-	no 'missing arguments' flatten
-	no 'no image of this name' flatten "$T/a/none.img"
+	refused 1 'is no clone' on flatten "$T/a/p.img"
+	refused 2 'missing arguments' on flatten
+	refused 1 'no image of this name' on flatten "$T/a/none.img"
 	on snapshot "$T/a/c.img@mine"
-	no "snapshot 'mine' still reads from its parent" flatten "$T/a/c.img"
+	refused 1 "snapshot 'mine' still reads from its parent" on flatten "$T/a/c.img"
 	on delete "$T/a/c.img@mine"
 	# a guest writes meanwhile
 	exec 6<>"$T/a/c.img"
@@ -103,15 +96,15 @@ flatten() {
 	exec 6>&-
 	eq "$(parent_of "$T/a/c.img")" none "parent"
 	eq "$(refs p.img)" 0 "references"
-	no 'was flattened' flatten "$T/a/c.img"
-	is "$T/a/c.img" "$T/mixed"
+	refused 1 'was flattened' on flatten "$T/a/c.img"
+	starts_as "$T/a/c.img" "$T/mixed"
 	whole "$T/a/c.img"
 	on delete "$T/a/p.img@s" # nobody is in the way
 	remount_fresh a "$OPTS"
-	is "$T/a/c.img" "$T/mixed"
+	starts_as "$T/a/c.img" "$T/mixed"
 	[ "$BACKEND" != file ] || {
 		"$READER" dump "$T/bucket" c.img "$T/out" >/dev/null
-		is "$T/out" "$T/mixed"
+		starts_as "$T/out" "$T/mixed"
 		rm "$T/out"
 	}
 	on snapshot "$T/a/p.img@s"
@@ -128,7 +121,7 @@ flatten() {
 		fi
 		eq "$(off info k.img --json | jq -r '.parent.path // "none"')" none "parent after $p"
 		eq "$(refs p.img)" 0 "references after $p"
-		is "$T/a/k.img" "$T/base"
+		starts_as "$T/a/k.img" "$T/base"
 		rm "$T/a/k.img"
 		wait_for 60 images_idle a
 	done
@@ -140,10 +133,10 @@ flatten() {
 		must_fail 'does not answer' on flatten "$T/a/k.img"
 		daemon_died a
 		mount_lsvdfs a "$OPTS"
-		is "$T/a/k.img" "$T/mixed"
+		starts_as "$T/a/k.img" "$T/mixed"
 		on flatten "$T/a/k.img" >/dev/null
 		eq "$(refs p.img)" 0 "references after $p of a daemon"
-		is "$T/a/k.img" "$T/mixed"
+		starts_as "$T/a/k.img" "$T/mixed"
 		whole "$T/a/k.img"
 		rm "$T/a/k.img"
 		wait_for 60 images_idle a
@@ -156,7 +149,7 @@ flatten() {
 # --- references that a dead command left ---
 leaked() { # at a point of clone; the clone's uuid
 	killed "$1" clone p.img@s "never$2.img"
-	no 'a clone was made' delete "$T/a/p.img@s"
+	refused 1 'a clone was made' on delete "$T/a/p.img@s"
 	obj_keys ".lsvd/img/$(uuid_of p.img)/ref/" | sed 's|.*/||'
 }
 removed() { jq -r '[.logs[] | select(.what | test("reference")) | select(.removed)] | length'; }
@@ -211,7 +204,7 @@ space() {
 	exec 6<>"$T/a/p.img"
 	dd if="$T/mixed" of=/dev/fd/6 bs=1M conv=notrunc,fsync status=none
 	eq "$(on snapshots "$T/a/p.img" --pins --json | jq '.[0].pins')" $((MIB << 20)) "bytes that only the snapshot keeps"
-	no 'of image snapshots' info "$T/a/p.img" --pins
+	refused 2 'of image snapshots' on info "$T/a/p.img" --pins
 	on clone "$T/a/p.img@s" "$T/a/c.img"
 	c=$(uuid_of c.img)
 	exec 7<>"$T/a/c.img"
@@ -227,7 +220,7 @@ space() {
 	wait_for 120 small_enough "$p" "$MIB"
 	note "without clone and snapshot: $(bytes_of "$p") bytes for $MIB MiB"
 	exec 6>&-
-	is "$T/a/p.img" "$T/mixed"
+	starts_as "$T/a/p.img" "$T/mixed"
 	rm "$T/a/p.img"
 	wait_for 60 images_idle a
 	umount_lsvdfs a
@@ -385,7 +378,7 @@ herd() {
 		fi
 	done
 	eq "$(ls "$T/a" | tr '\n' ' ')" "$({ ls "$T/herd"; echo p.img; } | sort | tr '\n' ' ')" "names"
-	no 'a clone was made' delete "$T/a/p.img@s"
+	refused 1 'a clone was made' on delete "$T/a/p.img@s"
 	for c in "$T/herd/"*; do rm "$T/a/${c##*/}"; done
 	wait_for 120 images_idle a
 	for u in "${uuids[@]}"; do eq "$(log_left "$u")" "claim dead " "what stays of $u"; done

@@ -11,7 +11,6 @@ image() { # ACTION PATH [ARGUMENT...]: without a mount
 	shift 2
 	"$LSVDFS" image "$action" "$SOURCE" "$path" "$@" -o "$OFF"
 }
-on() { local action=$1; shift; "$LSVDFS" image "$action" "$@"; } # on a mount
 j() { jq -er "$@"; }
 info() { image info "$1" --json | j "$2"; }
 
@@ -64,6 +63,21 @@ if [ "$BACKEND" = front ]; then # LISTs and one GET a name, whatever else lies t
 	eq "$(front_count HEAD)" 0 "HEADs of a list: $(front_counts)"
 	eq "$(front_count GET)" 3 "GETs of a list (two images, a plain file that is called like one): $(front_counts)"
 	at_most "$(front_count LIST)" 3 "LISTs of a list: $(front_counts)"
+fi
+if [ "$BACKEND" = front ]; then # a name that was refused leaves no log; one that may be there all the same does
+	obj_keys .lsvd/img/ >"$T/logs"
+	front_ctl rule no act=status status=403 code=AccessDenied op=PUT key=refused.lsvd
+	expect 1 'denied|403' image create vm/refused 1M
+	obj_keys .lsvd/img/ | diff "$T/logs" - || fail "a refused name leaves a log"
+	front_ctl del no
+	front_ctl rule lost act=lost op=PUT key=unsure.lsvd count=1
+	front_ctl rule no act=status status=403 code=AccessDenied op=PUT key=unsure.lsvd
+	expect 1 'denied|403' image create vm/unsure 1M
+	eq "$(front_ctl hits lost)" 1 "answers that were lost"
+	front_ctl del lost
+	front_ctl del no
+	image check vm/unsure >"$T/said" || fail "the image whose name came through: $(cat "$T/said")"
+	image delete vm/unsure
 fi
 if [ "$BACKEND" = front ]; then # who cannot tell whether an image is called so deletes neither that nor a snapshot
 	image create keep 1M

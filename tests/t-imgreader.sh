@@ -8,7 +8,6 @@ MIB=${MIB:-3}
 store_start
 OPTS='images=vm/*'
 mount_lsvdfs a "$OPTS"
-on() { local action=$1; shift; "$LSVDFS" image "$action" "$@"; }
 reader() { "$READER" "$@"; }
 # the files alone: no attributes, no headers
 copy_bucket() {

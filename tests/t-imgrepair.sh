@@ -6,16 +6,7 @@ store_start
 OPTS='images=*.img,journal_size=64M,dirty_age=60' # nothing is sent unasked
 OFF=claim_wait=1,state_dir=$T/off/state,cache_dir=$T/off/cache${STORE_OPTS:+,$STORE_OPTS}
 mkdir -p "$T/off"
-on() { local action=$1; shift; "$LSVDFS" image "$action" "$@"; }
 off() { local action=$1; shift; "$LSVDFS" image "$action" "$SOURCE" "$@" -o "$OFF"; }
-no() { # STATUS PATTERN COMMAND...: is refused, in one line
-	local want=$1 pat=$2 rc=0
-	shift 2
-	"$@" >/dev/null 2>"$T/said" || rc=$?
-	eq "$rc" "$want" "status of $*: $(cat "$T/said")"
-	eq "$(wc -l <"$T/said")" 1 "lines that $* said: $(cat "$T/said")"
-	grep -qE -- "$pat" "$T/said" || fail "$* said '$(cat "$T/said")', not /$pat/"
-}
 damaged() { # CHECK ARGUMENT...: says so, status 1; findings in $T/json
 	local rc=0
 	off check "$@" --json >"$T/json" || rc=$?
@@ -43,13 +34,13 @@ newest_of() { # IMAGE TYPE
 }
 
 # --- usage ---
-no 2 'are of image check' off info d.img --repair
-no 2 'goes with --repair' off check d.img --zero-lost
-no 2 'only reads' off check d.img --repair --mark 5
-no 2 'is of image export' off info d.img --mark 5
-no 2 'are of image journal' off info d.img --into x
-no 2 'no uuid of an image' off adopt d.img 123
-no 1 'no log at' off adopt d.img 0123456789abcdef0123456789abcdef
+refused 2 'are of image check' off info d.img --repair
+refused 2 'goes with --repair' off check d.img --zero-lost
+refused 2 'only reads' off check d.img --repair --mark 5
+refused 2 'is of image export' off info d.img --mark 5
+refused 2 'are of image journal' off info d.img --into x
+refused 2 'no uuid of an image' off adopt d.img 123
+refused 1 'no log at' off adopt d.img 0123456789abcdef0123456789abcdef
 
 # --- an image with a snapshot, marks, more than one owner ---
 truncate -s 4M "$T/v1" && rnd $((3 << 20)) 1 | dd of="$T/v1" conv=notrunc status=none
@@ -64,9 +55,9 @@ at_least "$(off marks d.img --json | jq 'map(select(.marked and .whole)) | lengt
 mark=$(off marks d.img --json | jq -r '.[1].mark')
 is d.img "$T/v1" --mark "$mark"
 off check d.img --mark "$mark" --data >/dev/null
-no 1 'the log ends at' off export d.img "$T/none" --mark ffffff
-no 2 'is no mark' off check d.img --mark zz
-no 2 'not both' off export d.img@one "$T/none" --mark "$mark"
+refused 1 'the log ends at' off export d.img "$T/none" --mark ffffff
+refused 2 'is no mark' off check d.img --mark zz
+refused 2 'not both' off export d.img@one "$T/none" --mark "$mark"
 
 # --- cache and state directory gone, nothing waited: nothing to do ---
 rm -rf "$T/off"
@@ -82,6 +73,17 @@ grep -q '^repair: no mark is there' "$T/said" || fail "the repair was not explai
 whole d.img
 is d.img "$T/v1"
 
+# --- data that is cut short, by a little: told as lost without --data, and only that is made zeros ---
+big=$(for key in $(objects d.img); do obj_get "$key" | wc -c | sed "s,$, $key,"; done | sort -n | tail -n 1 | cut -d' ' -f2)
+keep "$big"
+head -c -100 "$T/kept" >"$T/cut"
+obj_put "$big" "$T/cut"
+damaged d.img
+at_least "$(jq '.lost | length' "$T/json")" 1 "ranges that are said to be lost"
+at_most "$(jq '[.lost[].bytes] | add' "$T/json")" 65536 "bytes that are said to be lost"
+obj_put "$big" "$T/kept"
+whole d.img
+
 # --- a claim, the create record ---
 obj_delete "$(newest_of d.img 6)"
 damaged d.img
@@ -96,29 +98,30 @@ is d.img@one "$T/v1"
 
 # --- the name: removed by another client, found, and given again ---
 uuid=$(uuid_of d.img)
-no 1 'that log has a name' off adopt e.img "$uuid"
+refused 1 'that log has a name' off adopt e.img "$uuid"
 obj_get d.img.lsvd >"$T/name"
 obj_delete d.img.lsvd
 "$LSVDFS" recover "$SOURCE" -o "$OFF" >"$T/said"
 grep -q "$uuid: a log without a name" "$T/said" || fail "recover says: $(cat "$T/said")"
 off adopt d.img "$uuid"
-no 1 'something of this name' off adopt d.img "$uuid"
+refused 1 'something of this name' off adopt d.img "$uuid"
 is d.img "$T/v1"
 # ... copied back by a client that keeps no metadata: a plain file
 obj_put d.img.lsvd "$T/name"
-no 1 'says enough' off check d.img
+refused 1 'read only' off check d.img --repair -o ro
+refused 1 'says enough' off check d.img
 off check d.img --repair --json | jq -e .repaired >/dev/null || fail "the name was not repaired"
 is d.img "$T/v1"
 obj_put x.img.lsvd "$T/v1"
-no 1 'no image of this name' off check x.img --repair
+refused 1 'no image of this name' off check x.img --repair
 sed 's/^uuid=.*/uuid=0123456789abcdef0123456789abcdef/' "$T/name" >"$T/name2"
 obj_put y.img.lsvd "$T/name2"
-no 1 'leads to no log' off check y.img --repair
+refused 1 'leads to no log' off check y.img --repair
 off create z.img 1M
 eq "$(off marks z.img)" "z.img has no checkpoint yet"
 uuid=$(uuid_of z.img)
 off delete z.img
-no 1 'was deleted' off adopt z.img "$uuid"
+refused 1 'was deleted' off adopt z.img "$uuid"
 
 # --- a data object gone: which bytes, and the rest ---
 off delete d.img@one
@@ -128,7 +131,7 @@ keep "$key"
 obj_delete "$key"
 damaged d.img
 jq -e '.lost | length > 0 and all(.[]; .bytes > 0)' "$T/json" >/dev/null || fail "no list of what is lost: $(cat "$T/json")"
-no 1 'missing|check says more' off export d.img "$T/none"
+refused 1 'missing|check says more' off export d.img "$T/none"
 rc=0
 off check d.img --repair >"$T/said" || rc=$?
 eq $rc 1 "status of a repair that could not be"
@@ -164,7 +167,7 @@ on snapshot "$T/a/f.img@s"
 key=$(objects f.img | sed -n 2p) # the first claim
 keep "$key"
 obj_delete "$key"
-no 1 'in use on this mount' on check "$T/a/f.img" --repair
+refused 1 'in use on this mount' on check "$T/a/f.img" --repair
 off check f.img --repair >"$T/said" 2>&1 && fail "an image that is held was repaired"
 grep -q 'held by' "$T/said" || fail "the repair of a held image said: $(cat "$T/said")"
 obj_put "$key" "$T/kept"
@@ -180,10 +183,10 @@ wait_for 30 fenced
 exec 9>&-
 lost() { id=$(on journal "$T/a/f.img" --json | jq -r '.[] | select(.unsent > 0).id') && [ -n "$id" ]; }
 wait_for 30 lost
-no 2 'needs the path' on journal "$T/a" --id "$id" --into "$T/a/g.img"
-no 2 'which one' on journal "$T/a/f.img" --into "$T/a/g.img"
-no 2 'one of' on journal "$T/a/f.img" --id "$id" --into "$T/a/g.img" --drop
-no 1 'something of this name' on journal "$T/a/f.img" --id "$id" --into "$T/a/f.img"
+refused 2 'needs the path' on journal "$T/a" --id "$id" --into "$T/a/g.img"
+refused 2 'which one' on journal "$T/a/f.img" --into "$T/a/g.img"
+refused 2 'one of' on journal "$T/a/f.img" --id "$id" --into "$T/a/g.img" --drop
+refused 1 'something of this name' on journal "$T/a/f.img" --id "$id" --into "$T/a/f.img"
 on journal "$T/a/f.img" --id "$id" --into "$T/a/g.img" --json | jq -e '.changes > 0' >/dev/null
 cp "$T/sent" "$T/seen"
 dd if="$T/v2" of="$T/seen" bs=64k seek=16 conv=notrunc status=none
@@ -197,10 +200,10 @@ on delete "$T/b/f.img@s"
 dd if="$T/v4" of="$T/b/f.img" bs=256k conv=notrunc,fsync status=none
 umount_lsvdfs b
 off gc f.img >/dev/null
-no 1 'missing|not whole' on journal "$T/a/f.img" --id "$id" --into "$T/a/h.img"
+refused 1 'missing|not whole' on journal "$T/a/f.img" --id "$id" --into "$T/a/h.img"
 ! off info h.img 2>/dev/null || fail "a half rescued disk has a name"
 lost || fail "the journal went by itself"
-no 1 'may need it, or sets it aside' on journal "$T/a/f.img" --id "$id" --drop
+refused 1 'may need it, or sets it aside' on journal "$T/a/f.img" --id "$id" --drop
 cat <>"$T/a/f.img" >"$T/out" # the next writer here does
 same "$T/out" "$T/v4"
 lost
@@ -211,7 +214,7 @@ exec 9<>"$T/a/f.img"
 dd if="$T/v2" of=/dev/fd/9 bs=64k conv=notrunc,fsync status=none
 kill9_daemon a
 exec 9>&-
-no 1 'did not go on without' "$LSVDFS" image journal "$SOURCE" f.img --id 0-now --into h.img \
+refused 1 'did not go on without' "$LSVDFS" image journal "$SOURCE" f.img --id 0-now --into h.img \
 	-o "state_dir=$T/a.state,cache_dir=$T/a.cache${STORE_OPTS:+,$STORE_OPTS}"
 mount_lsvdfs a "$OPTS"
 cmp -n $((1 << 20)) "$T/a/f.img" "$T/v2"

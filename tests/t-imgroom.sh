@@ -9,7 +9,6 @@ A=$T/a O=images=*.img,journal_size=16M,dirty_age=0.2 SEGMENTS=8192 # KiB, two
 mount_lsvdfs a "$O"
 kib() { du -sk "$T/a.state" | cut -f1; }
 small() { [ "$(kib)" -le "$1" ]; }
-idle() { [ "$(status a fs.images)" = '[]' ]; }
 put() { py - "$@" <<'P'
 import os, sys
 path, mib, salt = sys.argv[1:]
@@ -42,7 +41,7 @@ for p in "${openers[@]}"; do
 	wait "$p" || true
 done
 mount_lsvdfs a "$O"
-wait_for 120 idle
+wait_for 120 images_idle a
 wait_for 60 small $((none + 40 * IMAGES)) # a header, a note, the nonces, where it is
 note "$(kib) KiB when all are closed"
 py - "$A/1.img" 40 x "$A/2.img" 1 y "$A/3.img" 14 3 <<'P'
@@ -62,9 +61,9 @@ kill9_daemon a
 kill $holder
 wait $holder || true
 mount_lsvdfs a "$O"
-wait_for 120 idle
+wait_for 120 images_idle a
 put "$A/2.img" 1 w
-wait_for 60 idle
+wait_for 60 images_idle a
 umount_lsvdfs a
 small $((none + 40 * IMAGES)) || fail "$(kib) KiB after the mount: $(find "$T/a.state" -size +64k -exec ls -ls {} +)"
 

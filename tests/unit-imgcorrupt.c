@@ -11,6 +11,7 @@
  *	unit-imgcorrupt [SEED]
  */
 #include "config.h"
+#include "blobs.h"
 #include "fs/image/logobj.h"
 #include "fs/image/volume.h"
 #include "objstore/base/pool.h"
@@ -24,17 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BYTES = 192 * 1024, BLOBS = 4000, FLIPS = 6 };
-
-struct blob {
-	char key[200];
-	uint8_t *p;
-	size_t n;
-};
-struct blobs {
-	struct blob v[BLOBS];
-	size_t n;
-};
+enum { BYTES = 192 * 1024, FLIPS = 6 };
 
 static uint64_t seed = 1, state;
 static char dir[4096], what[400];
@@ -69,61 +60,9 @@ static void wrong(const char *fmt, ...)
 	failed++;
 }
 
-/* ---- things, in memory ---- */
-
-static void add(struct blobs *b, const char *key, const void *p, size_t n)
+static void put(struct objstore *s, const struct blob *x, const char *key)
 {
-	struct blob *x = &b->v[b->n++];
-
-	need(b->n < BLOBS, "too many things");
-	(void)snprintf(x->key, sizeof(x->key), "%s", key);
-	x->p = malloc(n + 1);
-	need(x->p != NULL, "no memory");
-	if (n > 0)
-		memcpy(x->p, p, n);
-	x->n = n;
-}
-
-static void take_store(struct objstore *s, struct blobs *b)
-{
-	char last[256] = "";
-	bool more = true;
-
-	while (more) {
-		struct objreq req;
-		size_t before = b->n;
-
-		objreq_init(&req, OBJ_LIST, "");
-		req.start_after = last[0] != '\0' ? last : NULL;
-		need(obj_do(s, &req) == 0, "no listing");
-		for (size_t i = 0; i < req.listing->n; i++) {
-			static uint8_t buf[1 << 20];
-			struct objreq get;
-
-			objreq_init(&get, OBJ_GET, req.listing->v[i].key);
-			get.buf = buf;
-			get.len = get.cap = sizeof(buf);
-			need(obj_do(s, &get) == 0, "no object");
-			add(b, req.listing->v[i].key, buf, get.got);
-			objreq_done(&get);
-			(void)snprintf(last, sizeof(last), "%s", req.listing->v[i].key);
-		}
-		objreq_done(&req);
-		more = b->n > before;
-	}
-}
-
-static const struct blob *find(const struct blobs *b, const char *key)
-{
-	for (size_t i = 0; i < b->n; i++)
-		if (strcmp(b->v[i].key, key) == 0)
-			return &b->v[i];
-	return NULL;
-}
-
-static void put(struct objstore *s, const char *key, const void *p, size_t n)
-{
-	need(obj_put(s, key, p, n, NULL, false, NULL, NULL, NULL) == 0, "no PUT");
+	need(blobs_put(s, key, x->p, x->n) == 0, "no PUT");
 }
 
 static void take_files(const char *path, struct blobs *b)
@@ -141,7 +80,7 @@ static void take_files(const char *path, struct blobs *b)
 			continue;
 		(void)close(fd);
 		need(n >= 0, "no file");
-		add(b, e->d_name, buf, (size_t)n);
+		need(blobs_add(b, e->d_name, buf, (size_t)n) == 0, "too many files");
 	}
 	(void)closedir(d);
 }
@@ -249,7 +188,7 @@ static void make_image(const char *prefix, const uint8_t *uuid, struct blobs *re
 			one_write(v);
 		need(vol_close(v) == 0, "close fails");
 		if (k == 1 && main_one)
-			take_store(s, &old);
+			need(blobs_take(s, &old) == 0, "no objects");
 	}
 	v = begin(s, prefix, uuid, true);
 	memcpy(in_bucket, want, BYTES);
@@ -258,7 +197,7 @@ static void make_image(const char *prefix, const uint8_t *uuid, struct blobs *re
 		if (i % 5 == 1 || i == 11)
 			need(vol_flush(v) == 0, "flush fails");
 	}
-	take_store(s, ret);
+	need(blobs_take(s, ret) == 0, "no objects");
 	if (main_one) {
 		log_uuid_format(uuid, hex);
 		(void)snprintf(path, sizeof(path), "%s/%s", state_dir, hex);
@@ -328,10 +267,10 @@ static void trial(const struct blob *but, const struct blob *by, const struct bl
 			const struct blob *x = &now.v[i] == but ? by : &now.v[i];
 
 			if (x != NULL)
-				put(s, now.v[i].key, x->p, x->n);
+				put(s, x, now.v[i].key);
 		}
 		if (extra != NULL)
-			put(s, extra->key, extra->p, extra->n);
+			put(s, extra, extra->key);
 		fresh_state();
 		look(s, writer == 1, in_bucket, NULL, thing);
 		obj_close(s);
@@ -345,7 +284,7 @@ static void journal_trial(const struct blob *but, const struct blob *by)
 
 	need(store_mem_new(&s) == 0, "no store");
 	for (size_t i = 0; i < now.n; i++)
-		put(s, now.v[i].key, now.v[i].p, now.v[i].n);
+		put(s, &now.v[i], now.v[i].key);
 	fresh_state();
 	(void)snprintf(path, sizeof(path), "%s/30313233343536373839616263646566", state_dir);
 	write_files(path, &files, but, by);
@@ -417,12 +356,12 @@ static void objects(void)
 			trial(x, y, NULL, x->key);
 		}
 		(void)snprintf(key, sizeof(key), "%s%s", prefix2, x->key + sizeof(prefix) - 1);
-		y = find(&other, key);
+		y = blobs_find(&other, key);
 		if (y != NULL) {
 			(void)snprintf(what, sizeof(what), "%s: another image's bytes", x->key);
 			trial(x, y, NULL, x->key);
 		}
-		y = find(&old, x->key);
+		y = blobs_find(&old, x->key);
 		if (y != NULL && (y->n != x->n || memcmp(x->p, y->p, x->n) != 0))
 			wrong("an object changed");
 	}
@@ -475,7 +414,7 @@ static void no_marks(void)
 static void revenants(void)
 {
 	for (size_t i = 0; i < old.n; i++) {
-		if (find(&now, old.v[i].key) != NULL)
+		if (blobs_find(&now, old.v[i].key) != NULL)
 			continue;
 		(void)snprintf(what, sizeof(what), "%s: back again", old.v[i].key);
 		trial(NULL, NULL, &old.v[i], old.v[i].key);

@@ -5,15 +5,16 @@
  * A volume makes an image with several owners, trees, digests and two snapshots. Each trial puts it into a new bucket with
  * one to three things gone, flipped, cut short, or swapped: log objects, marks. Then
  *	before		what a reader gets: each sector right, or not at all
- *	repair		by the plan, now and then with zero_lost
+ *	repair		by the plan, now and then with zero_lost, or without a look at all data
  *	after		each sector that was right is right; none is anything else, but for zeros within what the plan
- *			called lost; where nothing was left to tell, a check with all data finds nothing
+ *			called lost; where nothing was left to tell, a check finds nothing
  *	later		an owner writes, cleans and lets go: the same again
  * A wound that nobody can see (the end of the log, with all that knew of it) is told by the first look, and is no trial.
  *
  *	unit-imgrepair [SEED [TRIALS]]
  */
 #include "config.h"
+#include "blobs.h"
 #include "fs/image/check.h"
 #include "fs/image/logobj.h"
 #include "fs/image/repair.h"
@@ -28,20 +29,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BYTES = 256 * 1024, SECTORS = BYTES / 512, BLOBS = 2000, SNAPS = 2, WOUNDS = 3, TRIES = 3 };
+enum { BYTES = 256 * 1024, SECTORS = BYTES / 512, SNAPS = 2, WOUNDS = 3, TRIES = 3 };
 
-struct blob {
-	char key[160];
-	uint8_t *p;
-	size_t n;
-};
-static struct blob all[BLOBS];
-static size_t nall;
+static struct blobs all;
 static uint64_t seed = 1, state, snaps[SNAPS];
 static uint8_t want[BYTES], snap_want[SNAPS][BYTES];
 static char dir[] = "/tmp/lsvdfs-unit-imgrepair-XXXXXX", state_dir[200], what[800];
 static struct pool *pool;
 static unsigned states;
+static bool data; /* of this trial: objects are read in full */
 static struct {
 	unsigned trials, unseen, repaired, partly, zeroed, untold;
 	unsigned first, based, again, refused;
@@ -130,31 +126,6 @@ static struct volume *begin(struct objstore *s)
 	return v;
 }
 
-static void take(struct objstore *s)
-{
-	static uint8_t buf[1 << 20];
-	struct objreq req;
-
-	objreq_init(&req, OBJ_LIST, "");
-	need(obj_do(s, &req) == 0 && !req.listing->truncated && req.listing->n < BLOBS, "no listing");
-	for (size_t i = 0; i < req.listing->n; i++) {
-		struct blob *b = &all[nall++];
-		struct objreq get;
-
-		objreq_init(&get, OBJ_GET, req.listing->v[i].key);
-		get.buf = buf;
-		get.len = get.cap = sizeof(buf);
-		need(obj_do(s, &get) == 0, "no object");
-		(void)snprintf(b->key, sizeof(b->key), "%s", req.listing->v[i].key);
-		b->n = get.got;
-		b->p = malloc(b->n + 1);
-		need(b->p != NULL, "no memory");
-		memcpy(b->p, buf, b->n);
-		objreq_done(&get);
-	}
-	objreq_done(&req);
-}
-
 static void make(void)
 {
 	struct vol_create c = {.size = BYTES, .window = 3, .object_bytes = 64 * KiB};
@@ -164,9 +135,7 @@ static void make(void)
 	bool young = rnd(3) == 0; /* little of it has been deleted */
 	unsigned owners = young ? 1 : 2 + (unsigned)rnd(3), nsnaps = rnd(2) == 0 ? SNAPS : 0;
 
-	for (size_t i = 0; i < nall; i++)
-		free(all[i].p);
-	nall = 0;
+	blobs_clear(&all);
 	memset(want, 0, sizeof(want));
 	memset(snaps, 0, sizeof(snaps));
 	memcpy(c.uuid, uuid, 16);
@@ -189,7 +158,7 @@ static void make(void)
 		if (rnd(2) == 0)
 			fresh_state();
 	}
-	take(s);
+	need(blobs_take(s, &all) == 0, "no objects");
 	obj_close(s);
 }
 
@@ -197,7 +166,7 @@ static void make(void)
 
 static void put(struct objstore *s, const char *key, const void *p, size_t n)
 {
-	need(obj_put(s, key, p, n, NULL, false, NULL, NULL, NULL) == 0, "no PUT");
+	need(blobs_put(s, key, p, n) == 0, "no PUT");
 }
 
 static bool is_object(const struct blob *b)
@@ -221,7 +190,7 @@ static const struct blob *victim(void)
 	const struct blob *b;
 
 	do
-		b = &all[rnd(rnd(4) == 0 ? MIN(nall, (size_t)8) : nall)];
+		b = &all.v[rnd(rnd(4) == 0 ? MIN(all.n, (size_t)8) : all.n)];
 	while (!is_object(b) && strstr(b->key, "/mark/") == NULL);
 	return b;
 }
@@ -254,7 +223,7 @@ static void wound(struct objstore *s)
 		put(s, b->key, b->p, (size_t)rnd(b->n));
 		break;
 	case 4:
-		o = &all[rnd(nall)];
+		o = &all.v[rnd(all.n)];
 		note(" has %s;", o->key + sizeof(prefix) - 1);
 		put(s, b->key, o->p, o->n);
 		break;
@@ -279,13 +248,13 @@ static struct objstore *wounded(void)
 	struct objstore *s;
 
 	need(store_mem_new(&s) == 0, "no store");
-	for (size_t i = 0; i < nall; i++)
-		put(s, all[i].key, all[i].p, all[i].n);
+	for (size_t i = 0; i < all.n; i++)
+		put(s, all.v[i].key, all.v[i].p, all.v[i].n);
 	if (rnd(24) == 0) { /* all marks */
 		note(" no marks;");
-		for (size_t i = 0; i < nall; i++)
-			if (strstr(all[i].key, "/mark/") != NULL)
-				ignore(obj_delete(s, all[i].key, NULL, NULL));
+		for (size_t i = 0; i < all.n; i++)
+			if (strstr(all.v[i].key, "/mark/") != NULL)
+				ignore(obj_delete(s, all.v[i].key, NULL, NULL));
 	}
 	for (uint64_t n = 1 + rnd(WOUNDS) * rnd(2); n > 0; n--)
 		wound(s);
@@ -403,7 +372,7 @@ static void plan(struct objstore *s, bool zero, struct repair_plan *p)
 {
 	struct vol_env env = env_of(s);
 	struct objerr err = {0};
-	int r = repair_plan(&env, prefix, uuid, true, zero, p, &err);
+	int r = repair_plan(&env, prefix, uuid, data, zero, p, &err);
 
 	need(r == 0, "no plan: %d %s", r, err.msg);
 	show(p, false);
@@ -476,7 +445,7 @@ static void trial(void)
 {
 	static struct seen before, after;
 	bool zero = rnd(3) == 0, done;
-	struct check_opts o = {.data = true, .say = on_line, .arg = what};
+	struct check_opts o = {.say = on_line, .arg = what};
 	struct check_result res;
 	struct repair_plan p;
 	struct objerr err = {0};
@@ -486,6 +455,8 @@ static void trial(void)
 	what[0] = '\0';
 	s = wounded();
 	note(zero ? " zero" : "");
+	o.data = data = rnd(3) > 0;
+	note(data ? " data" : "");
 	fresh_state();
 	look(s, &before);
 	if (unseen(&before)) {

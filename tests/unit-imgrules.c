@@ -26,7 +26,8 @@ enum { SEEDS = 1000, QUICK = 300 };
 #define SNAPPERS \
 	(OFF(T16_DEATHS) | OFF(T16_SNAPS) | OFF(T18_ROOT) | OFF(S_EACH) | OFF(S_AFTER) | OFF(S_LIST) | OFF(C1_REF) | \
 	 OFF(C2_GONE) | OFF(C3_ORDER) | OFF(C3_LIST) | OFF(C3_FREE) | OFF(C5_DEAD) | OFF(C6_REFS) | OFF(D1_CLAIMS) | \
-	 OFF(D2_BELOW))
+	 OFF(D2_BELOW) | OFF(R_KEEP) | OFF(R_SAID))
+#define KEEPERS (OFF(R_KEEP) | OFF(R_SAID))
 #define CLEANERS (OFF(C_NOW) | OFF(C_LIST) | OFF(C_JOURNAL)) /* rules that only a cleaner can break */
 
 uint64_t image_rules_off;
@@ -94,6 +95,8 @@ static const struct rule {
     {"C6", OFF(C6_REFS), 1, 0, "... and who deletes it lists the refs again then", WORLD_ANY},
     {"D1", OFF(D1_CLAIMS), 1, 0, "deleting an image leaves all its claims", WORLD_ANY},
     {"D2", OFF(D2_BELOW), 1, 0, "... and takes nothing at or beyond the own next", WORLD_ANY},
+    {"keep", OFF(R_KEEP), 1, 300, "deletes leave what a position from the floor on needs", WORLD_ANY},
+    {"said", OFF(R_SAID), 1, 0, "the floor is in the log before deletes go by it", WORLD_ANY},
     {"jseq", OFF(C_JOURNAL), 10003, 300, "a cleaner's object says no more of the journal than is in the log", WORLD_ANY},
 };
 
@@ -129,6 +132,7 @@ static bool breaks(uint64_t off, enum imgscene_world bent, uint64_t seed, char *
 		image_rules_off = off;
 		imgscene_world = world != WORLD_ANY ? world : bent;
 		imgscene_dense = dense;
+		imgscene_retain = (off & KEEPERS) != 0 ? RETAIN_ON : RETAIN_OFF;
 		imgscene_snaps = (off & SNAPPERS) != 0 ? SNAPS_ON : SNAPS_OFF;
 		imgscene_cleaner = (off & CLEANERS) != 0    ? CLEANER_ON
 				   : (off & SNAPPERS) != 0 ? CLEANER_SOME

@@ -11,6 +11,7 @@
  *	WORLD=1..4			bent to something (enum imgscene_world); else some seeds are
  *	CLEANER=1, CLEANER=2		all of them clean, or none; else those of even seeds
  *	SNAPS=1, SNAPS=2		snapshots, ways back, clones and their end: always, or never; else in half of the seeds
+ *	RETAIN=1, RETAIN=2		the past is kept for a while: always, or never; else in a quarter of the seeds, with snapshots
  *	TRACE=1				tells what happens
  */
 #include "config.h"
@@ -73,6 +74,7 @@ int main(int argc, char **argv)
 	imgscene_world = (enum imgscene_world)(number("WORLD", WORLD_ANY) % (IMGSCENE_WORLDS + 1));
 	imgscene_cleaner = (enum imgscene_cleaner)MIN(number("CLEANER", CLEANER_SOME), (uint64_t)CLEANER_OFF);
 	imgscene_snaps = (enum imgscene_snaps)MIN(number("SNAPS", SNAPS_SOME), (uint64_t)SNAPS_OFF);
+	imgscene_retain = (enum imgscene_retain)MIN(number("RETAIN", RETAIN_SOME), (uint64_t)RETAIN_OFF);
 	if (n != 0)
 		ok = points(argv[0], number("SEED", 1), n);
 	else

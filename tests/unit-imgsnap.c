@@ -5,6 +5,8 @@
  *
  *	always	each snapshot that was made, opened by itself, is what the image was then; after a crash each operation
  *		happened wholly or not at all; the image is what was acknowledged
+ *	past	positions of the log: the bytes of then, or refused; with retain= never refused before its time, and each is
+ *		readable beside the image
  *	clones	a family of them, each generation with writes of its own, trees and a cleaner: nobody sees another's
  *		writes; a snapshot that a clone uses stays
  *	flat	a clone is flattened while it is written and dies at any call; then all of its parent is removed
@@ -14,118 +16,9 @@
  */
 #include "config.h"
 #include "fs/image/refs.h"
-#include "fs/image/volume-private.h"
+#include "imgsnap.h"
 #include "objstore/base/clock.h"
-#include "objstore/base/pool.h"
-#include "sim/simnet.h"
-#include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
 #include <unistd.h>
-
-enum { BLOCK = 4096, BLOCKS = 96, LIVES = 5, SNAPS = 400, SEEDS = 25 };
-enum { FAMILY = 5 }; /* node k has generation k: the image, its clone, a clone of that, ... */
-
-static uint8_t uuid[FAMILY][16];
-static char prefix[FAMILY][64];
-static struct objstore *shared, *net[FAMILY];
-static struct jdisk jd[FAMILY];
-
-struct content {
-	uint32_t block[BLOCKS]; /* its version, 0: zeros */
-	uint64_t size;          /* in blocks */
-};
-
-/* What the world knows, whatever dies. */
-static struct content now, after; /* after: if what is under way has happened */
-static bool under_way;            /* an operation that changes the image's content */
-static uint32_t stamp;
-static struct snap {
-	char name[16];
-	struct content c;
-	enum { NONE, MAYBE, THERE, LEAVING } is;
-} snap[SNAPS];
-static unsigned nsnap, cleaned, backs, deaths;
-static bool trace;
-static uint64_t map_bytes = 4 * KiB;
-static unsigned digest_every = 3;
-static int64_t dirty_age_ns = 500 * NSEC_PER_MSEC;
-
-#define say(...) (trace ? (void)printf(__VA_ARGS__) : (void)0)
-
-static void open_image(int node, int image, struct pool *pool, struct volume **ret)
-{
-	struct vol_env env = {.store = net[sim_node()],
-			      .pool = pool,
-			      .disk = &jd[node],
-			      .host = "node",
-			      .journal_bytes = 512 * KiB,
-			      .segment_bytes = 64 * KiB,
-			      .map_bytes = map_bytes,
-			      .map_fanout = 6,
-			      .digest_every = digest_every,
-			      .tree_object_bytes = 8 * KiB,
-			      .batch_bytes = 32 * KiB,
-			      .dirty_age_ns = dirty_age_ns,
-			      .takeover = VOL_TAKEOVER_ALWAYS};
-	struct objerr err = {0};
-	int r;
-
-	do
-		r = vol_open(&env, prefix[image], uuid[image], ret, &err);
-	while (r == -EAGAIN || r == -ETIMEDOUT);
-	sim_check(r == 0, "open gives %d: %s", r, err.msg);
-}
-
-static void open_on(int node, struct pool *pool, struct volume **ret)
-{
-	open_image(node, 0, pool, ret);
-}
-
-static void open_list(unsigned image, struct pool *pool, struct volume **ret)
-{
-	struct vol_env env = {.store = net[sim_node()], .pool = pool, .host = "outside"};
-
-	sim_check(vol_open_list(&env, prefix[image], uuid[image], ret) == 0, "no list");
-}
-
-static void read_all(struct volume *v, bool writer, struct content *ret)
-{
-	static uint32_t buf[BLOCKS * BLOCK / 4];
-	ssize_t n = vol_read(v, writer, 0, buf, sizeof(buf));
-	struct vol_stat st;
-
-	vol_stat(v, &st);
-	sim_check(n >= 0 && n % BLOCK == 0, "a read gives %zd: %s", n, st.why);
-	memset(ret, 0, sizeof(*ret));
-	ret->size = (uint64_t)n / BLOCK;
-	for (uint64_t b = 0; b < ret->size; b++) {
-		const uint32_t *p = buf + b * BLOCK / 4;
-
-		ret->block[b] = p[0];
-		for (size_t k = 1; k < BLOCK / 4; k++)
-			sim_check(p[k] == p[0], "block %" PRIu64 " is torn", b);
-	}
-}
-
-static bool same(const struct content *a, const struct content *b)
-{
-	if (a->size != b->size)
-		return false;
-	for (uint64_t i = 0; i < a->size; i++)
-		if (a->block[i] != b->block[i])
-			return false;
-	return true;
-}
-
-static void differ(const char *what, const struct content *got, const struct content *want)
-{
-	for (uint64_t i = 0; i < BLOCKS; i++)
-		if (got->block[i] != want->block[i])
-			(void)fprintf(stderr, "%s: block %" PRIu64 " is %u, not %u\n", what, i, got->block[i],
-				      want->block[i]);
-	sim_check(false, "%s: not what it was (size %" PRIu64 ", %" PRIu64 ")", what, got->size, want->size);
-}
 
 /* ---- operations ---- */
 
@@ -245,18 +138,53 @@ static void back(struct volume *v)
 
 /* ---- positions ---- */
 
-enum { POSITIONS = 16 };
-static struct {
+enum { POSITIONS = 64 };
+static struct position {
 	uint64_t number;
+	int64_t until; /* kept as long as that */
 	struct content c;
 } position[POSITIONS];
 static unsigned npositions;
+
+static bool kept(const struct position *p)
+{
+	return retain_s > 0 && clock_now_ns() < p->until;
+}
+
+/* Its volume, to read only. What is kept is there, whoever deletes meanwhile. */
+static void look_at(const struct volume *v, const struct position *p)
+{
+	struct objerr err = {0};
+	struct content got;
+	struct volume *at;
+	int r;
+
+	do
+		r = vol_open_position(&v->env, v->prefix, v->uuid, p->number + 1, &at, &err);
+	while (r == -EAGAIN || r == -ETIMEDOUT);
+	sim_check(r == 0, "position %" PRIu64 " is kept, and opening it gives %d: %s", p->number, r, err.msg);
+	read_all(at, false, &got);
+	sim_check(vol_close(at) == 0, "closing a position");
+	if (!same(&got, &p->c))
+		differ("a position", &got, &p->c);
+	looks++;
+}
+
+static void look_at_positions(const struct volume *v)
+{
+	for (unsigned i = 0; i < MIN(npositions, (unsigned)POSITIONS); i++)
+		if (kept(&position[i]) && sim_chance(1, 3) &&
+		    position[i].until - clock_now_ns() > 5 * NSEC_PER_SEC) /* it takes a moment */
+			look_at(v, &position[i]);
+}
 
 static void back_to_position(struct volume *v)
 {
 	unsigned of = MIN(npositions, (unsigned)(sim_chance(3, 4) ? 1 : POSITIONS));
 	unsigned k = npositions == 0 ? 0 : npositions - 1 - (unsigned)sim_below(of);
-	uint64_t number = position[k % POSITIONS].number;
+	const struct position *p = &position[k % POSITIONS];
+	bool must = kept(p);
+	uint64_t number = p->number;
 	struct snap *f = &snap[nsnap];
 	struct objerr err = {0};
 	struct content got;
@@ -279,7 +207,9 @@ static void back_to_position(struct volume *v)
 			(void)snprintf(f->name, sizeof(f->name), "p%ux", nsnap);
 	} while (r == -EAGAIN || r == -ETIMEDOUT || r == -EEXIST);
 	say("back to position %" PRIu64 ": %d %s\n", number, r, err.msg);
-	sim_check(r == 0 || r == -ERANGE, "rolling back to position %" PRIu64 " gives %d: %s", number, r, err.msg);
+	sim_check(r == 0 || (r == -ERANGE && !must), "rolling back to position %" PRIu64 " gives %d: %s", number, r,
+		  err.msg);
+	kept_backs += r == 0 && must;
 	now = r == 0 ? after : now;
 	under_way = false;
 	read_all(v, false, &got);
@@ -295,9 +225,10 @@ static void note_position(struct volume *v)
 	int r = vol_upload(v);
 
 	while ((r == 0 && n == 0) || r == -EAGAIN || r == -ETIMEDOUT)
-		r = vol_positions(v, &p, &n, &err);
+		r = vol_positions(v, false, &p, &n, &err);
 	sim_check(r == 0 && n > 0, "positions give %d: %s", r, err.msg);
 	position[npositions % POSITIONS].number = p[n - 1].number;
+	position[npositions % POSITIONS].until = clock_now_ns() + (int64_t)(retain_s - MIN(retain_s, 1u)) * NSEC_PER_SEC;
 	position[npositions++ % POSITIONS].c = now;
 	free(p);
 	for (uint64_t k = sim_below(6); k > 0; k--) /* soon a checkpoint puts an end to what is possible */
@@ -405,6 +336,7 @@ static void life(void *arg)
 	vol_begin_write(v);
 	check_image(v);
 	check_snapshots(v, list);
+	look_at_positions(v);
 	for (unsigned i = 0; i < 150; i++) {
 		uint64_t what = sim_below(100);
 
@@ -424,6 +356,8 @@ static void life(void *arg)
 			sim_check(vol_flush(v) == 0, "a flush fails");
 		else if (what < 94)
 			check_snapshots(v, list);
+		else if (what < 95)
+			look_at_positions(v);
 		else
 			clock_sleep_ns((int64_t)sim_below(4000) * NSEC_PER_MSEC);
 	}
@@ -480,7 +414,7 @@ static void last_life(void *arg)
 		take_away(v);
 	clock_sleep_ns(600 * NSEC_PER_SEC);
 	sim_check(vol_gc(v, 0, &g) == 0, "gc fails");
-	clock_sleep_ns(600 * NSEC_PER_SEC);
+	clock_sleep_ns((int64_t)(600 + 4 * retain_s) * NSEC_PER_SEC); /* what got too old goes by itself */
 	check_image(v);
 	check_snapshots(v, list);
 	say("%" PRIu64 " KiB stay, live are %" PRIu64 "\n", space(v) / KiB, g.live / KiB);
@@ -865,6 +799,8 @@ static void lives(void)
 		simnet.lost = simnet.busy = simnet.broken = 20;
 		simnet.read_fails = (unsigned)sim_below(20);
 	}
+	if (sim_chance(1, 2))
+		retain_s = 2 + sim_below(sim_chance(1, 2) ? 60 : 900);
 	for (unsigned i = 0; i < LIVES; i++) {
 		sim_die_at(i + 1 < LIVES ? sim_steps() + 1 + sim_below(sim_chance(1, 2) ? 400 : 4000) : 0);
 		if (run(1, life)) {
@@ -875,7 +811,8 @@ static void lives(void)
 		}
 	}
 	(void)run(2, last_life);
-	say("%u deaths, %u snapshots, %u deleted, %u times back\n", deaths, nsnap, cleaned, backs);
+	say("%u deaths, %u snapshots, %u deleted, %u times back, %u of %u positions kept for %" PRIu64 " s, %u looked at\n", deaths,
+	    nsnap, cleaned, backs, kept_backs, npositions, retain_s, looks);
 }
 
 static void scenario(void *arg)

@@ -143,6 +143,10 @@ static void random_object(struct logobj *o, enum log_type t)
 	if (t == LOG_CHECKPOINT || t == LOG_SNAPSHOT || t == LOG_ROLLBACK || (t == LOG_DATA && rnd(2)) ||
 	    (o->create != NULL && o->create->norigins > 0))
 		o->checkpoint = random_checkpoint(o->number);
+	if (o->checkpoint != NULL && rnd(2) == 0) {
+		o->floor = 1 + rnd(o->number);
+		o->retain_s = rnd(LOG_RETAIN_MAX + 1);
+	}
 	if (rnd(2) && t != LOG_CREATE)
 		o->digest = random_digest(o->number);
 	if (t == LOG_CLAIM)

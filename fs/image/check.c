@@ -113,8 +113,9 @@ static struct listed *find(struct check *c, uint64_t number)
 	return lo < c->n && c->o[lo].number == number ? &c->o[lo] : NULL;
 }
 
-static int list_one(struct check *c, const struct obj_list_entry *e)
+static int list_one(void *arg, const struct obj_list_entry *e)
 {
+	struct check *c = arg;
 	const char *p = e->key + strlen(c->prefix);
 	uint64_t number;
 
@@ -131,7 +132,7 @@ static int list_one(struct check *c, const struct obj_list_entry *e)
 			c->cap = cap;
 		}
 		if (c->n > 0 && c->o[c->n - 1].number >= number)
-			return 0; /* a page began with what the last one ended with */
+			return 0; /* the store lists out of order */
 		c->o[c->n++] = (struct listed){.number = number, .bytes = e->size};
 		c->res.objects++;
 		c->res.bytes += e->size;
@@ -154,32 +155,7 @@ static int list_one(struct check *c, const struct obj_list_entry *e)
 
 static int list(struct check *c, struct objerr *err)
 {
-	char *after = NULL;
-	bool more = true;
-	int r = 0;
-
-	while (r == 0 && more) {
-		struct objreq req;
-		char *last = NULL;
-
-		objreq_init(&req, OBJ_LIST, c->prefix);
-		req.start_after = after;
-		r = obj_do(c->store, &req);
-		if (r < 0)
-			*err = req.err;
-		for (size_t i = 0; r == 0 && i < req.listing->n; i++)
-			r = list_one(c, &req.listing->v[i]);
-		more = r == 0 && req.listing->truncated && req.listing->n > 0;
-		if (more) {
-			last = strdup(req.listing->v[req.listing->n - 1].key);
-			r = last == NULL ? -ENOMEM : 0;
-		}
-		objreq_done(&req);
-		free(after);
-		after = last;
-	}
-	free(after);
-	return r;
+	return obj_each(c->store, OBJ_LIST, c->prefix, false, list_one, c, err);
 }
 
 /* ---- what the view needs ---- */

@@ -112,23 +112,14 @@ void fly_seen_free(struct fly_seen *s)
 	free(s);
 }
 
+/* Whole pages are written: one behind the end of the file has never been. */
 static int read_page(int fd, uint64_t page, uint64_t *word)
 {
-	char *p = (char *)word;
-	size_t got = 0, n = WORDS * sizeof *word;
+	int r = base_pread_all(fd, word, WORDS * sizeof *word, page * WORDS * sizeof *word);
 
-	while (got < n) {
-		ssize_t k = pread(fd, p + got, n - got, (off_t)(page * n + got));
-
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k < 0)
-			return -errno;
-		if (k == 0)
-			break;
-		got += (size_t)k;
-	}
-	memset(p + got, 0, n - got); /* the file ends where nobody wrote yet */
+	if (r != -ENODATA)
+		return r;
+	memset(word, 0, WORDS * sizeof *word);
 	return 0;
 }
 

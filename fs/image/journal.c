@@ -123,8 +123,17 @@ static void segment_remove(struct journal *j, uint32_t id, int fd)
 	ignore(j->disk.unlink(j->disk.ctx, j->dirfd, name));
 }
 
+/* As long as the others, so that positions count in the same way; of holes. */
+static int fill_sparse(struct journal *j, int fd)
+{
+	static const uint8_t zero;
+	int r = j->disk.pwrite(j->disk.ctx, fd, &zero, 1, j->segment - 1);
+
+	return r < 0 ? r : j->disk.datasync(j->disk.ctx, fd);
+}
+
 /* A new file of zeros, on the disk with its name. */
-static int segment_create(struct journal *j, uint32_t id, int *ret_fd)
+static int segment_create(struct journal *j, uint32_t id, bool sparse, int *ret_fd)
 {
 	char name[32];
 	int fd, r;
@@ -133,7 +142,7 @@ static int segment_create(struct journal *j, uint32_t id, int *ret_fd)
 	fd = j->disk.open(j->disk.ctx, j->dirfd, name, true);
 	if (fd < 0)
 		return fd;
-	r = j->disk.allocate(j->disk.ctx, fd, j->segment);
+	r = sparse ? fill_sparse(j, fd) : j->disk.allocate(j->disk.ctx, fd, j->segment);
 	if (r == 0)
 		r = j->disk.dirsync(j->disk.ctx, j->dirfd);
 	if (r < 0) {
@@ -185,7 +194,7 @@ int journal_rotate_locked(struct journal *j)
 		s = take_oldest_locked(j);
 	} else if (room_locked(j)) {
 		s.id = free_id_locked(j);
-		r = segment_create(j, s.id, &s.fd);
+		r = segment_create(j, s.id, false, &s.fd);
 	} else if (j->nfree > 0) {
 		r = j->disk.allocate(j->disk.ctx, j->seg[0].fd, j->segment);
 		if (r == 0)
@@ -252,7 +261,7 @@ void journal_prepare(struct journal *j)
 	s.first = s.before = 0;
 	mtx_unlock(&j->lock);
 	if (!old)
-		r = segment_create(j, s.id, &s.fd);
+		r = segment_create(j, s.id, false, &s.fd);
 	if (r == 0)
 		r = header_write(j, &s);
 	if (r == 0)
@@ -532,6 +541,7 @@ int journal_trim(struct journal *j, uint64_t number, uint64_t seq, bool force)
 static int away(struct journal *j, const struct jseg *s) REQUIRES(j->lock)
 {
 	char name[32];
+	bool gone;
 	int r;
 
 	while (j->users > 0 || j->syncing)
@@ -539,12 +549,16 @@ static int away(struct journal *j, const struct jseg *s) REQUIRES(j->lock)
 	mtx_unlock(&j->lock);
 	segment_name(s->id, name);
 	r = j->disk.unlink(j->disk.ctx, j->dirfd, name);
+	gone = r == 0;
 	if (r == 0)
 		r = j->disk.dirsync(j->disk.ctx, j->dirfd);
 	if (r == 0)
 		j->disk.close(j->disk.ctx, s->fd);
 	mtx_lock(&j->lock);
-	return r;
+	if (r == 0 || !gone)
+		return r;
+	break_locked(j); /* nobody finds what is written into that file, and who knows whether it comes back */
+	return -EIO;
 }
 
 /*
@@ -573,30 +587,6 @@ static bool unneeded_locked(const struct journal *j)
 {
 	return !j->broken && j->nseg > j->nfree && j->needed <= j->trimmed && j->done + 1 == j->next &&
 	       !current(j)->sparse && j->generation + 1 < JGENERATION_MAX;
-}
-
-/* As long as the others, so that positions count in the same way; of holes. */
-static int sparse_create(struct journal *j, uint32_t id, int *ret_fd)
-{
-	static const uint8_t zero;
-	char name[32];
-	int fd, r;
-
-	segment_name(id, name);
-	fd = j->disk.open(j->disk.ctx, j->dirfd, name, true);
-	if (fd < 0)
-		return fd;
-	r = j->disk.pwrite(j->disk.ctx, fd, &zero, 1, j->segment - 1);
-	if (r == 0)
-		r = j->disk.datasync(j->disk.ctx, fd);
-	if (r == 0)
-		r = j->disk.dirsync(j->disk.ctx, j->dirfd);
-	if (r < 0) {
-		segment_remove(j, id, fd);
-		return r;
-	}
-	*ret_fd = fd;
-	return 0;
 }
 
 /* Goes on in a sparse segment, if nothing came meanwhile. Its header under the lock, as ever: its `first` must be true. */
@@ -632,7 +622,7 @@ static int shrink_to_note(struct journal *j) REQUIRES(j->lock)
 	int fd = -1, r;
 
 	mtx_unlock(&j->lock);
-	r = sparse_create(j, id, &fd);
+	r = segment_create(j, id, true, &fd);
 	mtx_lock(&j->lock);
 	if (r < 0)
 		return r;

@@ -354,10 +354,11 @@ int log_delete(struct log *l, const uint64_t *numbers, size_t n, size_t *ret_del
 	return r;
 }
 
-int log_delete_marks(struct log *l)
+int log_delete_marks(struct log *l, uint64_t floor)
 {
 	char prefix[OBJ_KEY_MAX + 1];
 	struct objreq req, del;
+	uint64_t number;
 	int r;
 
 	(void)snprintf(prefix, sizeof(prefix), "%smark/", l->prefix);
@@ -370,6 +371,8 @@ int log_delete_marks(struct log *l)
 	for (size_t i = 0, n = 0; r == 0 && i < req.listing->n; i++) {
 		if (strcmp(req.listing->v[i].key, prefix) == 0 || n++ < 2)
 			continue;
+		if (log_number_parse(req.listing->v[i].key + strlen(prefix), &number) == 0 && UINT64_MAX - number >= floor)
+			continue;
 		objreq_init(&del, OBJ_DELETE, req.listing->v[i].key);
 		del.prio = OBJ_PRIO_BG;
 		r = obj_do(l->store, &del);
@@ -377,6 +380,66 @@ int log_delete_marks(struct log *l)
 	}
 	objreq_done(&req);
 	return r;
+}
+
+/* A page of marks behind `after`, the newest first. io_more: there are others, from floor on. */
+static int marks_page(struct log *l, const char *prefix, char after[OBJ_KEY_MAX + 1], uint64_t floor, uint64_t **v,
+		      size_t *n, bool *io_more, struct objerr *err)
+{
+	struct objreq req;
+	uint64_t number;
+	uint64_t *p;
+	int r;
+
+	objreq_init(&req, OBJ_LIST, prefix);
+	req.start_after = after[0] != '\0' ? after : NULL;
+	r = log_do(l, &req);
+	if (r < 0)
+		*err = req.err;
+	p = r == 0 ? reallocarray(*v, *n + req.listing->n + 1, sizeof(*p)) : NULL;
+	if (p != NULL)
+		*v = p;
+	else if (r == 0)
+		r = -ENOMEM;
+	*io_more = r == 0 && req.listing->truncated && req.listing->n > 0;
+	for (size_t i = 0; r == 0 && i < req.listing->n; i++) {
+		if (log_number_parse(req.listing->v[i].key + strlen(prefix), &number) < 0)
+			continue;
+		if (UINT64_MAX - number >= floor)
+			p[(*n)++] = UINT64_MAX - number;
+		else
+			*io_more = false;
+	}
+	if (*io_more)
+		(void)snprintf(after, OBJ_KEY_MAX + 1, "%s", req.listing->v[req.listing->n - 1].key);
+	objreq_done(&req);
+	return r;
+}
+
+int log_marks_from(struct log *l, uint64_t floor, uint64_t **ret, size_t *ret_n, struct objerr *err)
+{
+	char prefix[OBJ_KEY_MAX + 1], after[OBJ_KEY_MAX + 1] = "";
+	uint64_t *v = NULL;
+	bool more = true;
+	size_t n = 0;
+	int r = 0;
+
+	(void)snprintf(prefix, sizeof(prefix), "%smark/", l->prefix);
+	while (r == 0 && more)
+		r = marks_page(l, prefix, after, floor, &v, &n, &more, err);
+	if (r < 0) {
+		free(v);
+		return r;
+	}
+	for (size_t i = 0; i < n / 2; i++) {
+		uint64_t x = v[i];
+
+		v[i] = v[n - 1 - i];
+		v[n - 1 - i] = x;
+	}
+	*ret = v;
+	*ret_n = n;
+	return 0;
 }
 
 /* ---- clones of a snapshot ---- */

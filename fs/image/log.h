@@ -154,7 +154,10 @@ int must_check log_wait_committed(struct log *l, uint64_t number);
 int must_check log_mark(struct log *l, uint64_t number);
 /* Step 3.7, the requests only: the caller decided. Best effort: what fails stays. ret_deleted: how many went. */
 int log_delete(struct log *l, const uint64_t *numbers, size_t n, size_t *ret_deleted);
-int log_delete_marks(struct log *l); /* all but the two newest */
+/* All but the two newest, and those from number `floor` on; UINT64_MAX: no others. */
+int log_delete_marks(struct log *l, uint64_t floor);
+/* The numbers of the marks that are not below floor, ascending, to be freed. */
+int must_check log_marks_from(struct log *l, uint64_t floor, uint64_t **ret, size_t *ret_n, struct objerr *err);
 /*
  * Clones of snapshot `number`: is there one; one more, one less; from here on no new one may; is that so, or is the
  * image dead?

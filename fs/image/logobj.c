@@ -251,68 +251,118 @@ static void fixed_write(const struct logobj *o, uint8_t *h, size_t bytes, unsign
 	cur_put(&c, crc32c(0, h, bytes), 4);
 }
 
-/* Copies the pieces behind the header and gives their CRC. */
-static uint32_t gather(const struct iovec *data, int n, uint8_t *to)
+/* The content behind the header, where it stays: nothing is copied twice, these are many megabytes. */
+static int fill_body(uint8_t *p, size_t head, const struct logobj_body *body, uint32_t *ret_crc)
 {
+	size_t content = head + body->bytes;
 	uint32_t crc = 0;
+	int r = 0;
 
-	for (int i = 0; i < n; i++) {
-		if (data[i].iov_len == 0)
-			continue;
-		memcpy(to, data[i].iov_base, data[i].iov_len);
-		crc = crc32c(crc, to, data[i].iov_len);
-		to += data[i].iov_len;
+	for (size_t at = head, n; at < content && r == 0; at += n) {
+		uint8_t *to = p + at / LOG_GROUP * LOG_STRIDE + at % LOG_GROUP;
+
+		n = MIN(LOG_GROUP - at % LOG_GROUP, content - at);
+		r = body->fill(body->arg, to, n);
+		if (r == 0)
+			crc = crc32c(crc, to, n);
 	}
-	return crc;
+	*ret_crc = crc;
+	return r;
 }
 
-/* content bytes lie at p; spreads them over the stored form in place, the last group first, and seals each. */
-static void spread(uint8_t *p, uint64_t content, const uint8_t uuid[16], uint64_t number)
+/* The header lies at p in one piece: its groups go to where they stay, the last one first, and all are sealed. */
+static void seal(uint8_t *p, size_t head, size_t content, const struct logobj *o)
 {
-	for (uint64_t g = (content + LOG_GROUP - 1) / LOG_GROUP; g-- > 0;) {
-		size_t n = group_content(content, g);
-
-		memmove(p + g * LOG_STRIDE, p + g * LOG_GROUP, n);
-		group_seal(p + g * LOG_STRIDE, n, uuid, number, g * (LOG_GROUP / SECTOR));
-	}
+	for (size_t g = (head + LOG_GROUP - 1) / LOG_GROUP; g-- > 0;)
+		memmove(p + g * LOG_STRIDE, p + g * LOG_GROUP, group_content(head, g));
+	for (size_t g = 0; g * LOG_GROUP < content; g++)
+		group_seal(p + g * LOG_STRIDE, group_content(content, g), o->uuid, o->number, g * (LOG_GROUP / SECTOR));
 }
 
-int logobj_encode(const struct logobj *o, const struct iovec *data, int data_iovcnt, void **ret, size_t *ret_len,
-		  uint32_t *ret_crc)
+int logobj_encode_body(const struct logobj *o, const struct logobj_body *body, void **ret, size_t *ret_len,
+		       uint32_t *ret_crc)
 {
-	size_t head = logobj_header_size(o), body = 0, content;
+	size_t head = logobj_header_size(o), content = head + body->bytes;
 	struct cursor c;
 	unsigned nsections = 0;
 	uint64_t want = 0;
+	uint32_t crc;
 	uint8_t *p;
 	int r;
 
-	for (int i = 0; i < data_iovcnt; i++)
-		body += data[i].iov_len;
-	if (head == 0 || o->packed || o->type <= 0 || o->type >= LOG_NTYPES || body % SECTOR != 0)
+	if (head == 0 || o->packed || o->type <= 0 || o->type >= LOG_NTYPES || body->bytes % SECTOR != 0)
 		return -EINVAL;
 	r = extents_check(o->type, o->extents, o->nextents, &want);
 	if (r < 0)
 		return r;
-	if ((o->type == LOG_DATA || o->type == LOG_CLEANER) && want * SECTOR != body)
+	if ((o->type == LOG_DATA || o->type == LOG_CLEANER) && want * SECTOR != body->bytes)
 		return -EINVAL;
-	content = head + body;
 	if (content > LOG_OBJECT_MAX)
 		return -EFBIG;
 	p = malloc(stored_size(content));
 	if (p == NULL)
 		return -ENOMEM;
+	r = fill_body(p, head, body, &crc);
+	if (r < 0) {
+		free(p);
+		return r;
+	}
 	memset(p, 0, head);
 	c = (struct cursor){.p = p + HEADER_FIXED, .len = head - HEADER_FIXED};
 	r = sections_write(o, &c, &nsections);
 	assert(r == 0 && !c.bad);
-	fixed_write(o, p, HEADER_FIXED + c.at, nsections, content / SECTOR, gather(data, data_iovcnt, p + head));
+	fixed_write(o, p, HEADER_FIXED + c.at, nsections, content / SECTOR, crc);
 	if (ret_crc != NULL)
 		*ret_crc = (uint32_t)cur_get(&(struct cursor){.p = p + 124, .len = 4}, 4);
-	spread(p, content, o->uuid, o->number);
+	seal(p, head, content, o);
 	*ret = p;
 	*ret_len = stored_size(content);
 	return 0;
+}
+
+int logobj_fill_bytes(void *arg, void *to, size_t n)
+{
+	const uint8_t **p = arg;
+
+	memcpy(to, *p, n);
+	*p += n;
+	return 0;
+}
+
+struct pieces {
+	const struct iovec *v; /* the next one */
+	size_t at;	       /* within it */
+};
+
+static int fill_pieces(void *arg, void *to, size_t n)
+{
+	struct pieces *s = arg;
+
+	for (uint8_t *p = to; n > 0;) {
+		size_t k = MIN(n, s->v->iov_len - s->at);
+
+		if (k > 0)
+			memcpy(p, (uint8_t *)s->v->iov_base + s->at, k);
+		p += k;
+		n -= k;
+		s->at += k;
+		if (s->at == s->v->iov_len) {
+			s->v++;
+			s->at = 0;
+		}
+	}
+	return 0;
+}
+
+int logobj_encode(const struct logobj *o, const struct iovec *data, int data_iovcnt, void **ret, size_t *ret_len,
+		  uint32_t *ret_crc)
+{
+	struct pieces s = {.v = data};
+	struct logobj_body body = {0, fill_pieces, &s};
+
+	for (int i = 0; i < data_iovcnt; i++)
+		body.bytes += data[i].iov_len;
+	return logobj_encode_body(o, &body, ret, ret_len, ret_crc);
 }
 
 /* number: of the object that it should be, for the words; 0: what it says itself. */

@@ -21,6 +21,7 @@
 #define LOG_OBJECT_MAX (64 * MiB)            /* content bytes that we write or read */
 #define LOG_HEADER_MAX (32 * MiB)
 #define LOG_W_MAX 256u
+#define LOG_RETAIN_MAX (UINT64_C(100) * 366 * 86400) /* seconds */
 
 enum log_type {
 	LOG_CREATE = 1,
@@ -124,6 +125,7 @@ struct logobj {
 	struct log_extent *extents;
 	struct log_digest *digest; /* NULL: none */
 	struct log_checkpoint *checkpoint;
+	uint64_t floor, retain_s; /* with a checkpoint: positions from floor on are kept; 0: not said. What the image is to keep */
 	struct log_create *create;
 	uint64_t claim_next, claim_before; /* LOG_CLAIM */
 	uint64_t target;                   /* unsnap, free, rollback, map; 0: none */
@@ -150,6 +152,16 @@ size_t logobj_header_size(const struct logobj *o);
  */
 int must_check logobj_encode(const struct logobj *o, const struct iovec *data, int data_iovcnt, void **ret,
 			     size_t *ret_len, uint32_t *ret_crc);
+/* The same, of content that comes in order, piece by piece, right to where it stays. */
+struct logobj_body {
+	size_t bytes;				     /* in all, a multiple of SECTOR */
+	int (*fill)(void *arg, void *to, size_t n); /* the next n bytes, whole sectors; 0 or an error, which is passed on */
+	void *arg;
+};
+int must_check logobj_encode_body(const struct logobj *o, const struct logobj_body *body, void **ret, size_t *ret_len,
+				  uint32_t *ret_crc);
+/* A fill for bytes in memory; arg: where they are, const uint8_t **, moved on. */
+int must_check logobj_fill_bytes(void *arg, void *to, size_t n);
 
 /*
  * Decodes the header from the first bytes of a stored object (p, len). ret_need: when len is too short, how many

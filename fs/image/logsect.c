@@ -20,7 +20,8 @@ enum {
 	SEC_TEXT,
 	SEC_TARGET,
 	SEC_CREATE,
-	SEC_SNAPSHOT
+	SEC_SNAPSHOT,
+	SEC_RETAIN
 };
 enum { SEC_MUST = 1 }; /* flag: refuse when unknown */
 enum { MAX_SNAPS = 1 << 20, MAX_ORIGINS = 64, NAME_MAX_LEN = 64 };
@@ -416,6 +417,19 @@ static int read_snapshot(struct logobj *o, struct cursor *c)
 	return r < 0 ? r : log_snap_name_ok(o->snap_name) ? 0 : -EUCLEAN;
 }
 
+static void write_retain(const struct logobj *o, struct cursor *c)
+{
+	cur_put(c, o->floor, 8);
+	cur_put(c, o->retain_s, 8);
+}
+
+static int read_retain(struct logobj *o, struct cursor *c)
+{
+	o->floor = cur_get(c, 8);
+	o->retain_s = cur_get(c, 8);
+	return o->floor == 0 || o->floor > o->number || o->retain_s > LOG_RETAIN_MAX ? -EUCLEAN : 0;
+}
+
 /* ---- create ---- */
 
 static void write_create(const struct logobj *o, struct cursor *c)
@@ -517,6 +531,10 @@ static bool has_snapshot(const struct logobj *o)
 {
 	return o->snap_name != NULL;
 }
+static bool has_retain(const struct logobj *o)
+{
+	return o->floor != 0;
+}
 
 static const struct section {
 	unsigned type, flags;
@@ -533,6 +551,7 @@ static const struct section {
     {SEC_TARGET, SEC_MUST, has_target, write_target, read_target},
     {SEC_CREATE, SEC_MUST, has_create, write_create, read_create},
     {SEC_SNAPSHOT, SEC_MUST, has_snapshot, write_snapshot, read_snapshot},
+    {SEC_RETAIN, 0, has_retain, write_retain, read_retain},
 };
 
 int sections_write(const struct logobj *o, struct cursor *c, unsigned *ret_n)
@@ -577,7 +596,7 @@ static bool complete(const struct logobj *o, unsigned seen)
 	       ((o->type != LOG_CHECKPOINT && o->type != LOG_SNAPSHOT && o->type != LOG_ROLLBACK) ||
 		o->checkpoint != NULL) &&
 	       (o->create == NULL || (o->create->norigins > 0) == (o->checkpoint != NULL)) &&
-	       o->packed == (o->group_bytes != NULL);
+	       (o->floor == 0 || o->checkpoint != NULL) && o->packed == (o->group_bytes != NULL);
 }
 
 int sections_read(struct logobj *o, struct cursor *c, unsigned n, struct objerr *err)

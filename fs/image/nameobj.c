@@ -125,6 +125,13 @@ static int headers_to_send(struct nameobj *o)
 	return 0;
 }
 
+/* What a store without tries of its own says of a change that may happen yet. */
+static bool unanswered(int r)
+{
+	return r == -ETIMEDOUT || r == -ECONNRESET || r == -EBADMSG || r == -EIO || r == -EAGAIN || r == -ESHUTDOWN ||
+	       r == -ECANCELED;
+}
+
 /* etag: of the version that it replaces; NULL: of any. */
 static int put(struct objstore *s, const char *key, struct nameobj *o, bool only_new, const char *etag,
 	       struct objerr *err)
@@ -152,6 +159,7 @@ static int put(struct objstore *s, const char *key, struct nameobj *o, bool only
 	r = obj_do(s, &req);
 	if (r < 0 && err != NULL)
 		*err = req.err;
+	o->maybe = r < 0 && (req.maybe_done || unanswered(r));
 	if (r == 0) {
 		memcpy(o->etag, req.etag, sizeof(o->etag));
 		o->bytes = iov.iov_len;
@@ -532,6 +540,7 @@ int image_has_refs(struct objstore *s, const char *prefix, struct objerr *err)
 
 struct erase {
 	struct objstore *s;
+	struct objerr *err;
 	const char *prefix;
 	uint64_t next;
 	const uint64_t *keep;
@@ -557,7 +566,7 @@ static bool goes(const struct erase *e, const char *key)
 	return true;
 }
 
-static int flush_keys(struct erase *e, struct objerr *err)
+static int flush_keys(struct erase *e)
 {
 	bool many = obj_caps(e->s) & OBJ_CAP_DELETE_MANY;
 	int r = 0;
@@ -574,8 +583,8 @@ static int flush_keys(struct erase *e, struct objerr *err)
 		r = obj_do(e->s, &req);
 		if (r == -ENOENT)
 			r = 0;
-		if (r < 0 && err != NULL)
-			*err = req.err;
+		if (r < 0 && e->err != NULL)
+			*e->err = req.err;
 		objreq_done(&req);
 	}
 	while (e->n > 0)
@@ -583,67 +592,41 @@ static int flush_keys(struct erase *e, struct objerr *err)
 	return r;
 }
 
-/* One page of the listing; ret_after: its last key, NULL at the end. */
-static int erase_page(struct erase *e, const char *after, char **ret_after, struct objerr *err)
+static int erase_one(void *arg, const struct obj_list_entry *l)
 {
-	struct objreq req;
-	int r;
+	struct erase *e = arg;
 
-	objreq_init(&req, OBJ_LIST, e->prefix);
-	req.start_after = after;
-	r = obj_do(e->s, &req);
-	if (r < 0 && err != NULL)
-		*err = req.err;
-	for (size_t i = 0; r == 0 && i < req.listing->n; i++) {
-		const char *key = req.listing->v[i].key;
-
-		if (!goes(e, key)) {
-			e->left++;
-			continue;
-		}
-		e->keys[e->n] = strdup(key);
-		r = e->keys[e->n] == NULL ? -ENOMEM : 0;
-		if (r == 0 && ++e->n == OBJ_LIST_MAX)
-			r = flush_keys(e, err);
+	if (!goes(e, l->key)) {
+		e->left++;
+		return 0;
 	}
-	if (r == 0 && req.listing->truncated && req.listing->n > 0) {
-		*ret_after = strdup(req.listing->v[req.listing->n - 1].key);
-		r = *ret_after == NULL ? -ENOMEM : 0;
-	}
-	objreq_done(&req);
-	if (r == 0)
-		return flush_keys(e, err);
-	while (e->n > 0)
-		free(e->keys[--e->n]);
-	return r;
+	e->keys[e->n] = strdup(l->key);
+	if (e->keys[e->n] == NULL)
+		return -ENOMEM;
+	return ++e->n == OBJ_LIST_MAX ? flush_keys(e) : 0;
 }
 
 int image_erase(struct objstore *s, const char *prefix, uint64_t next, const uint64_t *keep, size_t nkeep,
 		size_t *ret_left, struct objerr *err)
 {
 	struct erase *e = calloc(1, sizeof(*e));
-	char *after = NULL;
 	int r = 0;
 
 	if (e == NULL)
 		return -ENOMEM;
-	*e = (struct erase){.s = s, .prefix = prefix, .next = next, .keep = keep, .nkeep = nkeep};
+	*e = (struct erase){.s = s, .err = err, .prefix = prefix, .next = next, .keep = keep, .nkeep = nkeep};
 	/* Who clones looks for `dead` when its ref is there: one of both sees the other. */
 	r = RULE(C6_REFS) ? image_has_refs(s, prefix, err) : 0;
 	if (r > 0) {
 		objerr_set(err, "a clone was made of the image meanwhile: its objects stay");
 		r = -EBUSY;
 	}
-	while (r == 0) {
-		char *last = after;
-
-		after = NULL;
-		r = erase_page(e, last, &after, err);
-		free(last);
-		if (after == NULL)
-			break;
-	}
-	free(after);
+	if (r == 0)
+		r = obj_each(s, OBJ_LIST, prefix, false, erase_one, e, err);
+	if (r == 0)
+		r = flush_keys(e);
+	while (e->n > 0)
+		free(e->keys[--e->n]);
 	if (r == 0)
 		*ret_left = e->left;
 	free(e);

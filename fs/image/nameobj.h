@@ -18,6 +18,7 @@ struct nameobj {
 	char etag[OBJ_ETAG_MAX];
 	uint64_t bytes; /* of the object */
 	int64_t mtime_s, date_s, asked_ns; /* of a name that was put: date_s and asked_ns */
+	bool maybe; /* putting it failed, and it may be there, or come, all the same */
 };
 void nameobj_free(struct nameobj *o);
 /* -ENOENT: no object; -ENODATA: a plain object, not a name; -EUCLEAN: a name that is malformed. */

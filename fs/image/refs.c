@@ -31,62 +31,44 @@ static int parse(const char *p, struct image_ref *ret)
 	return log_uuid_parse(p + 4 + NUMBER_HEX + 1, ret->clone);
 }
 
-static int page(struct objstore *s, const char *prefix, const char *dir, const char *after, struct image_ref **v,
-		size_t *n, char **ret_after, struct objerr *err)
+struct refs {
+	const char *prefix;
+	struct image_ref *v;
+	size_t n, cap;
+};
+
+static int one_ref(void *arg, const struct obj_list_entry *e)
 {
-	struct objreq req;
-	struct image_ref *p;
-	int r;
+	struct refs *f = arg;
 
-	objreq_init(&req, OBJ_LIST, dir);
-	req.start_after = after;
-	r = obj_do(s, &req);
-	if (r < 0)
-		*err = req.err;
-	p = r == 0 ? reallocarray(*v, *n + req.listing->n + 1, sizeof(*p)) : *v;
-	if (r == 0 && p == NULL)
-		r = -ENOMEM;
-	else
-		*v = p;
-	for (size_t i = 0; r == 0 && i < req.listing->n; i++) {
-		const struct obj_list_entry *e = &req.listing->v[i];
+	if (f->n == f->cap) {
+		size_t cap = f->cap * 2 + 16;
+		struct image_ref *v = reallocarray(f->v, cap, sizeof(*v));
 
-		if (after != NULL && strcmp(e->key, after) <= 0)
-			continue;
-		p[*n].time_s = e->mtime_s;
-		*n += parse(e->key + strlen(prefix), &p[*n]) == 0; /* a directory of file:// is none */
+		if (v == NULL)
+			return -ENOMEM;
+		f->v = v;
+		f->cap = cap;
 	}
-	if (r == 0 && req.listing->truncated && req.listing->n > 0) {
-		*ret_after = strdup(req.listing->v[req.listing->n - 1].key);
-		r = *ret_after == NULL ? -ENOMEM : 0;
-	}
-	objreq_done(&req);
-	return r;
+	f->v[f->n].time_s = e->mtime_s;
+	f->n += parse(e->key + strlen(f->prefix), &f->v[f->n]) == 0; /* a directory of file:// is none */
+	return 0;
 }
 
 int image_refs(struct objstore *s, const char *prefix, struct image_ref **ret, size_t *ret_n, struct objerr *err)
 {
+	struct refs f = {.prefix = prefix};
 	char dir[OBJ_KEY_MAX + 1];
-	struct image_ref *v = NULL;
-	char *after = NULL;
-	size_t n = 0;
 	int r;
 
 	(void)snprintf(dir, sizeof(dir), "%sref/", prefix);
-	do {
-		char *last = after;
-
-		after = NULL;
-		r = page(s, prefix, dir, last, &v, &n, &after, err);
-		free(last);
-	} while (r == 0 && after != NULL);
-	free(after);
+	r = obj_each(s, OBJ_LIST, dir, false, one_ref, &f, err);
 	if (r < 0) {
-		free(v);
+		free(f.v);
 		return r;
 	}
-	*ret = v;
-	*ret_n = n;
+	*ret = f.v;
+	*ret_n = f.n;
 	return 0;
 }
 

@@ -84,8 +84,9 @@ void repair_plan_free(struct repair_plan *p)
 
 /* ---- what lies there ---- */
 
-static int list_one(struct planning *g, const struct obj_list_entry *e)
+static int list_one(void *arg, const struct obj_list_entry *e)
 {
+	struct planning *g = arg;
 	const char *k = e->key + strlen(g->prefix);
 	uint64_t number;
 	char **more;
@@ -128,32 +129,7 @@ static int list_one(struct planning *g, const struct obj_list_entry *e)
 
 static int list(struct planning *g)
 {
-	char *after = NULL;
-	bool more = true;
-	int r = 0;
-
-	while (r == 0 && more) {
-		struct objreq req;
-		char *last = NULL;
-
-		objreq_init(&req, OBJ_LIST, g->prefix);
-		req.start_after = after;
-		r = obj_do(g->env->store, &req);
-		if (r < 0)
-			*g->err = req.err;
-		for (size_t i = 0; r == 0 && i < req.listing->n; i++)
-			r = list_one(g, &req.listing->v[i]);
-		more = r == 0 && req.listing->truncated && req.listing->n > 0;
-		if (more) {
-			last = strdup(req.listing->v[req.listing->n - 1].key);
-			r = last == NULL ? -ENOMEM : 0;
-		}
-		objreq_done(&req);
-		free(after);
-		after = last;
-	}
-	free(after);
-	return r;
+	return obj_each(g->env->store, OBJ_LIST, g->prefix, false, list_one, g, g->err);
 }
 
 /* An object's header: 0, -ENOENT, -EUCLEAN, or the store's failure. */

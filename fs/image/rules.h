@@ -54,6 +54,8 @@ enum image_rule {
 	C_JOURNAL,    /* a cleaner's object says no more of the journal than the objects before it hold */
 	S_EACH,       /* what any snapshot refers to stays, not only what the newest does */
 	S_AFTER,      /* a snapshot's number comes after those of all that was acknowledged */
+	R_KEEP,       /* deletes leave what a position from the floor on needs */
+	R_SAID,       /* the floor is in the log before deletes go by it */
 	S_LIST,       /* a rollback's record has the present list of snapshots, not that of then */
 	C1_REF,       /* a cloner looks for gone after its ref is there */
 	C2_GONE,      /* gone is there: no clone */

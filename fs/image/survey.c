@@ -12,7 +12,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { RUNS = 512, CHUNK = 2048, BLOCK_SECTORS = LOG_BLOCK / SECTOR };
+enum { RUNS = 512, CHUNK = 2048, BLOCK_SECTORS = LOG_BLOCK / SECTOR, GROUP_SECTORS = LOG_GROUP / SECTOR };
 
 struct survey {
 	struct volume *v;
@@ -145,9 +145,11 @@ static int look_at_run(struct survey *s, const struct page_run *run)
 	if (r == -ENOENT)
 		return lose(s, run->lba, run->len, run->at.number, false);
 	logobj_range(run->at.sector, (uint32_t)run->len, &off, &len);
-	/* The last group is shorter: one that is cut somewhere in it is looked at. */
-	if (r == 0 && !s->data && bytes >= off + len - LOG_GROUP)
+	if (r == 0 && !s->data && bytes >= off + len)
 		return 0;
+	/* An object's last group is shorter: is it cut? That is read. */
+	if (r == 0 && !s->data && bytes >= off + len - LOG_STRIDE)
+		done = run->len - MIN(run->len, (run->at.sector + run->len - 1) % GROUP_SECTORS + 1);
 	while (r == 0 && done < run->len) {
 		uint32_t n = (uint32_t)MIN(run->len - done, (uint64_t)CHUNK);
 

@@ -92,9 +92,10 @@ static int on_begin(void *arg, const struct logobj *o, const struct log_checkpoi
 	map_own_from(v->map, log_first(v->log));
 	v->walk_size = c != NULL ? c->size : o->size;
 	v->digest_end = c != NULL && c->tree_covers != 0 ? c->tree_covers : o->number;
-	v->table_known = false;
+	v->table_known = v->rolled_back = false;
 	v->begun_at = o->number;
 	v->last_checkpoint = c != NULL ? o->number : 0;
+	vol_see_floor(v, o);
 	if (c == NULL) {
 		v->ck.first = o->number;
 		return 0;
@@ -120,6 +121,7 @@ static int on_digest(void *arg, const struct logobj *o)
 	for (size_t i = 0; i < d->n && r == 0; i++)
 		r = map_apply(v->map, &d->v[i], 0);
 	v->digest_end = d->end;
+	v->rolled_back = v->rolled_back || o->type == LOG_ROLLBACK;
 	if (r == 0 && o->type == LOG_ROLLBACK && RULE(T16_DEATHS))
 		map_rolled_back(v->map, o->number);
 	return r;
@@ -147,6 +149,8 @@ static int on_object(void *arg, const struct logobj *o)
 	/* A walk over what a lost digest repeated passes claims that the checkpoint lists. */
 	if (r == 0 && o->type == LOG_CLAIM && (v->ck.nclaims == 0 || v->ck.claims[v->ck.nclaims - 1] < o->number))
 		r = vol_append_u64(&v->ck.claims, &v->ck.nclaims, &v->capclaims, o->number);
+	if (o->checkpoint != NULL)
+		vol_see_floor(v, o);
 	return r == 0 ? vol_see_snapshot(v, o) : r;
 }
 
@@ -469,6 +473,7 @@ static int replay_journal(struct volume *v, uint64_t jseq, struct objerr *err)
 		r = vol_point_of(&v->newest, view.checkpoint, &v->ck);
 	if (r < 0)
 		return r;
+	vol_begin_retaining(v);
 	v->nclosed = v->closed_at = 0;
 	v->dirty_since = 0;
 	r = journal_make(v, true, jseq, err);

@@ -10,6 +10,7 @@
  */
 #include "config.h"
 #include "volume-private.h"
+#include "../../objstore/base/clock.h"
 #include <string.h>
 
 static int dup_array(const void *p, size_t n, void *ret)
@@ -71,9 +72,12 @@ int vol_checkpoint_locked(struct volume *v, struct vol_ckpt *c, struct logobj *o
 	c->ck.before = v->last_checkpoint;
 	o->digest = &c->digest;
 	o->checkpoint = &c->ck;
+	vol_say_floor_locked(v, o);
 	r = vol_point_of(&v->coming, number, &c->ck);
 	if (r < 0)
 		return r;
+	v->coming.floor = v->floor;
+	v->coming.time_s = clock_real_ns() / NSEC_PER_SEC;
 	v->digest_end = number;
 	v->last_checkpoint = v->mark_wanted = number;
 	v->checkpoint_soon = false;

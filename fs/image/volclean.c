@@ -428,7 +428,7 @@ static int seal(struct round *r, struct vol_sealing *s, struct vol_put *u, struc
 		v->moved += m->data_sectors * SECTOR;
 		v->moved_objects++;
 		v->active_at = clock_now_ns();
-		v->idle_rounds = 0;
+		v->idle_rounds = v->age_rounds = 0;
 	}
 	mtx_unlock(&v->batch);
 	return res;
@@ -441,22 +441,23 @@ static int move(struct round *r)
 	struct vol_put *u = calloc(1, sizeof(*u));
 	struct vol_sealing s = {0};
 	struct map_moved m = {0};
-	struct iovec iov = {r->data, 0};
+	const uint8_t *at = r->data;
+	struct logobj_body body = {0, logobj_fill_bytes, &at};
 	int res = u == NULL ? -ENOMEM : log_reserve(v->log);
 
 	if (res == 0)
 		res = seal(r, &s, u, &m);
 	if (res == 0) {
 		compact(r, &m);
-		iov.iov_len = m.data_sectors * SECTOR;
-		u->charged = iov.iov_len;
+		body.bytes = m.data_sectors * SECTOR;
+		u->charged = body.bytes;
 		if (v->env.budget != NULL)
 			budget_take(v->env.budget, u->charged);
 		s.o.extents = m.extents;
 		s.o.nextents = m.n;
 		r->under_way[r->n++ % SHARE_MAX] = s.o.number;
-		r->moved += iov.iov_len;
-		res = vol_put_object(v, u, &s.o, &iov);
+		r->moved += body.bytes;
+		res = vol_put_object(v, u, &s.o, &body);
 		u = NULL;
 	}
 	if (res < 0 && s.o.number != 0) {
@@ -695,7 +696,8 @@ static int clean_to_locked(struct volume *v, unsigned live) REQUIRES(v->batch)
 	v->clean_idle = false;
 	v->clean_after = 0;
 	v->table_wanted = !v->table_known;
-	if (v->table_wanted)
+	v->deletes_due = v->deletes_due || vol_retains(v) != 0; /* what need not be kept any more? */
+	if (v->table_wanted || v->deletes_due)
 		vol_start_tending_locked(v);
 	r = vol_settle_locked(v);
 	if (r == 0 && !v->table_known)

@@ -55,6 +55,8 @@ void vol_mark_answered_locked(struct volume *v)
 	v->before = v->newest;
 	v->newest = v->coming;
 	memset(&v->coming, 0, sizeof(v->coming));
+	if (vol_note_mark_locked(v) < 0)
+		v->marks_known = false; /* they are listed again */
 	v->deletes_due = v->before.number != 0 || !RULE(T12_BEFORE);
 	if (v->deletes_due)
 		vol_start_tending_locked(v);
@@ -99,15 +101,29 @@ static bool may_go(const struct vol_point *p, const struct page_object *o)
 	return o->death != 0 && (o->death - 1 <= p->number || !RULE(T15_MAP)) && !pinned(p, o);
 }
 
-/* Up to max numbers from *io_from on. */
-static size_t candidates(struct volume *v, const struct vol_point *p, uint64_t *io_from, uint64_t *out, size_t max)
+/* Nobody but what is retained would keep it from a delete by that mark. */
+bool vol_goes_by(const struct volume *v, uint64_t mark, const struct page_object *o)
+{
+	struct vol_point p = {.number = mark,
+			      .digests = v->ck.digests,
+			      .ndigests = v->ck.ndigests,
+			      .snaps = v->ck.snaps,
+			      .nsnaps = v->ck.nsnaps,
+			      .ancestors = log_first(v->log) - 1};
+
+	return may_go(&p, o);
+}
+
+/* Up to max numbers from *io_from on. kept: may be NULL. */
+static size_t candidates(struct volume *v, const struct vol_point *p, const struct vol_point *kept, uint64_t *io_from,
+			 uint64_t *out, size_t max)
 {
 	struct page_object o[64];
 	size_t n = 0, k;
 
 	while (n + ARRAY_SIZE(o) <= max && (k = map_objects(v->map, *io_from, o, ARRAY_SIZE(o))) > 0) {
 		for (size_t i = 0; i < k; i++)
-			if (may_go(p, &o[i]))
+			if (may_go(p, &o[i]) && (kept == NULL || !vol_keeps(kept, &o[i])))
 				out[n++] = o[i].number;
 		*io_from = o[k - 1].number + 1;
 	}
@@ -186,14 +202,17 @@ static int listed_point(struct volume *v, struct vol_point *p)
 /* Best effort: what is left is tried again with the next mark. */
 int vol_delete_dead(struct volume *v)
 {
-	uint64_t *numbers = calloc(DELETE_MAX, sizeof(*numbers)), from = 0;
+	uint64_t *numbers = calloc(DELETE_MAX, sizeof(*numbers)), from = 0, floor;
+	const struct vol_point *kept = NULL;
+	struct objerr err = {0};
 	struct vol_point p = {0};
 	size_t n = DELETE_MAX;
 	bool marks, stop = false;
-	int r = numbers == NULL ? -ENOMEM : 0;
+	int r = numbers == NULL ? -ENOMEM : vol_raise_floor(v, &err);
 
 	mtx_lock(&v->batch);
 	marks = v->marks_due;
+	floor = vol_retains(v) != 0 ? v->floor_said : UINT64_MAX;
 	if (r == 0) {
 		struct vol_point *by = RULE(T12_BEFORE) ? &v->before : &v->newest;
 		struct log_checkpoint c = {.ndigests = by->ndigests,
@@ -208,19 +227,23 @@ int vol_delete_dead(struct volume *v)
 	p.ancestors = log_first(v->log) - 1;
 	if (r == 0)
 		r = vol_pin_snapshots(v, &p);
+	if (r == 0)
+		r = vol_kept_point(v, &p, &kept, &err);
+	if (err.msg[0] != '\0')
+		vol_note(v, "nothing is deleted, what is to be kept cannot be read: %s", err.msg);
 #ifdef LSVD_RULE_SWITCHES
 	if (r == 0 && !RULE(P_OWN))
 		r = listed_point(v, &p);
 #endif
 	while (r == 0 && n > 0 && !stop) {
-		n = candidates(v, &p, &from, numbers, DELETE_MAX);
+		n = candidates(v, &p, kept, &from, numbers, DELETE_MAX);
 		mtx_lock(&v->batch);
 		stop = v->up_stop || v->keeps;
 		mtx_unlock(&v->batch);
 		if (!stop)
 			r = delete_some(v, numbers, n);
 	}
-	if (r == 0 && marks && !stop && log_delete_marks(v->log) == 0) {
+	if (r == 0 && marks && !stop && log_delete_marks(v->log, floor) == 0) {
 		mtx_lock(&v->batch);
 		v->marks_due = false;
 		mtx_unlock(&v->batch);
@@ -232,6 +255,12 @@ int vol_delete_dead(struct volume *v)
 
 /* ---- idle ---- */
 
+/* A number of which nothing is known may be an object of any size where the image went back: the tree is of before. */
+static bool left_behind(const struct volume *v, const struct page_object *o)
+{
+	return v->rolled_back && o->type == LOG_RELEASE && o->number < v->first_own && o->death == v->first_own + 1;
+}
+
 /* Of digests, what is dead waits for a new tree. */
 bool vol_dead_locked(struct volume *v, uint64_t *ret_pinned)
 {
@@ -242,9 +271,9 @@ bool vol_dead_locked(struct volume *v, uint64_t *ret_pinned)
 
 	while ((k = map_objects(v->map, from, o, ARRAY_SIZE(o))) > 0) {
 		for (size_t i = 0; i < k; i++) {
-			if (o[i].death == 0 || o[i].sectors == 0 ||
-			    (o[i].type != LOG_DATA && o[i].type != LOG_CLEANER && o[i].type != LOG_MAP) ||
-			    snapped(v->ck.snaps, v->ck.nsnaps, &o[i]))
+			if (o[i].death == 0 || (!left_behind(v, &o[i]) && (o[i].sectors == 0 ||
+			    (o[i].type != LOG_DATA && o[i].type != LOG_CLEANER && o[i].type != LOG_MAP))) ||
+			    snapped(v->ck.snaps, v->ck.nsnaps, &o[i]) || vol_waits_for_age_locked(v, &o[i]))
 				continue;
 			if (holds(v->ck.digests, v->ck.ndigests, o[i].number))
 				pinned += o[i].sectors * (uint64_t)SECTOR;

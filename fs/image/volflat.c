@@ -206,6 +206,7 @@ static int two_marks_locked(struct volume *v, uint64_t number) REQUIRES(v->batch
 
 static int new_checkpoints(struct volume *v, struct objerr *err)
 {
+	uint64_t first;
 	int r = -EAGAIN;
 
 	mtx_lock(&v->batch);
@@ -213,7 +214,11 @@ static int new_checkpoints(struct volume *v, struct objerr *err)
 		r = new_tree_locked(v);
 	if (r == 0)
 		r = two_marks_locked(v, v->sealed);
+	first = v->before.number;
 	mtx_unlock(&v->batch);
+	/* States of before need ancestors: no position of them is offered from here on. */
+	if (r == 0)
+		r = vol_give_up_positions(v, first);
 	if (r == -EAGAIN) {
 		objerr_set(err, "its map could not be written: once more, please; what was copied is copied");
 		r = -EIO;

@@ -116,35 +116,44 @@ static int seal_locked(struct volume *v, struct vol_sealing *s, struct vol_put *
 	v->shrink_at = v->active_at + VOL_IDLE_AGES * vol_age(v);
 	v->clean_look = true;
 	v->clean_idle = false;
-	v->idle_rounds = 0;
+	v->idle_rounds = v->age_rounds = 0;
 	if (r == 0)
 		vol_put_begin_locked(v, u, &s->o);
 	return r;
 }
 
-static int gather(struct volume *v, const struct map_sealed *m, uint8_t **ret)
-{
-	uint8_t *p = malloc(m->data_sectors * SECTOR + 1), *to = p;
-	int r = p == NULL ? -ENOMEM : 0;
+/* Where a batch lies in the journal, read in order. */
+struct source {
+	struct volume *v;
+	const struct map_piece *p; /* the next one */
+	uint64_t at;		   /* bytes of it that were read */
+};
 
-	for (size_t i = 0; i < m->npieces && r == 0; i++) {
-		r = journal_read(v->journal, m->pieces[i].where, to, m->pieces[i].len * SECTOR);
-		to += m->pieces[i].len * SECTOR;
+static int fill_journal(void *arg, void *to, size_t n)
+{
+	struct source *s = arg;
+	int r = 0;
+
+	for (uint8_t *p = to; n > 0 && r == 0;) {
+		uint64_t left = s->p->len * SECTOR - s->at;
+		size_t k = (size_t)MIN((uint64_t)n, left);
+
+		r = journal_read(s->v->journal, s->p->where + s->at, p, k);
+		p += k;
+		n -= k;
+		s->at = k == left ? 0 : s->at + k;
+		s->p += k == left;
 	}
-	if (r < 0) {
-		free(p);
-		return r;
-	}
-	*ret = p;
-	return 0;
+	return r;
 }
 
-int vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const struct iovec *body)
+int vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const struct logobj_body *body)
 {
+	static const struct logobj_body none;
 	int r;
 
 	log_fill(v->log, o);
-	r = logobj_encode(o, body, body != NULL, &u->put.bytes, &u->put.len, &u->put.crc);
+	r = logobj_encode_body(o, body != NULL ? body : &none, &u->put.bytes, &u->put.len, &u->put.crc);
 	mtx_lock(&v->batch);
 	if (r == 0)
 		u->ready = true;
@@ -166,29 +175,15 @@ int vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const 
 /* The data of a batch, out of the journal, and the object. */
 static int upload_sealed(struct volume *v, struct vol_put *u, struct vol_sealing *s, const struct map_sealed *m)
 {
-	struct iovec iov = {NULL, m->data_sectors * SECTOR};
-	uint8_t *data = NULL;
-	int r;
+	struct source from = {v, m->pieces, 0};
+	struct logobj_body body = {m->data_sectors * SECTOR, fill_journal, &from};
 
-	u->charged = m->data_sectors * SECTOR;
+	u->charged = body.bytes;
 	if (v->env.budget != NULL && u->charged > 0)
 		budget_take(v->env.budget, u->charged);
-	r = gather(v, m, &data);
-	if (r < 0) { /* no bytes for the number, as above */
-		mtx_lock(&v->batch);
-		put_forget_locked(v, u);
-		mtx_unlock(&v->batch);
-		if (v->env.budget != NULL && u->charged > 0)
-			budget_give(v->env.budget, u->charged);
-		free(u);
-		return r;
-	}
-	iov.iov_base = data;
 	s->o.extents = m->extents;
 	s->o.nextents = m->n;
-	r = vol_put_object(v, u, &s->o, &iov);
-	free(data);
-	return r;
+	return vol_put_object(v, u, &s->o, &body);
 }
 
 /* A place in the window was reserved. */
@@ -273,6 +268,8 @@ static bool todo_locked(struct volume *v, struct todo *t)
 	bool due = v->nclosed > 0 || (v->dirty_since != 0 && v->dirty_since + vol_age(v) <= clock_now_ns());
 
 	memset(t, 0, sizeof(*t));
+	if (vol_age_due_locked(v) <= clock_now_ns())
+		vol_age_locked(v);
 	if (!due && vol_idle_due_locked(v) <= clock_now_ns())
 		vol_idle_locked(v);
 	if (v->clean_look)
@@ -303,7 +300,7 @@ static bool wait_locked(struct volume *v, struct todo *t) REQUIRES(v->batch)
 		due = v->dirty_since != 0 ? v->dirty_since + vol_age(v) : INT64_MAX;
 		/* What is overdue waits for the tree. */
 		due = MIN(due <= clock_now_ns() ? INT64_MAX : due, vol_idle_due_locked(v));
-		due = MIN(due, shrink_due_locked(v));
+		due = MIN(MIN(due, shrink_due_locked(v)), vol_age_due_locked(v));
 		if (due == INT64_MAX || due <= clock_now_ns())
 			cond_wait(&v->work, &v->batch);
 		else

@@ -259,7 +259,7 @@ int vol_put_record(struct volume *v)
 	rec->taken = true;
 	/* What it lets go, or begins to keep, shall be known to the next marks though nobody writes. */
 	v->active_at = clock_now_ns();
-	v->idle_rounds = 0;
+	v->idle_rounds = v->age_rounds = 0;
 	if (rec->o.type == LOG_FREE) { /* there may be something to gain again, though nobody wrote */
 		v->clean_idle = false;
 		v->guest_at = v->guest_at != 0 ? v->guest_at : v->active_at;
@@ -446,6 +446,38 @@ int vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct
 			r = list_once(v, ret, ret_n, err);
 	}
 	return r == -ESTALE ? -EIO : r;
+}
+
+int vol_snapshots_marked(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct vol_snap **ret,
+			 size_t *ret_n, struct objerr *err)
+{
+	uint64_t *mark = NULL;
+	struct volume *v = NULL;
+	size_t n = 0;
+	int r = vol_open_list(env, prefix, uuid, &v);
+
+	if (r < 0)
+		return r;
+	r = log_marks_from(v->log, 1, &mark, &n, err);
+	if (r == 0 && n == 0)
+		r = -ENOENT;
+	/* Of each the checkpoint and that object: it may be a snapshot's. The second one, if the newest cannot be read. */
+	for (size_t i = n, tries = 2; i > 0 && tries > 0 && (tries == 2 || r < 0); i--, tries--) {
+		v->position = mark[i - 1] + 1;
+		r = vol_attach_again(v, v->remapped);
+	}
+	for (size_t i = 0; r == 0 && i < v->ck.nsnaps; i++) {
+		struct logobj o = {0};
+
+		if (log_head(v->log, v->ck.snaps[i].number, &o, err) == 0 && o.type == LOG_SNAPSHOT)
+			r = learn(v, &o);
+		logobj_free(&o);
+	}
+	if (r == 0)
+		r = copy_list(v, ret, ret_n);
+	free(mark);
+	ignore(vol_close(v)); /* nothing was written */
+	return r;
 }
 
 /* Snapshots whose names are gone, once no clone refers to them. */
@@ -643,6 +675,7 @@ static int back_put(struct volume *v, const struct back *b, uint64_t *ret_number
 	o.jseq = v->sealed_jseq;
 	o.size = v->sealed_size = to->checkpoint->size;
 	d.end = o.number; /* what came between has no effect any more */
+	vol_say_floor_locked(v, &o);
 	r = back_checkpoint(v, to, o.number, &c);
 	o.checkpoint = &c;
 	o.digest = &d;
@@ -737,28 +770,49 @@ int vol_rollback(struct volume *v, const char *name, const char *now, struct obj
  *
  * The log is walked once more, as far as the position: tree, digests, and what came since in one more digest are what a
  * checkpoint right behind it would say, and the record is that one, as it is a snapshot's. Everything which that map
- * points to is there: it is what the newest mark's map points to, or younger than it, and what is deleted is dead in the
- * map of the mark before (T17). From when the newest mark is looked at until the record is there nothing is deleted, for
- * the snapshot of the present, which comes between, is a checkpoint, too.
+ * points to is there: the log says from which position on nobody deletes what a state needs, or has sent such a delete
+ * ever (T17, volretain.c). From when that is looked at until the record is there nothing is deleted, for the snapshot of the
+ * present, which comes between, is a checkpoint, too.
  */
-static int read_position(struct volume *v, uint64_t number, struct back *b, struct volume **ret)
+/* Is it an object of the log, and one from which on nothing is deleted that its state needs? -ERANGE. */
+static int is_position(struct volume *v, uint64_t number, struct objerr *err)
 {
-	struct vol_position *p = NULL;
-	struct volume *at;
-	size_t n = 0, k = 0;
-	uint64_t first;
-	int r = vol_positions(v, &p, &n, b->err);
+	uint64_t floor, claim = 0, next = 0;
+	struct logobj o = {0};
+	struct log_view view;
+	bool retains;
+	int r = 0;
 
-	while (r == 0 && k < n && p[k].number != number)
-		k++;
-	first = n > 0 ? p[0].number : 0;
-	free(p);
-	if (r == 0 && k == n) {
-		objerr_set(b->err, number < first ? "the log can be walked from its newest checkpoint %" PRIu64 " on, %" PRIu64
-						    " is before that"
-						  : "the log, from %" PRIu64 " on, has no object %" PRIu64, first, number);
+	log_view(v->log, &view);
+	mtx_lock(&v->batch);
+	floor = v->floor;
+	retains = vol_retains(v) != 0;
+	for (size_t i = 0; i < v->ck.nclaims; i++)
+		claim = v->ck.claims[i] < number ? v->ck.claims[i] : claim;
+	mtx_unlock(&v->batch);
+	if (number < floor) {
+		objerr_set(err, "the log can be walked from its %s %" PRIu64 " on, %" PRIu64 " is before that",
+			   retains ? "oldest kept checkpoint" : "newest checkpoint", floor, number);
 		return -ERANGE;
 	}
+	if (number < view.tail && claim != 0)
+		r = log_head(v->log, claim, &o, err);
+	if (r < 0)
+		return r;
+	next = o.claim_next; /* what lies between is void */
+	logobj_free(&o);
+	if (number >= view.tail || number < next) {
+		objerr_set(err, "the log, from %" PRIu64 " on, has no object %" PRIu64, floor, number);
+		return -ERANGE;
+	}
+	return 0;
+}
+
+static int read_position(struct volume *v, uint64_t number, struct back *b, struct volume **ret)
+{
+	struct volume *at;
+	int r = is_position(v, number, b->err);
+
 	if (r == 0)
 		r = vol_open_position(&v->env, v->prefix, v->uuid, number + 1, &at, b->err);
 	if (r < 0)

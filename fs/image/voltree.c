@@ -74,7 +74,8 @@ static int put_map_object(struct builder *b, struct vol_put *u)
 {
 	struct volume *v = b->v;
 	struct logobj o = {.type = LOG_MAP, .target = b->covers};
-	struct iovec iov = {b->body, b->len};
+	const uint8_t *at = b->body;
+	struct logobj_body body = {b->len, logobj_fill_bytes, &at};
 	int r;
 
 	mtx_lock(&v->batch);
@@ -92,7 +93,7 @@ static int put_map_object(struct builder *b, struct vol_put *u)
 	u->charged = b->len;
 	if (v->env.budget != NULL)
 		budget_take(v->env.budget, u->charged);
-	r = vol_put_object(v, u, &o, &iov);
+	r = vol_put_object(v, u, &o, &body);
 	if (r == 0)
 		r = map_note_object(v->map, &(struct page_object){.number = o.number,
 								  .type = LOG_MAP,

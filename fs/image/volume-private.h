@@ -58,6 +58,8 @@ struct vol_point {
 	uint64_t *digests;
 	size_t ndigests, nsnaps;
 	struct log_snap *snaps;
+	uint64_t floor;     /* positions from it on are kept, it says */
+	int64_t time_s;
 	uint64_t pages_end; /* its tree has no page behind that object */
 	uint64_t ancestors; /* numbers up to it are other images' */
 };
@@ -139,11 +141,26 @@ struct volume {
 	int64_t tree_after;    /* not before: the last attempt failed */
 	uint64_t written;      /* bytes of data since the last freeze */
 	uint64_t retire_below; /* pages of older trees, once a checkpoint names the newer one; 0: none */
+	bool rolled_back;      /* the tree is of before a roll back */
 	bool table_known;      /* the object table of the bucket is in the map */
 	/* deletes; under batch */
 	struct vol_point newest, before, coming; /* marks: the newest, the one before; the one that is not answered yet */
 	uint64_t begun_at;                       /* where the last walk took its checkpoint from */
 	bool deletes_due, marks_due;
+	/*
+	 * positions that are kept (volretain.c); under batch. floor: as the last checkpoint says it, floor_said: as one does
+	 * that is in the log, floor_want: as the next one shall
+	 */
+	uint64_t retain_s, floor, floor_said, floor_want;
+	struct vol_point kept; /* what floor_said points to, if its number is that; the tending job's */
+	struct vol_kept {
+		uint64_t number;
+		int64_t time_s; /* 0: not known */
+	} *marks; /* from the floor on, ascending */
+	size_t nmarks, capmarks;
+	bool marks_known;     /* those of owners before as well */
+	int64_t age_at;       /* then some of it is old enough to go; 0: nothing is */
+	unsigned age_rounds;  /* so often since the last write */
 	bool keeps; /* nothing is deleted: somebody goes back to where it may be needed */
 	int64_t active_at; /* when data was sent last; 0: not yet */
 	int64_t shrink_at; /* then the journal gives its room back, if nothing comes; 0: it did */
@@ -256,7 +273,7 @@ void vol_on_committed(void *arg);
 void vol_on_fenced(void *arg);
 void vol_put_begin_locked(struct volume *v, struct vol_put *u, const struct logobj *o); /* o has its number */
 /* Makes the bytes and sends them. After a failure u is gone, and the volume is to fail. body may be NULL. */
-int must_check vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const struct iovec *body);
+int must_check vol_put_object(struct volume *v, struct vol_put *u, struct logobj *o, const struct logobj_body *body);
 
 /* What an object says until it is encoded. */
 struct vol_sealing;
@@ -300,6 +317,27 @@ bool vol_idle_clean_locked(struct volume *v); /* nobody writes: it starts if the
 int must_check vol_move_ancestors(struct volume *v, uint64_t max, uint64_t *io_lba, uint64_t *ret_moved,
 				  struct objerr *err);
 
+/* ---- volretain.c ---- */
+uint64_t vol_retains(const struct volume *v); /* seconds; 0: only what the protocol needs */
+/* What an object with a checkpoint says of it; batch held, or alone. */
+void vol_see_floor(struct volume *v, const struct logobj *o);
+void vol_begin_retaining(struct volume *v); /* an owner, after its walk */
+void vol_end_retaining(struct volume *v);   /* frees; may be done again */
+/* What the checkpoint o is to say. */
+void vol_say_floor_locked(struct volume *v, struct logobj *o);
+int must_check vol_note_mark_locked(struct volume *v); /* the newest point's is answered */
+int64_t vol_age_due_locked(const struct volume *v); /* INT64_MAX: never */
+void vol_age_locked(struct volume *v);
+/* The tending job: what the next checkpoint may say. */
+int must_check vol_raise_floor(struct volume *v, struct objerr *err);
+/* ... what its deletes leave: ret NULL: nothing. */
+int must_check vol_kept_point(struct volume *v, const struct vol_point *p, const struct vol_point **ret, struct objerr *err);
+bool vol_keeps(const struct vol_point *kept, const struct page_object *o);
+/* Dead, and kept by what is retained alone; more checkpoints change nothing. */
+bool vol_waits_for_age_locked(const struct volume *v, const struct page_object *o);
+/* No position before `number` is wanted any more, and the log says so. -EIO. */
+int must_check vol_give_up_positions(struct volume *v, uint64_t number);
+
 /* ---- voldel.c ---- */
 /* Bytes that only wait for newer marks; and of those that wait for a new tree. */
 bool vol_dead_locked(struct volume *v, uint64_t *ret_pinned);
@@ -308,6 +346,7 @@ int must_check vol_point_of(struct vol_point *p, uint64_t number, const struct l
 void vol_mark_answered_locked(struct volume *v);
 int must_check vol_note_strays(struct volume *v); /* the table of the newest tree is known */
 int must_check vol_delete_dead(struct volume *v);
+bool vol_goes_by(const struct volume *v, uint64_t mark, const struct page_object *o);
 int64_t vol_idle_due_locked(const struct volume *v); /* INT64_MAX: never */
 void vol_idle_locked(struct volume *v);
 

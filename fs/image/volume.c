@@ -73,6 +73,7 @@ static void destroy(struct volume *v)
 	vol_point_free(&v->newest);
 	vol_point_free(&v->before);
 	vol_point_free(&v->coming);
+	vol_end_retaining(v);
 	free(v->effect);
 	base_closep(&v->dirfd);
 	throttle_destroy(&v->pace);

@@ -50,6 +50,7 @@ struct vol_env {
 	int64_t dirty_age_ns;   /* 0: 5 s */
 	int64_t claim_wait_ns;  /* how long a claim waits for another node's release */
 	enum vol_takeover takeover;
+	uint64_t retain_s;      /* images that say nothing: how long owned ones keep their past */
 	bool read_only;
 	bool no_cleaner; /* for tests */
 	/* For repairs (repair.h): walks begin at this checkpoint, 0: at the beginning; pages that are lost are holes. */
@@ -215,6 +216,12 @@ int must_check vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *re
  */
 int must_check vol_open_list(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret);
 /*
+ * Of a log that is damaged: those that the newest checkpoint lists which can be read, and whose records are whole. There may
+ * have been others since, and one of these may have gone.
+ */
+int must_check vol_snapshots_marked(const struct vol_env *env, const char *prefix, const uint8_t uuid[16],
+				    struct vol_snap **ret, size_t *ret_n, struct objerr *err);
+/*
  * The name goes at once, the space when the cleaner comes by. -ENOENT; -EBUSY with words: a clone uses it, or
  * another node holds the image. Finishes what earlier calls left.
  */
@@ -226,7 +233,7 @@ int must_check vol_unsnap(struct volume *v, const char *name, struct objerr *err
 int must_check vol_rollback(struct volume *v, const char *name, const char *now, struct objerr *err);
 /*
  * The same for a position: the image is what it was when `number` was the last object of its log. From the newest
- * checkpoint on (-ERANGE with words): what is older may have been deleted.
+ * checkpoint on, or what is retained (-ERANGE with words): what is older may have been deleted.
  */
 int must_check vol_rollback_to(struct volume *v, uint64_t number, const char *now, struct objerr *err);
 /* The positions that are possible now, in order; to be freed. */
@@ -236,7 +243,21 @@ struct vol_position {
 	const char *type;
 	char name[VOL_SNAP_NAME_MAX + 1]; /* of a snapshot */
 };
-int must_check vol_positions(struct volume *v, struct vol_position **ret, size_t *ret_n, struct objerr *err);
+/* all: else from the newest checkpoint on. */
+int must_check vol_positions(struct volume *v, bool all, struct vol_position **ret, size_t *ret_n, struct objerr *err);
+/*
+ * For how long every state of the image can be had again, whoever owns it: 0 no longer than needed, or as the owner's mount
+ * says. Claims the image as a write does (-EBUSY), and waits until the log says so. What is gone is not back by that.
+ */
+int must_check vol_retain(struct volume *v, uint64_t seconds, struct objerr *err);
+#define VOL_RETAIN_MAX (UINT64_C(100) * 366 * 86400)
+struct vol_retained {
+	uint64_t seconds;    /* the image's own */
+	uint64_t floor;      /* positions from it on can be had */
+	int64_t time_s;      /* when that was made; 0: not known */
+	uint64_t bytes;      /* of objects that only that keeps; vol_know_objects() first */
+};
+int must_check vol_retained(struct volume *v, struct vol_retained *ret, struct objerr *err);
 /*
  * A new log at `prefix`, whose image is what `of` was at the snapshot: an object of a few KiB, whatever the size. prefix
  * lies beside that of `of` (.../.lsvd/img/<uuid>/). Not the name. -ENOENT: no such snapshot, or it is being deleted.

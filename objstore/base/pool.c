@@ -12,12 +12,17 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { NICE = 5 };
 
 struct pool {
 	struct mtx lock;   /* RANK_POOL */
 	struct cond work;  /* a job was queued or stopping was set: signalled by submit and free */
 	unsigned max;	   /* set at the start */
 	char name[16];	   /* set at the start */
+	bool nice;	   /* set at the start */
 	pthread_t *thread; /* under lock until stopping */
 	/* under lock */
 	struct job *head, **tail;
@@ -29,6 +34,8 @@ static void *worker(void *arg)
 {
 	struct pool *p = arg;
 
+	if (p->nice) /* Linux: of this thread alone; from the daemon's own value on */
+		ignore(setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, (id_t)gettid()) + NICE));
 	mtx_lock(&p->lock);
 	for (;;) {
 		struct job *j = p->head;
@@ -80,7 +87,7 @@ static void destroy(struct pool *p)
 	free(p);
 }
 
-int pool_new(const char *name, unsigned max_threads, struct pool **ret)
+static int new_pool(const char *name, unsigned max_threads, bool nice, struct pool **ret)
 {
 	struct pool *p = calloc(1, sizeof(*p));
 	int r;
@@ -89,6 +96,7 @@ int pool_new(const char *name, unsigned max_threads, struct pool **ret)
 		return -ENOMEM;
 	p->max = MAX(max_threads, 1u);
 	p->tail = &p->head;
+	p->nice = nice;
 	(void)snprintf(p->name, sizeof(p->name), "%s", name);
 	mtx_init(&p->lock, RANK_POOL);
 	cond_init(&p->work);
@@ -106,6 +114,16 @@ int pool_new(const char *name, unsigned max_threads, struct pool **ret)
 	}
 	*ret = p;
 	return 0;
+}
+
+int pool_new(const char *name, unsigned max_threads, struct pool **ret)
+{
+	return new_pool(name, max_threads, false, ret);
+}
+
+int pool_new_nice(const char *name, unsigned max_threads, struct pool **ret)
+{
+	return new_pool(name, max_threads, true, ret);
 }
 
 void pool_submit(struct pool *p, struct job *job)

@@ -17,6 +17,8 @@ struct job {
 
 /* Threads are started as work comes, at most max_threads, and stay. name shows in /proc. */
 int must_check pool_new(const char *name, unsigned max_threads, struct pool **ret);
+/* The same; its threads give way to others that want the processor (nice 5: about a third of the others' share). */
+int must_check pool_new_nice(const char *name, unsigned max_threads, struct pool **ret);
 /* Queues; never blocks, never fails once one thread exists (pool_new starts one). */
 void pool_submit(struct pool *p, struct job *job);
 /* Runs every queued job to its end, then joins all threads. No submit may follow. NULL is fine. */

@@ -257,6 +257,29 @@ int str_parse_size(const char *s, uint64_t *ret)
 	return 0;
 }
 
+int str_parse_age(const char *s, uint64_t *ret)
+{
+	static const struct {
+		char letter;
+		uint64_t seconds;
+	} unit[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 7 * 86400}};
+	uint64_t n, scale;
+	int r = read_digits(&s, &n);
+
+	if (r < 0)
+		return r;
+	scale = *s == '\0' ? 1 : 0;
+	for (size_t i = 0; i < ARRAY_SIZE(unit); i++)
+		if (s[0] == unit[i].letter && s[1] == '\0')
+			scale = unit[i].seconds;
+	if (scale == 0)
+		return -EINVAL;
+	if (n > UINT64_MAX / scale)
+		return -ERANGE;
+	*ret = n * scale;
+	return 0;
+}
+
 int str_parse_u64(const char *s, uint64_t *ret)
 {
 	uint64_t v;

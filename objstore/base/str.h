@@ -38,6 +38,8 @@ void str_hex(char *out, const void *p, size_t n);
 
 /* "10", "10K", "1.5G" -> bytes (powers of 1024; K M G T with optional iB/B). -EINVAL, -ERANGE. */
 int must_check str_parse_size(const char *s, uint64_t *ret);
+/* "90", "90s", "15m", "12h", "7d", "2w" -> seconds. -EINVAL, -ERANGE. */
+int must_check str_parse_age(const char *s, uint64_t *ret);
 /* Whole-string decimal parse. -EINVAL, -ERANGE. */
 int must_check str_parse_u64(const char *s, uint64_t *ret);
 /* Bounded copy; -ENAMETOOLONG when it does not fit (dst untouched). */

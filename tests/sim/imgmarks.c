@@ -7,6 +7,7 @@
  */
 #include "config.h"
 #include "imgguest.h"
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -88,6 +89,30 @@ static void snapshots(struct image *img, struct volume *v)
 	free(list);
 }
 
+/* Kept ones are there, whatever the image is now. */
+static void places(struct image *img, const struct vol_env *env)
+{
+	static uint8_t buf[SECTORS_MAX * SECTOR];
+
+	for (const struct place *p = img->place; p != NULL; p = p->next) {
+		struct objerr err = {0};
+		struct state got;
+		struct volume *at;
+		ssize_t n;
+		int r;
+
+		if (!place_kept(p))
+			continue;
+		r = vol_open_position(env, img->prefix, img->uuid, p->number + 1, &at, &err);
+		sim_check(r == 0, "position %" PRIu64 " cannot be opened: %d, %s", p->number, r, err.msg);
+		n = vol_read(at, false, 0, buf, sizeof(buf));
+		sim_check(n >= 0, "position %" PRIu64 " cannot be read: %zd", p->number, n);
+		sim_check(state_decode(buf, (size_t)n, &got), "a position has a torn unit");
+		ignore(vol_close(at));
+		place_is(p, &got, "the bucket");
+	}
+}
+
 static void image_at(struct image *img, struct volume *v, const uint8_t *p, size_t n)
 {
 	const struct session *from;
@@ -117,8 +142,10 @@ static size_t read_from(struct image *img, struct objstore *s, const char *which
 	n = vol_read(v, false, 0, buf, cap);
 	vol_stat(v, &st);
 	sim_check(n >= 0, "the image attached from its %s mark cannot be read: %zd, %s", which, n, st.why);
-	if (all)
+	if (all) {
 		image_at(img, v, buf, (size_t)n);
+		places(img, &env);
+	}
 	ignore(vol_close(v));
 	return (size_t)n;
 }

@@ -47,6 +47,7 @@ static uint64_t deadly;   /* the last step at which somebody should die */
 uint64_t imgscene_first_death;
 enum imgscene_cleaner imgscene_cleaner;
 enum imgscene_snaps imgscene_snaps;
+enum imgscene_retain imgscene_retain;
 bool imgscene_dense;
 enum imgscene_world imgscene_world;
 
@@ -669,6 +670,9 @@ static void world(void)
 	}
 	if (sleepers || snaps)
 		simnet_sends = on_send;
+	/* Nothing is drawn for the others: their seeds are what they were. */
+	if (imgscene_retain == RETAIN_ON || (snaps && imgscene_retain == RETAIN_SOME && sim_seed() % 8 >= 6))
+		env.retain_s = 3 + sim_below(sim_chance(1, 2) ? 20 : 120);
 	simnet_repeats = snaps ? image_born_again : NULL;
 	if (bent == WORLD_TREES) {
 		env.map_bytes = MiB; /* the tree does not hold up the data */

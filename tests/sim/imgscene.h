@@ -77,6 +77,7 @@ struct image {
 	struct session root;      /* as it was made */
 	/* imgsnaps.c */
 	struct snap *snap; /* the newest first */
+	struct place *place;
 	struct snap *mother;
 	struct vol_remains remains; /* once it is doomed */
 };
@@ -92,6 +93,7 @@ struct imgscene_stats {
 	uint64_t survived; /* first deaths that were none: the scenario had ended before that step */
 	uint64_t late, lost_412, down, denied, full, failed_syncs, gone_back;
 	uint64_t snaps, unsnaps, backs, clones, ends, snap_reads, refused;
+	uint64_t places, place_backs, place_reads;
 };
 extern struct imgscene_stats *imgstats; /* shared memory, set by imgscene_setup() */
 void imgscene_setup(void);
@@ -107,6 +109,9 @@ extern enum imgscene_cleaner { CLEANER_SOME, CLEANER_ON, CLEANER_OFF } imgscene_
 
 /* Whether there are snapshots, ways back and clones: by the seed, half of them; always; never. */
 extern enum imgscene_snaps { SNAPS_SOME, SNAPS_ON, SNAPS_OFF } imgscene_snaps;
+
+/* Whether daemons keep the image's past for a while: by the seed, a quarter of those with snapshots; always; never. */
+extern enum imgscene_retain { RETAIN_SOME, RETAIN_ON, RETAIN_OFF } imgscene_retain;
 
 /*
  * What the world is bent to, by the seed or always: trees of many objects that data and marks overtake; owners that
@@ -190,6 +195,15 @@ struct snap {
 	uint64_t epoch;
 	bool referred, deleted; /* somebody began to clone, to delete it */
 };
+/* A position of the log that is kept for a while, and what the image was there. */
+struct place {
+	struct place *next;
+	uint64_t number, epoch; /* of who knows that it is in the log */
+	int64_t until;
+	struct state c;
+};
+bool place_kept(const struct place *p);
+void place_is(const struct place *p, const struct state *got, const char *who);
 void snaps_remember(struct image *img);
 bool snap_needed(const struct snap *k); /* by a clone that is there */
 /* In a list that was asked for after snaps_remember(). */

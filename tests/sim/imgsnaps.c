@@ -351,6 +351,99 @@ static int go_back(struct guest *g)
 	return -EIO;
 }
 
+/* ---- positions ---- */
+
+bool place_kept(const struct place *p)
+{
+	return clock_now_ns() < p->until;
+}
+
+void place_is(const struct place *p, const struct state *got, const char *who)
+{
+	for (uint32_t i = 0; i < UNITS; i++)
+		if (p->c.unit[i] != got->unit[i])
+			imgtrace("%s, position %" PRIu64 ": unit %u is %u, not %u", who, p->number, i, got->unit[i], p->c.unit[i]);
+	sim_check(p->c.size == got->size && memcmp(p->c.unit, got->unit, sizeof(got->unit)) == 0,
+		  "%s, position %" PRIu64 ": not what the image was (size %u, was %u)", who, p->number, got->size, p->c.size);
+	imgstats->place_reads++;
+}
+
+/* Nobody else writes in this guest. */
+static int note_place(struct guest *g)
+{
+	struct session *s = g->s;
+	struct place *p;
+	uint64_t number;
+	int r = vol_upload(g->v);
+
+	if (r < 0)
+		return r == -EIO ? r : 0;
+	oracle_remote(s, s->acked, "upload");
+	mtx_lock(&g->v->batch);
+	number = g->v->sealed;
+	mtx_unlock(&g->v->batch);
+	if (number == 0 || log_committed(g->v->log) < number)
+		return 0;
+	p = calloc(1, sizeof(*p));
+	if (p == NULL)
+		abort();
+	*p = (struct place){.next = g->img->place, .number = number, .epoch = s->epoch, .c = s->now};
+	p->until = clock_now_ns() + (int64_t)(g->env->retain_s - 1) * NSEC_PER_SEC;
+	g->img->place = p;
+	imgtrace("node %d: position %" PRIu64 " is the state after %u operations", g->node, number, s->acked);
+	imgstats->places++;
+	return 0;
+}
+
+static const struct place *some_place(const struct image *img)
+{
+	const struct place *found = NULL;
+	unsigned n = 0;
+
+	for (const struct place *p = img->place; p != NULL; p = p->next)
+		if ((place_kept(p) || sim_chance(1, 8)) && sim_below(++n) == 0)
+			found = p;
+	return found;
+}
+
+static int go_to_place(struct guest *g)
+{
+	const struct place *p = some_place(g->img);
+	struct session *s = g->s;
+	struct objerr err = {0};
+	struct snap *present;
+	struct vol_stat st;
+	struct op *o;
+	bool must;
+	int r;
+
+	if (p == NULL || p->epoch > s->epoch)
+		return 0;
+	present = snap_begin(g, true);
+	must = place_kept(p);
+	o = session_add(s);
+	*o = (struct op){.kind = OP_BACK, .group = s->group, .to = &p->c};
+	s->closing = true;
+	r = vol_rollback_to(g->v, p->number, present->name, &err);
+	present->hi = present->lo;
+	vol_stat(g->v, &st);
+	imgtrace("node %d: back to position %" PRIu64 ", the present is %s: %d, state %d: %s", g->node, p->number,
+		 present->name, r, (int)st.state, err.msg);
+	if (r == 0 || (transient(r) && st.state == VOL_FOLLOWER)) {
+		imgstats->place_backs++;
+		return back_done(g, present);
+	}
+	sim_check(r == -EIO || transient(r) || (r == -ERANGE && !must), "node %d: back to position %" PRIu64 " gives %d: %s",
+		  g->node, p->number, r, err.msg);
+	if (st.state == VOL_OWNER && r != -EIO) { /* before anything was sent */
+		s->n--;
+		s->closing = false;
+		present->is = SNAP_GONE;
+		return 0;
+	}
+	return -EIO;
+}
+
 /* One that is just being deleted, or any. */
 static struct snap *mother(const struct image *img)
 {
@@ -409,6 +502,8 @@ int snaps_op(struct guest *g)
 
 	if (wanted != NULL && wanted->img == g->img && is_wanted(wanted) && sim_chance(1, 2))
 		return take_away(g);
+	if (g->env->retain_s > 0 && sim_chance(1, 3))
+		return sim_chance(3, 4) ? note_place(g) : go_to_place(g);
 	if (what < 42 && live(g->img) < LIVE_MAX)
 		return snap_put(g, snap_begin(g, true));
 	if (what < 65)

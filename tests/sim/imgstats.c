@@ -45,4 +45,6 @@ void imgscene_print(void)
 	(void)printf("snapshots %" PRIu64 ", deleted %" PRIu64 ", ways back %" PRIu64 ", clones %" PRIu64 ", deleted %" PRIu64
 		     ", deletions refused %" PRIu64 ", reads of snapshots %" PRIu64 "\n",
 		     s->snaps, s->unsnaps, s->backs, s->clones, s->ends, s->refused, s->snap_reads);
+	(void)printf("positions %" PRIu64 ", ways back to them %" PRIu64 ", reads of them %" PRIu64 "\n", s->places, s->place_backs,
+		     s->place_reads);
 }
