@@ -115,6 +115,43 @@ static int walk_again(struct log *l, const struct log_nonce *nonce, uint64_t bui
 	return r;
 }
 
+/*
+ * Of a claim that is there: is m still the newest mark, and is the image alive? Where it was deleted since the walk, the
+ * claim may be at a number that was emptied, and the marks say nothing (D3). Both in one round trip.
+ */
+static int look_around(struct log *l, uint64_t m, bool *ret_moved, struct objerr *err)
+{
+	char key[OBJ_KEY_MAX + 1];
+	struct log_batch b;
+	struct objreq dead;
+	int r = 0, d;
+
+	*ret_moved = false;
+	(void)snprintf(key, sizeof(key), "%sdead", l->prefix);
+	objreq_init(&dead, OBJ_HEAD, key);
+	log_batch_init(&b);
+	log_batch_submit(&b, l->store, &dead);
+	if (RULE(T4_LOOK))
+		r = log_look_again(l, m, false, ret_moved, err);
+	log_batch_wait(&b);
+	log_batch_destroy(&b);
+	d = dead.status;
+	if (r == 0 && log_transient(d)) {
+		objreq_reset_answer(&dead);
+		objreq_init(&dead, OBJ_HEAD, key);
+		d = log_do(l, &dead);
+	}
+	if (r == 0 && d == 0 && RULE(D3_CLAIM)) {
+		objerr_set(err, "the image was deleted");
+		r = -EIO;
+	} else if (r == 0 && d < 0 && d != -ENOENT) {
+		*err = dead.err;
+		r = d;
+	}
+	objreq_done(&dead);
+	return r;
+}
+
 /* The claim is there: owner, by what was read before it. */
 static int believe(struct log *l, const struct log_nonce *nonce, const struct log_walker *w, struct logobj *o)
 {
@@ -136,13 +173,15 @@ static int burst(struct log *l, const struct log_nonce *nonce, uint64_t jseq, co
 {
 	uint64_t end = v->tail + v->window, next = v->tail + 2 * v->window - 1;
 	struct logobj o;
+	bool moved;
+	int r;
 
 	if (!RULE(B1_NEXT))
 		next = v->tail + v->window;
 	if (!RULE(B2_NEAR))
 		end += v->window - 1; /* below next */
 	for (uint64_t n = v->tail; n < end; n++) { /* one after the other is as good: none is above N+W-1 */
-		int r = put_claim(l, n, next, nonce, jseq, &o);
+		r = put_claim(l, n, next, nonce, jseq, &o);
 
 		if (!RULE(B3_LOOK) && r == 0)
 			return believe(l, nonce, w, &o);
@@ -151,7 +190,8 @@ static int burst(struct log *l, const struct log_nonce *nonce, uint64_t jseq, co
 		if (r < 0 && r != -EEXIST)
 			return r;
 	}
-	return walk_again(l, nonce, v->claim, w, err);
+	r = look_around(l, v->mark, &moved, err);
+	return r < 0 ? r : walk_again(l, nonce, v->claim, w, err);
 }
 
 int log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const struct log_walker *w,
@@ -180,8 +220,8 @@ int log_claim(struct log *l, const struct log_nonce *nonce, uint64_t jseq, const
 		}
 		r = r == -EEXIST && !RULE(E_TAKEN) ? 0 : r;
 		moved = false;
-		if (r == 0 && RULE(T4_LOOK))
-			r = log_look_again(l, v.mark, false, &moved, err);
+		if (r == 0)
+			r = look_around(l, v.mark, &moved, err);
 		if (r == 0 && !moved)
 			return believe(l, nonce, w, &o);
 		logobj_free(&o);

@@ -66,6 +66,7 @@ enum image_rule {
 	C6_REFS,      /* who deletes an image lists the refs again after that key is there */
 	D1_CLAIMS,    /* deleting an image leaves all its claims, not only the last */
 	D2_BELOW,     /* ... and takes nothing at or beyond the own next */
+	D3_CLAIM,     /* who claims looks whether the image was deleted once the claim is there */
 	IMAGE_RULES
 };
 
