@@ -455,6 +455,10 @@ int cmd_image(int argc, char **argv)
 		log_setup(LOG_TO_STDERR, s.o.log_level == LOG_L_INFO ? LOG_L_WARN : s.o.log_level);
 		status = run(&s, pos, npos);
 	}
+	if (s.left) {
+		(void)fflush(NULL);
+		_exit(status);
+	}
 	site_close(&s);
 	return status;
 }

@@ -38,6 +38,7 @@ struct site {
 	const char *position;        /* of rollback */
 	const char *size, *restore_point, *from_options; /* of import */
 	bool stop_at_gap;
+	bool left; /* requests are under way that nobody waits for, with what they use: _exit() */
 };
 
 /* An image by its name. */

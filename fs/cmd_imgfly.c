@@ -13,6 +13,7 @@
 #include "cmd_image.h"
 #include "explain.h"
 #include "fs/image/fly.h"
+#include "objstore/base/clock.h"
 #include "objstore/base/lock.h"
 #include "objstore/base/str.h"
 
@@ -24,6 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define LOOK_NS (100 * NSEC_PER_MSEC) /* so often whether a signal came: nothing else tells who waits for an answer */
 enum { LANES = 16, GET_MAX = 1 << 20, GAP_MAX = 64 << 10, PIECES = 256, SAID_MAX = 8, ALIGN = 4096 };
 
 struct object {
@@ -135,7 +137,7 @@ static void lane_send(struct fly *f, struct lane *l)
 	obj_submit(f->store, &l->q);
 }
 
-/* Waits for what the lane has under way, if anything, and takes it. */
+/* Waits for what the lane has under way, if anything, and takes it. -EINTR: a signal came first, and it stays under way. */
 static int lane_finish(struct fly *f, struct lane *l, bool take)
 {
 	char words[sizeof l->q.err.msg + 32];
@@ -144,10 +146,12 @@ static int lane_finish(struct fly *f, struct lane *l, bool take)
 	if (!l->busy)
 		return 0;
 	mtx_lock(&f->lock);
-	while (!l->done)
-		cond_wait(&f->answered, &f->lock);
+	while (!l->done && !image_interrupted())
+		(void)cond_wait_until(&f->answered, &f->lock, clock_now_ns() + LOOK_NS);
+	l->busy = !l->done;
 	mtx_unlock(&f->lock);
-	l->busy = false;
+	if (l->busy)
+		return -EINTR;
 	r = l->q.status;
 	if (take && (r == -ESTALE || r == -ENOENT || (!r && l->q.size != l->o->size))) {
 		r = object_failed(f, l->o, -ESTALE, "changed while it was read: is the volume still in use?");
@@ -561,6 +565,10 @@ static int prepare(struct fly *f, const char *source)
 
 static void done(struct fly *f)
 {
+	for (unsigned i = 0; i < LANES; i++)
+		f->s->left |= f->lane[i].busy; /* nobody can take a GET back: the process ends with it */
+	if (f->s->left)
+		return;
 	obj_close(f->store);
 	obj_url_free(&f->url);
 	options_done(&f->o);

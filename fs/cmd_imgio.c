@@ -465,8 +465,15 @@ static int fill(struct volume *v, void *arg)
 
 	if (!r)
 		r = im->fill(v, im);
-	if (interrupted)
+	if (interrupted) {
+		struct vol_remains rem = {0};
+
+		if (vol_doom(v, &rem) == 0) { /* what is in the journal goes nowhere */
+			free(rem.claims);
+			free(rem.ref);
+		}
 		return -EINTR;
+	}
 	if (!r && vol_size(v) != im->size)
 		r = vol_resize(v, im->size);
 	if (!r)

@@ -12,6 +12,7 @@
 #include "explain.h"
 #include "fs/image/repair.h"
 #include "objstore/base/clock.h"
+#include "objstore/base/failpoint.h"
 #include "objstore/base/str.h"
 
 #include <inttypes.h>
@@ -381,12 +382,16 @@ static int fill(struct volume *v, void *arg)
 	int r = vol_own(v);
 
 	x->to = v;
+	FAILPOINT("image.into-claimed");
 	if (!r)
 		r = copy_base(x);
+	FAILPOINT("image.into-copied");
 	if (!r)
 		r = vol_journal_read(x->dir, x->uuid, x->name, on_change, x, &j, x->err);
+	FAILPOINT("image.into-replayed");
 	if (!r)
 		r = vol_upload(v);
+	FAILPOINT("image.into-uploaded");
 	vol_stat(v, &st);
 	x->allocated = st.allocated;
 	x->size = st.size;
@@ -407,12 +412,16 @@ static int make(struct site *s, const char *path, struct into *x, struct image_n
 		r = image_note_where(s->img_dir, place->uuid, place->prefix, path);
 	if (r)
 		return r;
+	FAILPOINT("image.into-noted");
 	memcpy(vc.uuid, place->uuid, sizeof vc.uuid);
 	r = vol_create(&s->env, place->prefix, &vc, err);
+	FAILPOINT("image.into-created");
 	if (!r)
 		r = image_write(&s->env, place->prefix, path, place->uuid, fill, x, err);
+	FAILPOINT("image.into-released");
 	if (!r)
 		r = image_make_name(s->store, s->url.prefix, path, place, x->size, x->allocated, &a, NULL, err);
+	FAILPOINT("image.into-named");
 	if (!r && !image_file(s->img_dir, place->uuid, NULL, &dir))
 		image_remove_dir(dir); /* the bucket has all of the journal, and nobody holds the image */
 	if (r && image_drop_import(&s->env, s->url.prefix, place->uuid, &(struct objerr){0}) < 0)

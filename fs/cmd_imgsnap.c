@@ -329,9 +329,13 @@ int image_retained(struct volume *v, json_t *doc, struct objerr *err)
 {
 	struct vol_retained t;
 	int r = vol_retained(v, &t, err);
+	long long gone;
 
 	if (r)
 		return r;
+	gone = MIN((long long)t.gone, number_of(doc, "reclaimable"));
+	json_object_set_new(doc, "stored", json_integer(number_of(doc, "stored") - gone));
+	json_object_set_new(doc, "reclaimable", json_integer(number_of(doc, "reclaimable") - gone));
 	json_object_set_new(doc, "retain", json_integer((json_int_t)t.seconds));
 	json_object_set_new(doc, "retained", json_integer((json_int_t)t.bytes));
 	json_object_set_new(doc, "back_to", json_integer((json_int_t)t.floor));

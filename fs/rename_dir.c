@@ -133,58 +133,50 @@ static bool is_marker(const char *suffix)
 	return *suffix == 0 || str_has_suffix(suffix, "/");
 }
 
+struct scan {
+	struct mover *m;
+	unsigned round;
+	size_t fresh;
+	struct objerr *err;
+};
+
+static int on_source(void *arg, const struct obj_list_entry *le)
+{
+	struct scan *s = arg;
+	struct mover *m = s->m;
+	const char *suffix = le->key + strlen(m->from);
+	struct item *it = find(m, suffix);
+	int r = 0;
+
+	if (holds_reserved(suffix)) {
+		objerr_set(s->err, "%s holds the log of a disk image: move the image by its own name", m->from);
+		return -EBUSY;
+	}
+	if (m->resuming && le->mtime_s > m->begun_s && !is_marker(suffix))
+		return 0; /* somebody has used the old name since: his */
+	if (!it)
+		r = add(m, suffix, &it);
+	if (r < 0)
+		return r;
+	if (!(it->copied || it->left) || strcmp(it->v.etag, le->etag) != 0 || it->v.size != le->size ||
+	    it->v.mtime_s != le->mtime_s) {
+		it->copied = it->left = false;
+		memcpy(it->v.etag, le->etag, sizeof it->v.etag);
+		it->v.size = le->size;
+		it->v.mtime_s = le->mtime_s;
+		s->fresh++;
+	}
+	it->seen = s->round;
+	return 0;
+}
+
 /* Lists the source; marks what each listing shows. *ret_new: how many are not copied in the version shown. */
 static int list_source(struct mover *m, unsigned round, size_t *ret_new, struct objerr *err)
 {
-	_cleanup_free_ char *token = NULL;
-	size_t fresh = 0;
-	bool more = true;
-	int r = 0;
+	struct scan s = {.m = m, .round = round, .err = err};
+	int r = obj_each(m->store, OBJ_LIST, m->from, false, on_source, &s, err);
 
-	while (r == 0 && more) {
-		struct objreq req;
-
-		objreq_init(&req, OBJ_LIST, m->from);
-		req.token = token;
-		r = obj_do(m->store, &req);
-		if (r < 0)
-			*err = req.err;
-		for (size_t k = 0; r == 0 && k < req.listing->n; k++) {
-			const struct obj_list_entry *le = &req.listing->v[k];
-			const char *suffix = le->key + strlen(m->from);
-			struct item *it = find(m, suffix);
-
-			if (holds_reserved(suffix)) {
-				objerr_set(err, "%s holds the log of a disk image: move the image by its own name", m->from);
-				r = -EBUSY;
-				break;
-			}
-			if (m->resuming && le->mtime_s > m->begun_s && !is_marker(suffix))
-				continue; /* somebody has used the old name since: his */
-			if (!it)
-				r = add(m, suffix, &it);
-			if (r < 0)
-				break;
-			if (!(it->copied || it->left) || strcmp(it->v.etag, le->etag) != 0 || it->v.size != le->size ||
-			    it->v.mtime_s != le->mtime_s) {
-				it->copied = it->left = false;
-				memcpy(it->v.etag, le->etag, sizeof it->v.etag);
-				it->v.size = le->size;
-				it->v.mtime_s = le->mtime_s;
-				fresh++;
-			}
-			it->seen = round;
-		}
-		more = r == 0 && req.listing->truncated;
-		free(token);
-		token = NULL;
-		if (more) {
-			token = req.listing->next_token;
-			req.listing->next_token = NULL;
-		}
-		objreq_done(&req);
-	}
-	*ret_new = fresh;
+	*ret_new = s.fresh;
 	return r;
 }
 

@@ -195,6 +195,28 @@ as "$nobody" ./theirs umount um
 wait_for 5 bash -c "! kill -0 $pid"
 umount /dev/fuse
 
+# --- a daemon that ends late: the next mount has the device number, and with it the name of the socket, meanwhile
+mkdir -p n
+late() { # until the kernel gives the number again: others take some, too
+	"$LSVDFS" mount "$SOURCE" m -o "$O"
+	pid=$(status m .pid) dev=$(stat -c %d m)
+	kill -STOP "$pid"
+	umount -i -l m
+	"$LSVDFS" mount "$SOURCE" n -o "state_dir=$T/st.n,cache_dir=$T/ca.n${STORE_OPTS:+,$STORE_OPTS}"
+	kill -CONT "$pid"
+	wait_for 30 bash -c "! kill -0 $pid"
+	[ "$(stat -c %d n)" = "$dev" ]
+}
+for ((i = 0; i < 20; i++)); do
+	! late || break
+	"$LSVDFS" umount n
+done
+[ $i -lt 20 ] || fail "no two mounts had one number"
+pid=$(status n .pid) || fail "the socket of a mount went with the daemon of the one before"
+kill -0 "$pid"
+"$LSVDFS" umount n
+wait_for 20 bash -c "! kill -0 $pid"
+
 # --- umount -f: aborts; the next mount has the rest
 "$LSVDFS" mount "$SOURCE" m -o "$O"
 eq "$(cat m/torn2)" mine

@@ -55,9 +55,9 @@ py - "$SEED" "$ROUNDS" "$T/plan" <<-'P'
 of_image() { # NODE PATH KEY
 	"$LSVDFS" status --json "$T/$1" | jq -r --arg p "$2" ".fs.images[] | select(.path == \$p).$3"
 }
-# what was stored of it when it was claimed; then more
+# what was stored of it when it was claimed; then something else: more, or less when deletes followed what was sent
 writes() { stored=$(of_image a "$1" 'state + " " + (.stored | tostring)') && [[ $stored == owner* ]]; }
-sends() { [ "$(of_image a "$1" stored)" -gt "$2" ]; }
+sends() { [ "$(of_image a "$1" stored)" != "$2" ]; }
 given_up() { [ "$(of_image a "$1" state)" = waiting ]; }
 let_go() { [ -z "$(of_image "$1" "$2" state)" ]; }
 # stamp check MODE on a copy of the log, which stays as it is
@@ -104,7 +104,7 @@ fence() { # a line of the plan
 	if [ "$how" = frozen ]; then
 		if [ "$BACKEND" = front ]; then
 			front_ctl rule late act=hold op=PUT "key=.lsvd/img/$uuid"
-			front_ctl wait late "$hold" 20000
+			front_ctl wait late "$hold" 60000
 		fi
 		kill -STOP "${daemon[a]}"
 	fi

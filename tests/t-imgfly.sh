@@ -241,12 +241,17 @@ for ((i = 0; i < KILLS; i++)); do
 	[ -z "$(find "$T/off/state" -name importing)" ] || fail "gc left the mark of the import"
 	eq "$("$LSVDFS" image gc "$SOURCE" -o "$OFF")" "nothing to remove"
 done
-if [ "$BACKEND" = front ]; then # a signal
+if [ "$BACKEND" = front ]; then # a signal, while an answer is waited for that does not come
 	begin_import
+	at=$(date +%s%N)
 	kill -INT $importer
-	end_hold
 	rc=0
 	wait $importer || rc=$?
+	at=$((($(date +%s%N) - at) / 1000000))
+	note "a signal ends an import within $at ms"
+	at_most $at 15000 "ms from the signal to the end, with a GET under way"
+	at_least "$(front_ctl hits held)" 1 "GETs that were held"
+	end_hold
 	eq "$rc $(cat "$T/half.log")" "1 lsvdfs: vm/half: interrupted, nothing was made"
 	[ -z "$(find "$T/off/state" -name importing)" ] || fail "the mark of the import stays"
 	expect 1 'no image of this name' image info vm/half

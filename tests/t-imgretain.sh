@@ -90,6 +90,9 @@ eq "$(on info "$SOURCE" p.img --json -o "$OFF" | jq .retained)" 0
 must_fail 'from its newest checkpoint' on rollback "$SOURCE" p.img --position "$p2" -o "$OFF"
 stored=$(on check "$SOURCE" p.img --json -o "$OFF" | jq .bytes)
 [ "$stored" -le $((6 << 20)) ] || fail "$stored bytes are stored for 4 MiB"
+# the list of objects in the bucket is of before the deletes
+said=$(on info "$SOURCE" p.img --json -o "$OFF" | jq .stored)
+[ "$said" -le "$stored" ] || fail "info says that $said bytes are stored: it is $stored"
 
 # by the mount: for images that say nothing; two seconds, which then are over
 mount_lsvdfs a "$OPTS,retain=2"

@@ -137,6 +137,28 @@ static void test_numbers(void **state)
 	assert_int_equal(str_parse_u64("+1", &v), -EINVAL);
 }
 
+static void test_age(void **state)
+{
+	static const struct {
+		const char *s;
+		int r;
+		uint64_t v;
+	} t[] = {
+		{"0", 0, 0}, {"90", 0, 90}, {"90s", 0, 90}, {"15m", 0, 900}, {"12h", 0, 43200}, {"7d", 0, 604800},
+		{"2w", 0, 1209600}, {"", -EINVAL, 0}, {"d", -EINVAL, 0}, {"-1", -EINVAL, 0}, {"1.5h", -EINVAL, 0},
+		{"1y", -EINVAL, 0}, {"1dd", -EINVAL, 0}, {"1 d", -EINVAL, 0}, {"18446744073709551615", 0, UINT64_MAX},
+		{"18446744073709551616", -ERANGE, 0}, {"18446744073709551615m", -ERANGE, 0},
+	};
+	uint64_t v;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		v = 77;
+		if (str_parse_age(t[i].s, &v) != t[i].r || v != (t[i].r == 0 ? t[i].v : 77))
+			fail_msg("age \"%s\"", t[i].s);
+	}
+}
+
 static void test_utf8(void **state)
 {
 	static const struct {
@@ -579,7 +601,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_io),	   cmocka_unit_test(test_random),    cmocka_unit_test(test_str),
-		cmocka_unit_test(test_pct_bad),	   cmocka_unit_test(test_numbers),   cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_pct_bad),	   cmocka_unit_test(test_numbers),   cmocka_unit_test(test_age), cmocka_unit_test(test_utf8),
 		cmocka_unit_test(test_printable),
 		cmocka_unit_test(test_str_small),  cmocka_unit_test(test_crc32c),    cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_backoff),	   cmocka_unit_test(test_log),	     cmocka_unit_test(test_table),

@@ -179,10 +179,12 @@ void vol_walked(struct volume *v)
 static void remap_begin(struct volume *v)
 {
 	mtx_lock(&v->lock);
-	v->remapping = v->waited_for = true;
+	v->remapping = true;
+	v->waited_for++;
 	while (v->readers[0] + v->readers[1] > 0)
 		cond_wait(&v->changed, &v->lock);
-	v->waited_for = v->mapped = false;
+	v->waited_for--;
+	v->mapped = false;
 	mtx_unlock(&v->lock);
 }
 

@@ -219,7 +219,7 @@ int vol_read_begin(struct volume *v, unsigned *ret_gen, uint64_t *ret_remapped)
 void vol_read_end(struct volume *v, unsigned gen)
 {
 	mtx_lock(&v->lock);
-	if (--v->readers[gen] == 0 && v->waited_for)
+	if (--v->readers[gen] == 0 && v->waited_for > 0)
 		cond_broadcast(&v->changed);
 	mtx_unlock(&v->lock);
 }
@@ -229,12 +229,17 @@ void vol_wait_readers(struct volume *v)
 	unsigned gen;
 
 	mtx_lock(&v->lock);
+	while (v->turning) /* two at once would let reads in among those that the first waits for, and miss these */
+		cond_wait(&v->changed, &v->lock);
+	v->turning = true;
+	v->waited_for++;
 	gen = v->reading;
 	v->reading ^= 1;
-	v->waited_for = true;
 	while (v->readers[gen] > 0)
 		cond_wait(&v->changed, &v->lock);
-	v->waited_for = false;
+	v->waited_for--;
+	v->turning = false;
+	cond_broadcast(&v->changed);
 	mtx_unlock(&v->lock);
 }
 

@@ -306,7 +306,7 @@ int vol_retained(struct volume *v, struct vol_retained *ret, struct objerr *err)
 	struct page_object o[64];
 	struct vol_point p = {0};
 	struct logobj head = {0};
-	uint64_t from = 0, mark;
+	uint64_t from = 0, mark, before;
 	size_t k;
 	int r = 0;
 
@@ -315,6 +315,7 @@ int vol_retained(struct volume *v, struct vol_retained *ret, struct objerr *err)
 	ret->seconds = v->retain_s;
 	p.number = ret->floor = v->floor;
 	mark = v->begun_at;
+	before = v->ck.before;
 	mtx_unlock(&v->batch);
 	r = log_head(v->log, p.number, &head, err);
 	if (r == -ENOENT || r == -EUCLEAN) /* `image check` says more */
@@ -325,6 +326,8 @@ int vol_retained(struct volume *v, struct vol_retained *ret, struct objerr *err)
 		for (size_t i = 0; i < k; i++)
 			if (vol_goes_by(v, mark, &o[i]) && vol_keeps(&p, &o[i]))
 				ret->bytes += o[i].sectors * (uint64_t)SECTOR;
+			else if (vol_goes_by(v, before, &o[i]) && (o[i].type == LOG_DATA || o[i].type == LOG_CLEANER))
+				ret->gone += o[i].sectors * (uint64_t)SECTOR;
 		from = o[k - 1].number + 1;
 	}
 	return r;

@@ -103,7 +103,8 @@ struct volume {
 	char why[256];
 	/* Reads under way, in two generations, so that a delete can wait for those that began before it. */
 	unsigned readers[2], reading;
-	bool waited_for;    /* somebody waits for readers to leave */
+	bool turning;       /* somebody waits for one generation to leave; others wait for him */
+	unsigned waited_for; /* so many wait for readers to leave */
 	bool remapping;     /* the map is made anew: readers wait */
 	bool mapped;        /* it is whole */
 	uint64_t remapped;  /* how often */

@@ -256,6 +256,11 @@ struct vol_retained {
 	uint64_t floor;      /* positions from it on can be had */
 	int64_t time_s;      /* when that was made; 0: not known */
 	uint64_t bytes;      /* of objects that only that keeps; vol_know_objects() first */
+	/*
+	 * Of data that vol_stat() counts and the newest checkpoint lets go: mostly it went right after that, and no list says
+	 * so before the next tree.
+	 */
+	uint64_t gone;
 };
 int must_check vol_retained(struct volume *v, struct vol_retained *ret, struct objerr *err);
 /*

@@ -3,13 +3,13 @@
 # (tests/guests/kernel), a small initramfs of this machine's programs. Boots in some 5 s.
 #
 #	guest_need			skips where something is missing
-#	guest_kit PROGRAM...		makes $T/initrd; names or paths; all are in /bin there
+#	guest_kit PROGRAM...		makes $T/initrd; names or paths; all are in /bin there; modules: KIT_MODULES more
 #	guest_start NAME SCRIPT [DISK...]	a DISK is FILE,OPTION,... of -drive; /dev/vda and so on; returns at once
 #	guest_said NAME PATTERN		did the script say that?
 #	guest_wait NAME SECONDS		until it is off; status: that of the script
 #	guest_kill NAME			kill -9, as a power cut is
 # What the script says is in $T/NAME.out, what its kernel says in $T/NAME.console.log. Files in $T/NAME.root/ are in
-# the guest's /root. MEM (384M), GUEST_ACCEL (tcg); GUEST_NET: eth0, where 10.0.2.2 is the loopback of this machine.
+# the guest's /root, those in $T/kit.add/ in every guest's /. MEM (384M), GUEST_ACCEL (tcg); GUEST_NET: eth0, where 10.0.2.2 is the loopback of this machine.
 
 GUEST_KERNEL=${GUEST_KERNEL:-/var/cache/lsvdfs-tests/kernel}
 declare -A guest=()
@@ -44,7 +44,7 @@ guest_kit() {
 	echo 'root:x:0:' >"$kit/etc/group"
 	echo '127.0.0.1 localhost' >"$kit/etc/hosts"
 	ver=$(ls "$GUEST_KERNEL/lib/modules")
-	for m in virtio_pci virtio_blk virtio_rng virtio_net ext4 xfs loop fuse crc32c_generic; do
+	for m in virtio_pci virtio_blk virtio_rng virtio_net ext4 xfs loop fuse crc32c_generic ${KIT_MODULES:-}; do
 		modprobe -d "$GUEST_KERNEL" -S "$ver" --show-depends "$m" 2>/dev/null | awk '$1 == "insmod" { print $2 }'
 	done | awk '!seen[$0]++' >"$T/modules"
 	mkdir -p "$kit/lib/mod"
@@ -54,6 +54,7 @@ guest_kit() {
 	done <"$T/modules" >"$kit/etc/modules"
 	cp "$TESTS_DIR/guests/init" "$kit/init"
 	chmod 755 "$kit/init"
+	[ ! -e "$T/kit.add" ] || cp -a "$T/kit.add/." "$kit/"
 	(cd "$kit" && find . | cpio -o -H newc -R 0:0 --quiet | gzip -1) >"$T/initrd"
 	rm -rf "$kit"
 }
