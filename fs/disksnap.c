@@ -266,51 +266,25 @@ static int read_list(struct fsd *f, struct snaplist *l, const char *key, int64_t
 	return r;
 }
 
-/*
- * Its log is damaged: what it lists all the same can be read, whatever came later. Of any other name that could be a
- * snapshot's nobody can tell.
- */
-static int read_damaged(struct fsd *f, struct snaplist *l, struct objerr *err)
-{
-	struct vol_snap *s = NULL;
-	struct vol_env env;
-	size_t n = 0;
-	int r;
-
-	if (!l->prefix)
-		return -EIO;
-	disk_env(f, &env);
-	r = vol_snapshots_marked(&env, l->prefix, l->uuid, &s, &n, err);
-	if (r == 0)
-		r = take_answer(l, s, n);
-	free(s);
-	return r;
-}
-
 /* ret_prefix may be NULL. -EIO for what is damaged. */
 static int look(struct fsd *f, const uint8_t uuid[16], const char *key, const char *name, bool measured,
 		struct known *ret, char **ret_prefix, int64_t *ret_asked_ns, struct objerr *err)
 {
 	struct snaplist *l = NULL;
 	struct known *k = NULL;
-	struct objerr ignored = { 0 };
 	unsigned forgotten;
 	int64_t asked;
-	bool damaged;
 	int r = enter_list(f, uuid, &l, &forgotten);
 
 	if (r < 0)
 		return r;
 	asked = l->asked_ns; /* forgotten meanwhile: that is for who comes next */
 	r = read_list(f, l, key, &asked, err);
-	damaged = r == -EUCLEAN || r == -EIO;
-	if (damaged && read_damaged(f, l, &ignored) == 0)
-		r = 0;
 	for (size_t i = 0; r == 0 && i < l->n; i++)
 		if (!l->v[i].s.hidden && strcmp(l->v[i].s.name, name) == 0)
 			k = &l->v[i];
 	if (r == 0 && !k)
-		r = damaged ? -EIO : -ENOENT;
+		r = -ENOENT;
 	if (r == 0 && measured) {
 		r = measure(f, l, k, err);
 		if (r < 0)

@@ -249,35 +249,4 @@ must_fail 'no such file' stat "$A/sub2/e.img@three"
 must_fail 'no such file' stat "$A/d.img@3@in"
 wait_for 5 test ! -e "$B/d.img@3@in"
 wait_for 20 images_idle a
-
-# --- its log is damaged: what can be read is there, of what nobody can tell is EIO, and no other name is affected ---
-truncate -s 8M "$A/w.img"
-dd if="$T/v1" of="$A/w.img" bs=64k conv=notrunc,fsync status=none
-on snapshot "$A/w.img@whole"
-for i in 1 2 3; do
-	dd if="$T/v$i" of="$A/w.img" bs=64k conv=notrunc,fsync status=none
-	wait_for 20 images_idle a
-done
-log=$(on info "$A/w.img" --json | jq -r .log)
-lost=$(on log "$A/w.img" --json | jq -r '[.[] | select(.type == "data")][-2].number')
-umount_lsvdfs a
-obj_delete "$log$(printf %016x "$lost")"
-rm -rf "$T/a.state" "$T/a.cache"
-mount_lsvdfs a "$OPTS"
-must_fail 'input/output error' stat "$A/w.img@none"
-cmp -n $((2 << 20)) "$A/w.img@whole" "$T/v1"
-eq "$(stat -c %s "$A/w.img@whole")" $((8 << 20))
-must_fail 'read-only file system' rm "$A/w.img@whole"
-for name in 'w.img@' '@w.img' 'w.img@a b' 'w@img' 'no.img@none' 'w.img.x@none'; do
-	must_fail 'no such file' stat "$A/$name"
-	echo z >"$A/$name"
-	eq "$(cat "$A/$name")" z
-	mv "$A/$name" "$A/moved"
-	mv "$A/moved" "$A/$name"
-	rm "$A/$name"
-done
-echo z >"$T/z"
-obj_put w.img@real "$T/z"
-wait_for 5 cmp -s "$A/w.img@real" "$T/z" # a file that is really called so
-rm "$A/w.img@real"
 finish

@@ -448,38 +448,6 @@ int vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *ret_n, struct
 	return r == -ESTALE ? -EIO : r;
 }
 
-int vol_snapshots_marked(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct vol_snap **ret,
-			 size_t *ret_n, struct objerr *err)
-{
-	uint64_t *mark = NULL;
-	struct volume *v = NULL;
-	size_t n = 0;
-	int r = vol_open_list(env, prefix, uuid, &v);
-
-	if (r < 0)
-		return r;
-	r = log_marks_from(v->log, 1, &mark, &n, err);
-	if (r == 0 && n == 0)
-		r = -ENOENT;
-	/* Of each the checkpoint and that object: it may be a snapshot's. The second one, if the newest cannot be read. */
-	for (size_t i = n, tries = 2; i > 0 && tries > 0 && (tries == 2 || r < 0); i--, tries--) {
-		v->position = mark[i - 1] + 1;
-		r = vol_attach_again(v, v->remapped);
-	}
-	for (size_t i = 0; r == 0 && i < v->ck.nsnaps; i++) {
-		struct logobj o = {0};
-
-		if (log_head(v->log, v->ck.snaps[i].number, &o, err) == 0 && o.type == LOG_SNAPSHOT)
-			r = learn(v, &o);
-		logobj_free(&o);
-	}
-	if (r == 0)
-		r = copy_list(v, ret, ret_n);
-	free(mark);
-	ignore(vol_close(v)); /* nothing was written */
-	return r;
-}
-
 /* Snapshots whose names are gone, once no clone refers to them. */
 static int free_hidden(struct volume *v, struct vol_record *rec, struct objerr *err)
 {

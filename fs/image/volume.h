@@ -216,12 +216,6 @@ int must_check vol_snapshots(struct volume *v, struct vol_snap **ret, size_t *re
  */
 int must_check vol_open_list(const struct vol_env *env, const char *prefix, const uint8_t uuid[16], struct volume **ret);
 /*
- * Of a log that is damaged: those that the newest checkpoint lists which can be read, and whose records are whole. There may
- * have been others since, and one of these may have gone.
- */
-int must_check vol_snapshots_marked(const struct vol_env *env, const char *prefix, const uint8_t uuid[16],
-				    struct vol_snap **ret, size_t *ret_n, struct objerr *err);
-/*
  * The name goes at once, the space when the cleaner comes by. -ENOENT; -EBUSY with words: a clone uses it, or
  * another node holds the image. Finishes what earlier calls left.
  */
