@@ -850,6 +850,9 @@ int metaq_sync_below(struct metaq *q, const char *dir, struct objerr *err)
 		struct objerr one = { 0 };
 		int k = b.r < 0 ? 0 : await_locked(q, b.v[i].e, b.v[i].seq, b.v[i].tries, &one);
 
+		/* Times of a version that another one has replaced: nothing is left to set them on, now or later. */
+		if (k == -ESTALE && b.v[i].e->set == 0)
+			k = 0;
 		if (k < 0 && r == 0) {
 			r = k;
 			if (err)

@@ -49,7 +49,7 @@ int must_check metaq_peek(struct metaq *q, const char *dir, const char *name, bo
 int must_check metaq_take(struct metaq *q, const char *dir, const char *name, bool is_dir, struct obj_headers *ret);
 /* Sends now and waits: fsync. 0 also when nothing waited; else the error of the sending. */
 int must_check metaq_sync(struct metaq *q, const char *dir, const char *name, bool is_dir, struct objerr *err);
-/* Everything below dir ("" = all): rename of a directory, umount. First error. */
+/* Everything below dir ("" = all): rename of a directory, umount. First error, but that times met another version. */
 int must_check metaq_sync_below(struct metaq *q, const char *dir, struct objerr *err);
 uint64_t metaq_count(struct metaq *q);
 
